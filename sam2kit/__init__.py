@@ -1,0 +1,42 @@
+"""sam2kit: segment anything in pictures and videos with SAM 2.
+
+    import sam2kit
+
+    model = sam2kit.load_model("sam2.1-hiera-tiny")
+    predictor = sam2kit.ImagePredictor(model)
+    embedding = predictor.encode("photo.jpg")
+    masks = predictor.predict(embedding, sam2kit.Prompt([[120, 80]]))
+
+Importing this brings torch, but no user interface, plotting or video library.
+"""
+
+from sam2kit.config import PRESETS, SAM2Config, preset
+from sam2kit.hub import HubError
+from sam2kit.media.pictures import read_picture
+from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask
+from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor, Masks
+from sam2kit.predict.prompts import Prompt
+from sam2kit.weights import load_model, push_to_hub, save_model
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PRESETS",
+    "SAM2",
+    "AutomaticMasks",
+    "AutomaticOptions",
+    "FoundMask",
+    "HubError",
+    "ImageEmbedding",
+    "ImageOptions",
+    "ImagePredictor",
+    "Masks",
+    "Prompt",
+    "SAM2Config",
+    "load_model",
+    "preset",
+    "push_to_hub",
+    "read_picture",
+    "save_model",
+]

@@ -1,0 +1,295 @@
+"""The official package's names over this one, so that an existing script runs by changing its import line.
+
+    from sam2kit.compat import SAM2ImagePredictor, SAM2AutomaticMaskGenerator, build_sam2
+
+Arguments and returned shapes are the official ones. Two differences, both on purpose: masks are bool instead of
+float 0/1, and small holes and specks are removed on every machine, not only where an extension was compiled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from PIL import Image
+from torch import Tensor
+
+from sam2kit.config import PRESETS
+from sam2kit.model.sam2 import SAM2, PromptTensors
+from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask
+from sam2kit.predict.geometry import points_to_square
+from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor
+from sam2kit.predict.masks import compress_runs
+from sam2kit.weights import load_model
+
+_CONFIG_SIZES = {"t": "tiny", "s": "small", "b+": "base-plus", "l": "large"}
+
+
+def build_sam2(
+    config_file: str, ckpt_path: str | os.PathLike | None = None, device: str = "auto", **_unused: Any
+) -> SAM2:
+    """Load a model by the official config name ("configs/sam2.1/sam2.1_hiera_l.yaml") or a preset name.
+
+    Args:
+        config_file: only tells which size and version is wanted; no such file is read.
+        ckpt_path: weights on disk; None takes the published ones from the Hub.
+        device: as `load_model`.
+    """
+    name = preset_of_config(config_file)
+    return load_model(name if ckpt_path is None else ckpt_path, device)
+
+
+def build_sam2_hf(model_id: str, device: str = "auto", **_unused: Any) -> SAM2:
+    """Load a model from the Hub by its repo id."""
+    return load_model(model_id, device)
+
+
+def preset_of_config(config_file: str) -> str:
+    """ "configs/sam2.1/sam2.1_hiera_b+.yaml" -> "sam2.1-hiera-base-plus"."""
+    if config_file in PRESETS:
+        return config_file
+    version, _, size = os.path.basename(config_file).removesuffix(".yaml").partition("_hiera_")
+    name = f"{version}-hiera-{_CONFIG_SIZES.get(size, size)}"
+    if name not in PRESETS:
+        raise ValueError(f"unknown config {config_file!r}; give one of {', '.join(PRESETS)}")
+    return name
+
+
+class SAM2ImagePredictor:
+    """The official image predictor's interface: it holds the current picture (or pictures)."""
+
+    def __init__(
+        self, sam_model: SAM2, mask_threshold: float = 0.0, max_hole_area: float = 0.0, max_sprinkle_area: float = 0.0,
+        **_unused: Any,
+    ) -> None:  # fmt: skip
+        self.model = sam_model
+        self._predictor = ImagePredictor(sam_model, ImageOptions(mask_threshold, max_hole_area, max_sprinkle_area))
+        self.reset_predictor()
+
+    @classmethod
+    def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2ImagePredictor:
+        """Load the model of a Hub repo, or a preset or path, into a predictor."""
+        return cls(load_model(model_id, kwargs.pop("device", "auto")), **kwargs)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    def reset_predictor(self) -> None:
+        """Forget the current picture."""
+        self._embeddings: list[ImageEmbedding] = []
+        self._is_batch = False
+
+    def set_image(self, image: np.ndarray | Image.Image) -> None:
+        """Encode an RGB picture: uint8 [H, W, 3] or a PIL image."""
+        self.reset_predictor()
+        self._embeddings = [self._predictor.encode(image)]
+
+    def set_image_batch(self, image_list: Sequence[np.ndarray | Image.Image]) -> None:
+        """Encode several pictures, for `predict_batch`."""
+        self.reset_predictor()
+        self._embeddings, self._is_batch = self._predictor.encode_batch(image_list), True
+
+    def get_image_embedding(self) -> Tensor:
+        """[1, dim, h, w] embedding of the current picture."""
+        return self._current().image
+
+    def predict(
+        self,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        normalize_coords: bool = True,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Masks of the current picture.
+
+        Args:
+            point_coords: [N, 2] or [B, N, 2] pixels (x, y).
+            point_labels: [N] or [B, N], 1 or 0.
+            box: [4] or [B, 4] (x0, y0, x1, y1).
+            mask_input: [1, h, w] or [B, 1, h, w] low-res logits returned earlier.
+            multimask_output: three candidates instead of one.
+            return_logits: logits instead of bool masks.
+            normalize_coords: False when coordinates are already within 0..1.
+        Returns:
+            masks [C, H, W], predicted IoU [C] and low-res logits [C, h, w]; with a leading B for several prompts.
+        """
+        return self._predict(
+            self._current(), point_coords, point_labels, box, mask_input, multimask_output, return_logits,
+            normalize_coords,
+        )  # fmt: skip
+
+    def predict_batch(
+        self,
+        point_coords_batch: Sequence[ArrayLike] | None = None,
+        point_labels_batch: Sequence[ArrayLike] | None = None,
+        box_batch: Sequence[ArrayLike] | None = None,
+        mask_input_batch: Sequence[ArrayLike] | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        normalize_coords: bool = True,
+    ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+        """As `predict`, for each picture of `set_image_batch` with its own prompts."""
+        if not self._is_batch:
+            raise RuntimeError("predict_batch works on several pictures: call set_image_batch(...) first")
+
+        def of(batch: Sequence[ArrayLike] | None, i: int) -> ArrayLike | None:
+            return None if batch is None else batch[i]
+
+        answers = [
+            self._predict(
+                embedding, of(point_coords_batch, i), of(point_labels_batch, i), of(box_batch, i),
+                of(mask_input_batch, i), multimask_output, return_logits, normalize_coords,
+            )
+            for i, embedding in enumerate(self._embeddings)
+        ]  # fmt: skip
+        masks, ious, low_res = ([answer[k] for answer in answers] for k in range(3))
+        return masks, ious, low_res
+
+    def _current(self) -> ImageEmbedding:
+        if len(self._embeddings) != 1 or self._is_batch:
+            raise RuntimeError("there is no current picture: call set_image(...) before predict(...)")
+        return self._embeddings[0]
+
+    def _predict(
+        self,
+        embedding: ImageEmbedding,
+        point_coords: ArrayLike | None,
+        point_labels: ArrayLike | None,
+        box: ArrayLike | None,
+        mask_input: ArrayLike | None,
+        multimask_output: bool,
+        return_logits: bool,
+        normalize_coords: bool,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        prompts = self._tensors(embedding, point_coords, point_labels, box, mask_input, normalize_coords)
+        answer = self._predictor.predict_square(embedding, prompts, multimask_output)
+        masks = answer.logits if return_logits else answer.masks
+        outputs = (masks, answer.predicted_iou, answer.low_res)
+        squeezed = (o[0] if len(answer) == 1 else o for o in outputs)
+        return tuple(o.cpu().numpy() for o in squeezed)  # type: ignore[return-value]
+
+    def _tensors(
+        self,
+        embedding: ImageEmbedding,
+        point_coords: ArrayLike | None,
+        point_labels: ArrayLike | None,
+        box: ArrayLike | None,
+        mask_input: ArrayLike | None,
+        normalize_coords: bool,
+    ) -> PromptTensors:
+        """Prompts in the model's square; nothing is refused that the official predictor accepts."""
+
+        def as_square(values: ArrayLike) -> Tensor:
+            xy = torch.as_tensor(np.asarray(values), dtype=torch.float32, device=self.device)
+            side = self.model.config.side
+            return points_to_square(xy, embedding.size_hw, side) if normalize_coords else xy * side
+
+        points, labels = [], []
+        if box is not None:
+            corners = as_square(np.asarray(box).reshape(-1, 2, 2))
+            points.append(corners)
+            labels.append(torch.tensor([[2, 3]], device=self.device).expand(len(corners), -1))
+        if point_coords is not None:
+            if point_labels is None:
+                raise ValueError("point_labels must be given with point_coords")
+            clicks = as_square(point_coords)
+            marks = torch.as_tensor(np.asarray(point_labels), dtype=torch.int64, device=self.device)
+            points.append(clicks if clicks.ndim == 3 else clicks[None])
+            labels.append(marks if marks.ndim == 2 else marks[None])
+        mask = None
+        if mask_input is not None:
+            mask = torch.as_tensor(np.asarray(mask_input), dtype=torch.float32, device=self.device)
+            mask = mask if mask.ndim == 4 else mask[None]
+        if not points:
+            return PromptTensors(mask_logits=mask)
+        return PromptTensors(torch.cat(points, dim=1), torch.cat(labels, dim=1), mask)
+
+
+class SAM2AutomaticMaskGenerator:
+    """The official automatic mask generator's interface."""
+
+    def __init__(
+        self,
+        model: SAM2,
+        points_per_side: int = 32,
+        points_per_batch: int = 64,
+        pred_iou_thresh: float = 0.8,
+        stability_score_thresh: float = 0.95,
+        stability_score_offset: float = 1.0,
+        mask_threshold: float = 0.0,
+        box_nms_thresh: float = 0.7,
+        crop_n_layers: int = 0,
+        crop_nms_thresh: float = 0.7,
+        crop_overlap_ratio: float = 512 / 1500,
+        crop_n_points_downscale_factor: int = 1,
+        min_mask_region_area: float = 0,
+        output_mode: str = "binary_mask",
+        use_m2m: bool = False,
+        multimask_output: bool = True,
+        **_unused: Any,
+    ) -> None:
+        if output_mode not in ("binary_mask", "uncompressed_rle", "coco_rle"):
+            raise ValueError(f"output_mode must be binary_mask, uncompressed_rle or coco_rle, got {output_mode!r}")
+        self.output_mode = output_mode
+        self._automatic = AutomaticMasks(
+            model,
+            AutomaticOptions(
+                points_per_side=points_per_side,
+                points_per_batch=points_per_batch,
+                min_predicted_iou=pred_iou_thresh,
+                min_stability=stability_score_thresh,
+                stability_offset=stability_score_offset,
+                threshold=mask_threshold,
+                max_box_overlap=box_nms_thresh,
+                crop_layers=crop_n_layers,
+                max_crop_overlap=crop_nms_thresh,
+                crop_overlap=crop_overlap_ratio,
+                points_shrink=crop_n_points_downscale_factor,
+                min_region_area=min_mask_region_area,
+                refine=use_m2m,
+                multimask=multimask_output,
+            ),
+        )
+
+    @classmethod
+    def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2AutomaticMaskGenerator:
+        """Load the model of a Hub repo, or a preset or path, into a generator."""
+        return cls(load_model(model_id, kwargs.pop("device", "auto")), **kwargs)
+
+    def generate(self, image: np.ndarray) -> list[dict[str, Any]]:
+        """All masks of an RGB picture, uint8 [H, W, 3].
+
+        Returns:
+            A dict per mask: segmentation, area, bbox (XYWH), predicted_iou, point_coords, stability_score and
+            crop_box (XYWH).
+        """
+        return [self._record(found) for found in self._automatic.generate(image)]
+
+    def _record(self, found: FoundMask) -> dict[str, Any]:
+        if self.output_mode == "binary_mask":
+            segmentation: Any = found.mask
+        else:
+            segmentation = found.runs if self.output_mode == "uncompressed_rle" else compress_runs(found.runs)
+        return {
+            "segmentation": segmentation,
+            "area": found.area,
+            "bbox": _xywh(found.box_xyxy),
+            "predicted_iou": found.predicted_iou,
+            "point_coords": [list(found.point_xy)],
+            "stability_score": found.stability,
+            "crop_box": _xywh(found.crop_xyxy),
+        }
+
+
+def _xywh(box_xyxy: Sequence[float]) -> list[float]:
+    x0, y0, x1, y1 = box_xyxy
+    return [x0, y0, x1 - x0, y1 - y0]

@@ -1,0 +1,156 @@
+"""What the sizes and versions of SAM 2 are: frozen dataclasses and the table PRESETS.
+
+The four published sizes differ only in the trunk; 2.0 and 2.1 differ only in two memory switches.
+`nano` is this project's own small model, trained from scratch on procedural scenes.
+
+Source: SAM 2, arXiv:2408.00714, appendix "Architecture"; Hiera, arXiv:2306.00989.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+
+
+@dataclass(frozen=True)
+class TrunkConfig:
+    """The hierarchical image encoder (Hiera)."""
+
+    embed_dim: int = 96  # channels of stage 1; doubles at each later stage
+    heads: int = 1  # attention heads of stage 1; doubles at each later stage
+    blocks_per_stage: tuple[int, ...] = (1, 2, 7, 2)
+    window_per_stage: tuple[int, ...] = (8, 4, 14, 7)  # edge of the attention windows, in tokens
+    global_blocks: tuple[int, ...] = (5, 7, 9)  # blocks (counted over the whole trunk) without windows
+    position_grid: int = 7  # edge of the learned position map that is stretched over the picture
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The prompt encoder and the two-way mask decoder."""
+
+    layers: int = 2
+    heads: int = 8
+    mlp_dim: int = 2048
+    cross_attention_downsample: int = 2  # hidden_dim / width of the attention between tokens and image
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """What a frame leaves behind, and how later frames look at it."""
+
+    dim: int = 64  # channels of a spatial memory; object pointers are split into pieces of this width
+    slots: int = 7  # one for prompted frames, the others for the latest frames
+    attention_layers: int = 4
+    attention_mlp_dim: int = 2048
+    fuser_layers: int = 2
+    marks_absent_objects: bool = True  # 2.1: a learned vector is added to memories of an absent object
+    dates_object_pointers: bool = True  # 2.1: pointers carry their distance in time
+
+
+@dataclass(frozen=True)
+class SAM2Config:
+    """Everything that decides the shape of a SAM 2 network.
+
+    Args:
+        side: edge of the square that pictures are resized to, in pixels; any multiple of 32.
+        hidden_dim: channels of image embeddings, prompt tokens and object pointers.
+    Raises:
+        ValueError: if `side` or `hidden_dim` cannot be used.
+    """
+
+    side: int = 1024
+    hidden_dim: int = 256
+    trunk: TrunkConfig = field(default_factory=TrunkConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+
+    def __post_init__(self) -> None:
+        check_side(self.side)
+        if self.hidden_dim % 16 or self.hidden_dim % self.memory.dim:
+            raise ValueError(
+                f"hidden_dim must be a multiple of 16 and of the memory's {self.memory.dim}, got {self.hidden_dim}"
+            )
+
+    @property
+    def embedding_side(self) -> int:
+        """Edge of the stride-16 image embedding, in tokens."""
+        return self.side // 16
+
+    @property
+    def low_res_side(self) -> int:
+        """Edge of the low-res mask logits (stride 4), in pixels."""
+        return self.side // 4
+
+    def as_dict(self) -> dict:
+        """Nested plain dict, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> SAM2Config:
+        """The inverse of `as_dict`, also after a round trip through JSON.
+
+        Raises:
+            ValueError: if a field is unknown, which means that a newer version wrote the file.
+        """
+        parts = {"trunk": TrunkConfig, "decoder": DecoderConfig, "memory": MemoryConfig}
+        try:
+            built = {name: part(**_tuples(values[name])) for name, part in parts.items() if name in values}
+            return cls(**{**values, **built})
+        except TypeError as error:
+            raise ValueError(f"this model config cannot be read ({error}); update sam2kit") from error
+
+
+def _tuples(values: dict) -> dict:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def check_side(side: int) -> None:
+    """Refuse a picture side that the trunk cannot halve down to stride 32."""
+    if side < 32 or side % 32:
+        raise ValueError(f"side must be a positive multiple of 32 pixels, got {side}")
+
+
+_TRUNKS = {
+    "tiny": TrunkConfig(),
+    "small": TrunkConfig(blocks_per_stage=(1, 2, 11, 2), global_blocks=(7, 10, 13)),
+    "base-plus": TrunkConfig(
+        embed_dim=112, heads=2, blocks_per_stage=(2, 3, 16, 3), global_blocks=(12, 16, 20), position_grid=14
+    ),
+    "large": TrunkConfig(
+        embed_dim=144,
+        heads=2,
+        blocks_per_stage=(2, 6, 36, 4),
+        window_per_stage=(8, 4, 16, 8),
+        global_blocks=(23, 33, 43),
+    ),
+}
+_MEMORY_2_0 = MemoryConfig(marks_absent_objects=False, dates_object_pointers=False)
+
+NANO = SAM2Config(
+    side=256,
+    hidden_dim=128,
+    trunk=TrunkConfig(
+        embed_dim=32, heads=1, blocks_per_stage=(1, 2, 4, 1), window_per_stage=(8, 4, 16, 8), global_blocks=()
+    ),
+    decoder=DecoderConfig(heads=4, mlp_dim=256),
+    memory=MemoryConfig(dim=32, slots=4, attention_layers=1, attention_mlp_dim=256, fuser_layers=1),
+)
+
+PRESETS: dict[str, SAM2Config] = {
+    **{f"sam2-hiera-{size}": SAM2Config(trunk=trunk, memory=_MEMORY_2_0) for size, trunk in _TRUNKS.items()},
+    **{f"sam2.1-hiera-{size}": SAM2Config(trunk=trunk) for size, trunk in _TRUNKS.items()},
+    "nano": NANO,
+}
+
+
+def preset(name: str, *, side: int | None = None) -> SAM2Config:
+    """The config of a preset, at another picture side if one is given.
+
+    Args:
+        name: a key of `PRESETS`.
+        side: edge of the model's square in pixels, a multiple of 32; None keeps the preset's own.
+    Raises:
+        ValueError: if the name or the side is unknown.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
+    return PRESETS[name] if side is None else replace(PRESETS[name], side=side)

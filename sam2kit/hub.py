@@ -1,0 +1,104 @@
+"""Getting a weight file from the Hugging Face Hub, or saying clearly why not.
+
+Everything goes through huggingface-hub, so its cache, tokens, mirrors (HF_ENDPOINT) and offline switch
+(HF_HUB_OFFLINE) work. One quick question goes ahead of each download: left alone, huggingface-hub retries
+for about 25 seconds before it says that there is no network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+TRANSFORMERS_FILE = "model.safetensors"
+_ANSWER_WITHIN = 5.0  # seconds for the question whether a file is there
+
+
+class HubError(RuntimeError):
+    """A weight file could not be had from the Hub; the message says why and what to do."""
+
+
+def download_weights(repo_id: str) -> Path:
+    """Path of a repo's weight file in the local cache, downloaded if needed.
+
+    Takes `model.safetensors` if the repo has it, else its only .safetensors or .pt file.
+
+    Raises:
+        HubError: if the Hub cannot be reached, refuses, or has no such file - and the cache does not help.
+    """
+    try:
+        filename = _find_filename(repo_id)
+        return Path(hf_hub_download(repo_id, filename))
+    except _Unreachable as error:
+        return _from_cache(repo_id, error)
+    except GatedRepoError as error:
+        raise HubError(
+            f"{repo_id} asks you to accept its terms: do so on its Hub page, then log in with `hf auth login`"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise HubError(
+            f"the Hub has no repo {repo_id!r}, or it is private; check the name, or log in with `hf auth login`"
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise HubError(
+            f"the download of {repo_id} broke off ({_short(error)}); nothing half-finished is used - try again"
+        ) from error
+
+
+class _Unreachable(Exception):
+    """The Hub did not answer, or answered with a server error."""
+
+
+def _find_filename(repo_id: str) -> str:
+    try:
+        get_hf_file_metadata(hf_hub_url(repo_id, TRANSFORMERS_FILE), timeout=_ANSWER_WITHIN)
+        return TRANSFORMERS_FILE
+    except (GatedRepoError, RepositoryNotFoundError):
+        raise
+    except EntryNotFoundError:
+        pass
+    except OfflineModeIsEnabled as error:
+        raise _Unreachable("the offline switch HF_HUB_OFFLINE is on") from error
+    except HfHubHTTPError as error:
+        raise _Unreachable(f"the Hub answered with an error: {_short(error)}") from error
+    except Exception as error:  # the HTTP client's own errors: no route, no name, refused, timed out
+        raise _Unreachable(f"the Hub cannot be reached: {_short(error)}") from error
+    files = HfApi().list_repo_files(repo_id)
+    candidates = [f for f in files if f.endswith(".safetensors")] or [f for f in files if f.endswith((".pt", ".pth"))]
+    if len(candidates) != 1:
+        raise HubError(
+            f"{repo_id} has {len(candidates)} weight files where one was expected; download the one you want and give "
+            "its path"
+        )
+    return candidates[0]
+
+
+def _from_cache(repo_id: str, reason: _Unreachable) -> Path:
+    """The file that an earlier download left in the cache."""
+    cached = try_to_load_from_cache(repo_id, TRANSFORMERS_FILE)
+    if isinstance(cached, str):
+        return Path(cached)
+    config = try_to_load_from_cache(repo_id, "config.json")
+    folder = Path(config).parent if isinstance(config, str) else None
+    others = sorted(folder.glob("*.pt")) if folder else []
+    if others:
+        return others[0]
+    raise HubError(
+        f"cannot get {repo_id}: {reason}, and it is not in the local cache; connect and try again, give the path of "
+        "a downloaded file, or use the bundled model: nano"
+    ) from reason
+
+
+def _short(error: BaseException) -> str:
+    """The first line of an error, without the request ids that follow."""
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__

@@ -1,0 +1,122 @@
+"""One way into the project for pictures: whatever it is, it comes out as upright 8-bit RGB.
+
+EXIF rotation is applied, alpha is laid on white, grey becomes RGB, 16-bit and float files are stretched by
+the range of their values, animations give their first frame.
+"""
+
+from __future__ import annotations
+
+import io
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+try:  # phones save HEIC; Pillow reads it when this package is there
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+except ImportError:
+    pass
+
+PictureSource = str | PathLike | bytes | Image.Image | np.ndarray
+
+MAX_PIXELS = 100_000_000
+
+
+def read_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a picture.
+
+    Args:
+        source: path, encoded bytes, PIL image, or array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]: uint8,
+            uint16, bool, or float in 0..1.
+        max_pixels: larger pictures are refused before they are decoded.
+    Returns:
+        uint8 [H, W, 3] RGB.
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no picture, is damaged or too large; names the file.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source, max_pixels)
+    if isinstance(source, Image.Image):
+        return _from_pil(source, "the given image", max_pixels)
+    if isinstance(source, bytes):
+        return _decode(io.BytesIO(source), "the given bytes", max_pixels)
+    if isinstance(source, (str, PathLike)):
+        path = Path(source)
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; give the path of one picture")
+        if not path.exists():
+            raise FileNotFoundError(f"there is no picture at {path}")
+        return _decode(path, str(path), max_pixels)
+    raise ValueError(f"a picture must be a path, bytes, PIL image or numpy array, got {type(source).__name__}")
+
+
+def _decode(file: Path | io.BytesIO, name: str, max_pixels: int) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            return _from_pil(image, name, max_pixels)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name} is not a picture that can be read; try JPEG or PNG{_heic_hint(name)}") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} is damaged and cannot be read ({error})") from error
+
+
+def _heic_hint(name: str) -> str:
+    return " (for HEIC: pip install pillow-heif)" if name.lower().endswith((".heic", ".heif")) else ""
+
+
+def _from_pil(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
+    _check_size(image.width, image.height, name, max_pixels)
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        return _grey_to_rgb(_stretch(np.asarray(image)))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.array(image.convert("RGB"))
+
+
+def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ValueError(f"a picture array must be [H, W], [H, W, 3] or [H, W, 4], got shape {list(array.shape)}")
+    _check_size(array.shape[1], array.shape[0], "the given array", max_pixels)
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype == np.uint16:
+        array = _stretch(array)
+    elif np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise ValueError("a float picture must have values in 0..1; divide by 255 or convert to uint8")
+        array = np.rint(array * 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise ValueError(f"a picture array must be uint8, uint16, bool or float in 0..1, got {array.dtype}")
+    if array.ndim == 2:
+        return _grey_to_rgb(array)
+    if array.shape[2] == 4:
+        return _from_pil(Image.fromarray(array, "RGBA"), "the given array", max_pixels)
+    return np.ascontiguousarray(array)
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise ValueError(f"{name} has no pixels ({width}x{height})")
+    if width * height > max_pixels:
+        raise ValueError(
+            f"{name} has {width}x{height} pixels, more than the limit of {max_pixels / 1e6:.0f} million; make it smaller"
+        )
+
+
+def _stretch(grey: np.ndarray) -> np.ndarray:
+    """Map the smallest value to 0 and the largest to 255; a constant picture becomes black."""
+    values = np.nan_to_num(grey.astype(np.float64))
+    low, high = values.min(), values.max()
+    return np.rint((values - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+
+
+def _grey_to_rgb(grey: np.ndarray) -> np.ndarray:
+    return np.repeat(grey[..., None], 3, axis=2)

@@ -1,0 +1,190 @@
+"""The trunk: Hiera, a vision transformer in four stages with window attention.
+
+Picture [B, 3, S, S] in; four maps of strides 4, 8, 16, 32 out, to image_encoder.py.
+Everything between works on [B, H, W, C].
+
+    patches (stride 4) + positions -> stage 1 -> stage 2 -> stage 3 -> stage 4
+                                       C          2C         4C         8C
+
+Surprises:
+- Each later stage opens with a block that doubles the channels and halves the map. That block pools its
+  *queries* inside the windows, and still uses the window size of the stage before.
+- Its skip path pools the *normalised* input.
+- Windows that reach over the border are filled with zeros, and these take part in the attention.
+
+Source: Hiera, arXiv:2306.00989; its position embedding is that of arXiv:2311.05613; SAM 2, arXiv:2408.00714.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.init import trunc_normal_
+
+from sam2kit.config import TrunkConfig
+from sam2kit.model.attention import attend
+from sam2kit.model.layers import MLP, StochasticDepth
+
+
+class Hiera(nn.Module):
+    """Four stages of windowed attention blocks.
+
+    Args:
+        config: sizes of the trunk.
+        drop_path: stochastic depth of the last block, in training; it grows linearly from 0.
+    """
+
+    def __init__(self, config: TrunkConfig, *, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed(config.embed_dim)
+        grid, window = config.position_grid, config.window_per_stage[0]
+        self.pos_embed = nn.Parameter(trunc_normal_(torch.empty(1, config.embed_dim, grid, grid), std=0.02))
+        self.pos_embed_window = nn.Parameter(trunc_normal_(torch.empty(1, config.embed_dim, window, window), std=0.02))
+        plan = block_plan(config)
+        last = max(len(plan) - 1, 1)
+        self.blocks = nn.ModuleList(
+            Block(**options, drop_path=drop_path * i / last) for i, options in enumerate(plan)
+        )
+        self.stage_ends = [total - 1 for total in accumulate(config.blocks_per_stage)]
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """[B, 3, S, S] normalised pixels -> four [B, C, H, W] maps of strides 4, 8, 16, 32."""
+        x = self.patch_embed(pixels)
+        x = x + self._positions(x.shape[1], x.shape[2]).to(x.dtype)
+        maps = []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in self.stage_ends:
+                maps.append(x.permute(0, 3, 1, 2))
+        return maps
+
+    def _positions(self, height: int, width: int) -> Tensor:
+        """A coarse map stretched over the picture plus one window's pattern repeated: [1, H, W, C]."""
+        coarse = F.interpolate(self.pos_embed.float(), size=(height, width), mode="bicubic", align_corners=False)
+        window = self.pos_embed_window.shape[-1]
+        tiled = self.pos_embed_window.tile(1, 1, -(-height // window), -(-width // window))
+        return (coarse + tiled[:, :, :height, :width]).permute(0, 2, 3, 1)
+
+
+def block_plan(config: TrunkConfig) -> list[dict]:
+    """The options of every block, in order."""
+    plan: list[dict] = []
+    for stage, count in enumerate(config.blocks_per_stage):
+        dim, heads, window = config.embed_dim << stage, config.heads << stage, config.window_per_stage[stage]
+        for i in range(count):
+            opens_stage = stage > 0 and i == 0
+            plan.append(
+                {
+                    "in_dim": dim // 2 if opens_stage else dim,
+                    "dim": dim,
+                    "heads": heads,
+                    "window": 0
+                    if len(plan) in config.global_blocks
+                    else config.window_per_stage[stage - 1]
+                    if opens_stage
+                    else window,
+                    "pool": opens_stage,
+                }
+            )
+    return plan
+
+
+class PatchEmbed(nn.Module):
+    """Overlapping 7x7 patches at stride 4: [B, 3, S, S] -> [B, S/4, S/4, C]."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, kernel_size=7, stride=4, padding=3)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.proj(pixels).permute(0, 2, 3, 1)
+
+
+class Block(nn.Module):
+    """Window (or global) attention and an MLP, each with a residual.
+
+    Args:
+        in_dim, dim: channels in and out; they differ where a stage opens.
+        heads: attention heads.
+        window: edge of the windows in tokens; 0 attends over the whole map.
+        pool: halve the map, by pooling the queries and the skip path.
+        drop_path: stochastic depth of this block.
+    """
+
+    def __init__(self, *, in_dim: int, dim: int, heads: int, window: int, pool: bool, drop_path: float) -> None:
+        super().__init__()
+        self.window, self.pool = window, pool
+        self.norm1 = nn.LayerNorm(in_dim, eps=1e-6)
+        self.attn = WindowAttention(in_dim, dim, heads=heads, pool=pool)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = MLP(dim, 4 * dim, dim, layers=2, activation=F.gelu)
+        if in_dim != dim:
+            self.proj = nn.Linear(in_dim, dim)
+        self.drop_path = StochasticDepth(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm1(x)
+        skip = x
+        if self.pool:
+            skip = pool2x2(self.proj(normed))
+        height, width = skip.shape[1:3]
+        if self.window:
+            windows, padded_hw = to_windows(normed, self.window)
+            shrink = 2 if self.pool else 1
+            attended = from_windows(
+                self.attn(windows), self.window // shrink, tuple(n // shrink for n in padded_hw), (height, width)
+            )
+        else:
+            attended = self.attn(normed)
+        x = skip + self.drop_path(attended)
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class WindowAttention(nn.Module):
+    """Self-attention inside each [H, W] window, whose queries may be pooled 2x2."""
+
+    def __init__(self, in_dim: int, dim: int, *, heads: int, pool: bool) -> None:
+        super().__init__()
+        self.heads, self.pool = heads, pool
+        self.qkv = nn.Linear(in_dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, in_dim] -> [B, H, W, dim], or half of H and W when pooling."""
+        height, width = x.shape[1:3]
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        if self.pool:
+            q = pool2x2(q)
+            height, width = q.shape[1:3]
+        # [B, H, W, C] -> [B, heads, H*W, C/heads]
+        q, k, v = (t.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        out = attend(q, k, v).transpose(1, 2).flatten(2)
+        return self.proj(out).unflatten(1, (height, width))
+
+
+def pool2x2(x: Tensor) -> Tensor:
+    """Maximum over 2x2 cells: [B, H, W, C] -> [B, H/2, W/2, C]."""
+    return F.max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+
+
+def to_windows(x: Tensor, window: int) -> tuple[Tensor, tuple[int, int]]:
+    """Cut a map into square windows, filling up with zeros at the right and the bottom.
+
+    Returns:
+        [B * windows, window, window, C], and the filled-up height and width.
+    """
+    height, width = x.shape[1:3]
+    x = F.pad(x, (0, 0, 0, -width % window, 0, -height % window))
+    padded_hw = (x.shape[1], x.shape[2])
+    x = x.unflatten(2, (-1, window)).unflatten(1, (-1, window))  # [B, rows, w, columns, w, C]
+    return x.permute(0, 1, 3, 2, 4, 5).flatten(0, 2), padded_hw
+
+
+def from_windows(x: Tensor, window: int, padded_hw: tuple[int, ...], size_hw: tuple[int, int]) -> Tensor:
+    """Put windows back together and crop the filling: -> [B, H, W, C]."""
+    rows, columns = padded_hw[0] // window, padded_hw[1] // window
+    x = x.unflatten(0, (-1, rows, columns)).permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
+    return x[:, : size_hw[0], : size_hw[1]]

@@ -1,0 +1,58 @@
+"""Small pieces that several boxes share: channel LayerNorm, MLP, stochastic depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """LayerNorm over the channels of a [B, C, H, W] map (eps 1e-6)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class MLP(nn.Module):
+    """Linear layers with an activation between them: [..., in_dim] -> [..., out_dim]."""
+
+    def __init__(
+        self,
+        in_dim: int,
+        hidden_dim: int,
+        out_dim: int,
+        *,
+        layers: int,
+        activation: Callable[[Tensor], Tensor] = F.relu,
+    ) -> None:
+        super().__init__()
+        dims = [in_dim, *[hidden_dim] * (layers - 1), out_dim]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(dims[:-1], dims[1:], strict=True))
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        *inner, last = self.layers
+        for layer in inner:
+            x = self.activation(layer(x))
+        return last(x)
+
+
+class StochasticDepth(nn.Module):
+    """In training, drop a residual branch for whole samples; scale the others up (arXiv:1603.09382)."""
+
+    def __init__(self, probability: float = 0.0) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.probability == 0.0:
+            return x
+        keep = 1.0 - self.probability
+        kept = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) < keep
+        return x * kept.to(x.dtype) / keep

@@ -1,0 +1,99 @@
+"""Where things are: sine maps, random Fourier points, rotary tables, sine of time.
+
+All of it is computed in float32, whatever precision the network runs in: positions are small
+differences of large phases, and half precision would blur neighbouring pixels together.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def sine_map(height: int, width: int, channels: int, *, device: torch.device | None = None) -> Tensor:
+    """Fixed 2-D position encoding of a feature map.
+
+    Returns:
+        [channels, height, width] float32: first half tells y, second half x, sines and cosines interleaved.
+    Source: DETR, arXiv:2005.12872, in the normalised form (coordinates 1..n scaled to 2 pi).
+    """
+    half = channels // 2
+    exponent = 2 * torch.div(torch.arange(half, device=device), 2, rounding_mode="floor") / half
+    wavelength = 10000.0**exponent
+
+    def phases(n: int) -> Tensor:
+        position = torch.arange(1, n + 1, dtype=torch.float32, device=device) / (n + 1e-6) * (2 * math.pi)
+        angle = position[:, None] / wavelength
+        return torch.stack([angle[:, 0::2].sin(), angle[:, 1::2].cos()], dim=2).flatten(1)  # [n, half]
+
+    y = phases(height).T[:, :, None].expand(half, height, width)
+    x = phases(width).T[:, None, :].expand(half, height, width)
+    return torch.cat([y, x])
+
+
+def sine_of_time(distance: Tensor, channels: int) -> Tensor:
+    """Encode how long ago something was.
+
+    Args:
+        distance: [N] float, frames divided by the longest distance that a pointer may have.
+    Returns:
+        [N, channels] float32: sines, then cosines (not interleaved).
+    """
+    half = channels // 2
+    exponent = 2 * torch.div(torch.arange(half, device=distance.device), 2, rounding_mode="floor") / half
+    angle = distance.float()[:, None] / 10000.0**exponent
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+def rotary_table(height: int, width: int, head_dim: int, *, device: torch.device | None = None) -> Tensor:
+    """Axial rotation angles for the tokens of a map, in row-major order.
+
+    Returns:
+        [height * width, head_dim / 2] complex64: the first half of the pairs turns with the column,
+        the second with the row.
+    Source: axial RoPE as in arXiv:2403.13298, used by SAM 2's memory attention.
+    """
+    frequency = 10000.0 ** (-torch.arange(0, head_dim, 4, dtype=torch.float32, device=device) / head_dim)
+    row, column = torch.meshgrid(
+        torch.arange(height, dtype=torch.float32, device=device),
+        torch.arange(width, dtype=torch.float32, device=device),
+        indexing="ij",
+    )
+    angle = torch.cat([column.reshape(-1, 1) * frequency, row.reshape(-1, 1) * frequency], dim=1)
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Turn adjacent channel pairs of x [B, heads, L, D] by table [L, D / 2] (complex)."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * table).flatten(-2).to(x.dtype)
+
+
+class FourierPositions(nn.Module):
+    """Positions in the unit square as random Fourier features.
+
+    The random matrix is part of the checkpoint: prompts and image share it, so that a click
+    finds its place in the picture by a dot product.
+
+    Source: arXiv:2006.10739, used by SAM (arXiv:2304.02643) for prompts.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, channels // 2))
+
+    def forward(self, points_unit: Tensor) -> Tensor:
+        """[..., 2] points (x, y) in 0..1 -> [..., channels] float32."""
+        matrix = self.positional_encoding_gaussian_matrix.float()
+        centred = 2.0 * points_unit.float() - 1.0
+        # two products instead of a matmul: autocast would run a matmul in half precision
+        phase = 2 * math.pi * (centred[..., :1] * matrix[0] + centred[..., 1:] * matrix[1])
+        return torch.cat([phase.sin(), phase.cos()], dim=-1)
+
+    def grid(self, side: int) -> Tensor:
+        """[1, channels, side, side] float32: the encoding of every cell's centre."""
+        centre = (torch.arange(side, device=self.positional_encoding_gaussian_matrix.device) + 0.5) / side
+        y, x = torch.meshgrid(centre, centre, indexing="ij")
+        return self(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]

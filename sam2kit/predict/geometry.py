@@ -1,0 +1,47 @@
+"""Original pixels <-> the model's square, and back for masks.
+
+The picture is squashed into a square, not padded, so each axis has its own scale.
+
+Source: SAM 2, arXiv:2408.00714, training appendix (input resolution); ImageNet statistics as published.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in 0..1
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """[..., 3, H, W] RGB, uint8 in 0..255 or float in 0..1 -> float32 around 0."""
+    if pixels.dtype == torch.uint8:
+        pixels = pixels.float() / 255
+    mean, deviation = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (_MEAN, _DEVIATION))
+    return (pixels - mean) / deviation
+
+
+def image_to_square(image: Tensor, side: int) -> Tensor:
+    """Resize and normalise a picture for the image encoder.
+
+    Args:
+        image: [3, H, W] RGB, uint8 in 0..255 or float in 0..1.
+        side: edge of the model's square, in pixels.
+    Returns:
+        [3, side, side] float32.
+    """
+    pixels = image.float() / 255 if image.dtype == torch.uint8 else image.float()
+    square = F.interpolate(pixels[None], size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    return normalise(square[0])
+
+
+def points_to_square(points_xy: Tensor, size_hw: tuple[int, int], side: int) -> Tensor:
+    """[..., 2] points (x, y) in pixels of an H x W picture -> pixels of the model's square."""
+    height, width = size_hw
+    return points_xy / torch.tensor([width, height], dtype=torch.float32, device=points_xy.device) * side
+
+
+def masks_to_image(low_res: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """[B, M, h, w] low-res mask logits -> [B, M, H, W] logits at the picture's size (bilinear)."""
+    return F.interpolate(low_res, size=size_hw, mode="bilinear", align_corners=False)

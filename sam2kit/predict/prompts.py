@@ -1,0 +1,145 @@
+"""What a person asks for: clicks, a box, a rough mask. Validated once, here.
+
+Before geometry.py, which moves it into the model's square.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from sam2kit.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIVE, NOT_A_POINT, POSITIVE
+from sam2kit.model.sam2 import PromptTensors
+from sam2kit.predict.geometry import points_to_square
+
+_LABELS = (NOT_A_POINT, NEGATIVE, POSITIVE)
+
+
+@dataclass(frozen=True, init=False)
+class Prompt:
+    """One prompt, or B prompts of the same form, in pixels of the original picture.
+
+    Args:
+        points_xy: [N, 2] or [B, N, 2] clicks (x, y).
+        labels: [N] or [B, N]: 1 "this", 0 "not this" (-1 fills up a shorter row); all 1 when left out.
+        box_xyxy: [4] or [B, 4] boxes (x0, y0, x1, y1).
+        mask_logits: [1, h, w] or [B, 1, h, w] low-res mask logits of an earlier answer.
+    Raises:
+        ValueError: if shapes, labels or numbers cannot be used; says what was wanted.
+    """
+
+    points_xy: Tensor | None  # [B, N, 2] float32
+    labels: Tensor | None  # [B, N] int64
+    box_xyxy: Tensor | None  # [B, 4] float32
+    mask_logits: Tensor | None  # [B, 1, h, w] float32
+
+    def __init__(
+        self,
+        points_xy: ArrayLike | Tensor | None = None,
+        labels: ArrayLike | Tensor | None = None,
+        box_xyxy: ArrayLike | Tensor | None = None,
+        mask_logits: ArrayLike | Tensor | None = None,
+    ) -> None:
+        points = _batched(points_xy, 3, "points_xy", "[N, 2] or [B, N, 2]", last=2)
+        boxes = _batched(box_xyxy, 2, "box_xyxy", "[4] or [B, 4]", last=4)
+        masks = _batched(mask_logits, 4, "mask_logits", "[1, h, w] or [B, 1, h, w]")
+        if points is None and boxes is None and masks is None:
+            raise ValueError("an empty prompt: give points_xy, box_xyxy or mask_logits")
+        if masks is not None and masks.shape[1] != 1:
+            raise ValueError(f"mask_logits must be [1, h, w] or [B, 1, h, w], got {list(masks.shape)}")
+        if boxes is not None and bool((boxes[:, :2] > boxes[:, 2:]).any()):
+            raise ValueError("box_xyxy must be (x0, y0, x1, y1) with x0 <= x1 and y0 <= y1")
+        sizes = {len(t) for t in (points, boxes, masks) if t is not None}
+        if len(sizes) > 1:
+            raise ValueError(f"points, boxes and masks must be for the same number of prompts, got {sorted(sizes)}")
+        object.__setattr__(self, "points_xy", points)
+        object.__setattr__(self, "labels", _checked_labels(labels, points))
+        object.__setattr__(self, "box_xyxy", boxes)
+        object.__setattr__(self, "mask_logits", masks)
+
+    def __len__(self) -> int:
+        return next(len(t) for t in (self.points_xy, self.box_xyxy, self.mask_logits) if t is not None)
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """True for a single click: it may mean a thing or a part of it."""
+        return self.points_xy is not None and self.points_xy.shape[1] == 1 and self.box_xyxy is None
+
+    def to_square(self, size_hw: tuple[int, int], side: int, device: torch.device) -> PromptTensors:
+        """Move the prompt into the model's square; a box becomes two points before the clicks.
+
+        Args:
+            size_hw: height and width of the picture, in pixels.
+            side: edge of the square.
+        Raises:
+            ValueError: if a point or a whole box lies outside the picture.
+        """
+        points, labels = [], []
+        if self.box_xyxy is not None:
+            _check_inside(self.box_xyxy.clamp(min=0), size_hw, "box corner", whole=False)
+            points.append(self.box_xyxy.unflatten(1, (2, 2)))
+            labels.append(torch.tensor([[BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]]).expand(len(self), -1))
+        if self.points_xy is not None and self.labels is not None:
+            _check_inside(self.points_xy[self.labels != NOT_A_POINT], size_hw, "point", whole=True)
+            points.append(self.points_xy)
+            labels.append(self.labels)
+        mask = None if self.mask_logits is None else self.mask_logits.to(device)
+        if not points:
+            return PromptTensors(mask_logits=mask)
+        square = points_to_square(torch.cat(points, dim=1), size_hw, side)
+        return PromptTensors(square.to(device), torch.cat(labels, dim=1).to(device), mask)
+
+
+def _batched(
+    values: ArrayLike | Tensor | None, ndim: int, name: str, wanted: str, *, last: int | None = None
+) -> Tensor | None:
+    """float32 tensor of `ndim` dimensions; a missing batch axis is added."""
+    if values is None:
+        return None
+    try:
+        tensor = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values)).detach().float().cpu()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be {wanted} of numbers, got {values!r}") from error
+    if tensor.ndim == ndim - 1:
+        tensor = tensor[None]
+    if tensor.ndim != ndim or (last is not None and tensor.shape[-1] != last) or tensor.numel() == 0:
+        raise ValueError(f"{name} must be {wanted}, got shape {list(tensor.shape)}")
+    if not bool(tensor.isfinite().all()):
+        raise ValueError(f"{name} must be finite numbers, got NaN or infinity")
+    return tensor
+
+
+def _checked_labels(labels: ArrayLike | Tensor | None, points: Tensor | None) -> Tensor | None:
+    if points is None:
+        if labels is not None:
+            raise ValueError("labels were given without points_xy")
+        return None
+    if labels is None:
+        return torch.ones(points.shape[:2], dtype=torch.int64)
+    given = torch.as_tensor(np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels))
+    if given.ndim == 1:
+        given = given[None]
+    if given.shape != points.shape[:2]:
+        raise ValueError(
+            f"labels must be one per point, {list(points.shape[:2])}, got shape {list(given.shape)}"
+        )
+    if not bool(torch.isin(given, torch.tensor(_LABELS)).all()):
+        raise ValueError(f"labels must be 1 (this), 0 (not this) or -1 (no point), got {given.unique().tolist()}")
+    return given.long()
+
+
+def _check_inside(xy: Tensor, size_hw: tuple[int, int], what: str, *, whole: bool) -> None:
+    height, width = size_hw
+    limit = torch.tensor([width, height], dtype=torch.float32)
+    if not whole:  # a box may reach over the border, but must not lie beyond it
+        xy = xy[:, :2]
+    outside = ((xy < 0) | (xy > limit)).any(dim=-1)
+    if bool(outside.any()):
+        x, y = xy[outside][0].tolist()
+        raise ValueError(
+            f"{what} ({x:g}, {y:g}) lies outside the {width}x{height} picture; give (x, y) in its pixels"
+        )

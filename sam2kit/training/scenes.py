@@ -1,0 +1,225 @@
+"""Procedural pictures with exact masks: what the nano model learns from.
+
+A scene is painted back to front: a background of one to four surfaces, then objects with texture, parts,
+relief, shadow and sometimes copies of themselves; at last light, blur, noise and JPEG. Every pixel belongs
+to exactly one *leaf*; a target is a set of leaves, so that a cup and the picture printed on it are both exact.
+
+After textures.py and shapes.py; before the trainer. No file is read: a scene follows from its random generator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+
+from sam2kit.training.shapes import random_silhouette
+from sam2kit.training.textures import TextureBank, noise
+
+_MAX_OBJECTS = 9
+_MIN_SHARE = 0.002  # of the picture: smaller targets are not asked for
+
+
+@dataclass
+class Scene:
+    """A picture and everything in it that may be asked for."""
+
+    image: np.ndarray  # uint8 [H, W, 3] RGB
+    leaves: np.ndarray  # int16 [H, W]; every pixel's leaf
+    targets: list[tuple[int, ...]]  # each a set of leaves
+    weights: list[float] = field(default_factory=list)  # how readily each target is drawn
+
+    def mask(self, target: int) -> np.ndarray:
+        """bool [H, W]: the visible pixels of one target."""
+        return np.isin(self.leaves, self.targets[target])
+
+    def visible_targets(self, min_share: float = _MIN_SHARE, max_share: float = 0.9) -> list[int]:
+        """Targets whose share of the picture lies between the two limits."""
+        areas = np.bincount(self.leaves.ravel(), minlength=int(max(max(t) for t in self.targets)) + 1)
+        share = [areas[list(t)].sum() / self.leaves.size for t in self.targets]
+        return [i for i, s in enumerate(share) if min_share <= s <= max_share]
+
+
+class _Canvas:
+    """A scene that is being painted."""
+
+    def __init__(self, rng: Generator, bank: TextureBank, side: int) -> None:
+        self.rng, self.bank, self.side = rng, bank, side
+        self.image = bank.cut(rng, side, side)
+        self.leaves = np.zeros((side, side), np.int16)
+        self.targets: list[tuple[int, ...]] = []
+        self.weights: list[float] = []
+        self.next_leaf = 1
+
+    def new_leaf(self, mask: np.ndarray) -> int:
+        self.leaves[mask] = self.next_leaf
+        self.next_leaf += 1
+        return self.next_leaf - 1
+
+    def add_target(self, leaves: tuple[int, ...], weight: float) -> None:
+        self.targets.append(leaves)
+        self.weights.append(weight)
+
+    def blend(self, mask: np.ndarray, colours: np.ndarray, softness: float) -> None:
+        """Paint colours [H, W, 3] through a mask with slightly soft edges."""
+        alpha = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), softness)[..., None]
+        self.image += alpha * (colours - self.image)
+
+
+def random_scene(rng: Generator, bank: TextureBank, side: int = 256) -> Scene:
+    """Paint one scene.
+
+    Args:
+        rng: decides everything but the textures.
+        bank: surfaces to paint with.
+        side: edge of the picture, in pixels.
+    """
+    canvas = _Canvas(rng, bank, side)
+    _paint_background(canvas)
+    for _ in range(int(rng.integers(1, _MAX_OBJECTS))):
+        _paint_object(canvas)
+    image = _photograph(rng, canvas.image)
+    return Scene(image, canvas.leaves, canvas.targets, canvas.weights)
+
+
+def _paint_background(canvas: _Canvas) -> None:
+    """One surface, or two to four that meet along lines or clouds; the regions are weak targets."""
+    rng, side = canvas.rng, canvas.side
+    canvas.add_target((0,), 0.15)
+    for _ in range(int(rng.choice([0, 0, 1, 1, 2, 3]))):
+        y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side - 0.5
+        angle = rng.uniform(0, 2 * np.pi)
+        wiggle = rng.choice([0.0, 0.15, 0.6]) * (cv2.resize(noise(rng, 0.4, octaves=3), (side, side)) - 0.5)
+        region = np.cos(angle) * x + np.sin(angle) * y + wiggle > rng.uniform(-0.1, 0.4)
+        if region.mean() > 0.02:
+            canvas.blend(region, canvas.bank.cut(rng, side, side), rng.uniform(0.4, 2.0))
+            canvas.add_target((canvas.new_leaf(region),), 0.3)
+    if rng.random() < 0.3:  # out of focus behind sharp objects
+        canvas.image = cv2.GaussianBlur(canvas.image, (0, 0), rng.uniform(1, 5))
+
+
+def _paint_object(canvas: _Canvas) -> None:
+    """One object, or a group of look-alikes that are targets each on their own."""
+    rng, side = canvas.rng, canvas.side
+    radius = side * float(np.exp(rng.uniform(np.log(0.05), np.log(0.55))))
+    copies = int(rng.integers(2, 6)) if rng.random() < 0.15 else 1
+    seed = int(rng.integers(2**31))
+    centre = rng.uniform(0, side, 2)
+    if copies > 1:
+        radius = min(radius, 0.2 * side)
+    for i in range(copies):
+        # copies share the seed of shape and dress, and stand side by side
+        look = np.random.default_rng(seed)
+        place = centre + (rng.normal(0, 1, 2) * radius * 2.2 if i else 0)
+        mask = random_silhouette(look, side, centre_xy=place, radius=radius)
+        if mask.sum() >= 24:
+            _dress_object(canvas, look, mask, radius)
+
+
+def _dress_object(canvas: _Canvas, look: Generator, mask: np.ndarray, radius: float) -> None:
+    side = canvas.side
+    x0, y0, x1, y1 = _bounds(mask)
+    height, width = y1 - y0, x1 - x0
+    colours = np.zeros((side, side, 3), np.float32)
+    surface = canvas.bank.cut(look, height, width)
+    if look.random() < 0.12:  # camouflage: nearly what lies behind
+        behind = canvas.image[y0:y1, x0:x1]
+        surface = behind + (surface - surface.mean((0, 1))) * 0.3 + look.normal(0, 0.06, 3).astype(np.float32)
+    colours[y0:y1, x0:x1] = surface
+    _drop_shadow(canvas, look, mask, radius)
+    body = canvas.new_leaf(mask)
+    leaves = [body]
+    parts: list[tuple[int, ...]] = []
+    for _ in range(int(look.choice([0, 0, 0, 1, 2, 3]))):
+        part = mask & _part_region(look, side, (x0, y0, x1, y1), radius)
+        if not 0.03 < part.sum() / mask.sum() < 0.9:
+            continue
+        px0, py0, px1, py1 = _bounds(part)
+        patch = canvas.bank.cut(look, py1 - py0, px1 - px0)
+        inside = part[py0:py1, px0:px1]
+        colours[py0:py1, px0:px1][inside] = patch[inside]
+        leaf = canvas.new_leaf(part)
+        leaves.append(leaf)
+        parts.append((leaf,))
+    colours *= _relief(look, mask, radius)[..., None]
+    canvas.blend(mask, np.clip(colours, 0, 1), look.uniform(0.3, 1.2))
+    canvas.add_target(tuple(leaves), 1.0)
+    for part_leaves in parts:
+        canvas.add_target(part_leaves, 0.25)
+
+
+def _part_region(look: Generator, side: int, box: tuple[int, int, int, int], radius: float) -> np.ndarray:
+    """Where a part of another colour lies: a half, a band, or a decal."""
+    x0, y0, x1, y1 = box
+    centre = np.array([look.uniform(x0, x1), look.uniform(y0, y1)])
+    if look.random() < 0.5:
+        return random_silhouette(look, side, centre_xy=centre, radius=radius * look.uniform(0.15, 0.6))
+    angle = look.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32)
+    along = np.cos(angle) * (x - centre[0]) + np.sin(angle) * (y - centre[1])
+    thickness = radius * look.choice([0.1, 0.3, 1e3])
+    return (along > 0) & (along < thickness)
+
+
+def _drop_shadow(canvas: _Canvas, look: Generator, mask: np.ndarray, radius: float) -> None:
+    if look.random() < 0.4:
+        shift = look.normal(0, 0.15 * radius + 1, 2)
+        moved = cv2.warpAffine(
+            mask.astype(np.float32), np.float32([[1, 0, shift[0]], [0, 1, shift[1]]]), mask.shape[::-1]
+        )
+        soft = cv2.GaussianBlur(moved, (0, 0), max(0.8, look.uniform(0.02, 0.15) * radius))
+        canvas.image *= 1 - look.uniform(0.2, 0.7) * soft[..., None]
+
+
+def _relief(look: Generator, mask: np.ndarray, radius: float) -> np.ndarray:
+    """Light on the object: round, tilted, edged or flat; float32 [H, W] around 1."""
+    light = np.ones(mask.shape, np.float32)
+    style = look.random()
+    if style < 0.45:  # a bulging body lit from one side
+        depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
+        height = np.sqrt(np.minimum(depth / max(0.6 * radius, 1), 1))
+        height = cv2.GaussianBlur(height, (0, 0), max(1.0, 0.05 * radius))
+        angle = look.uniform(0, 2 * np.pi)
+        slope = float(np.cos(angle)) * cv2.Sobel(height, cv2.CV_32F, 1, 0) + float(np.sin(angle)) * cv2.Sobel(
+            height, cv2.CV_32F, 0, 1
+        )
+        light += slope * look.uniform(0.1, 0.5) * min(radius / 8, 4) + (height - 0.7) * look.uniform(0, 0.6)
+    elif style < 0.7:  # a plane that turns away from the light
+        angle = look.uniform(0, 2 * np.pi)
+        y, x = np.nonzero(mask)
+        along = np.cos(angle) * (x - x.mean()) + np.sin(angle) * (y - y.mean())
+        light[y, x] += along / max(np.abs(along).max(), 1) * look.uniform(0.1, 0.6)
+    if look.random() < 0.12:  # a drawn outline
+        edge = mask & ~cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        light[edge] *= look.uniform(0.1, 0.6)
+    return np.clip(light, 0.05, 1.9)
+
+
+def _photograph(rng: Generator, image: np.ndarray) -> np.ndarray:
+    """Uneven light, colour cast, gamma, blur, noise and JPEG: uint8 [H, W, 3]."""
+    side = image.shape[0]
+    if rng.random() < 0.4:
+        coarse = rng.uniform(0.6, 1.3, (3, 3)).astype(np.float32)
+        image = image * cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)[..., None]
+    image = np.clip(image * rng.uniform(0.85, 1.15, 3).astype(np.float32), 0, 1)
+    if rng.random() < 0.5:
+        image = image ** np.float32(np.exp(rng.uniform(-0.4, 0.4)))
+    if rng.random() < 0.3:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.3))
+    if rng.random() < 0.4:
+        image = image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(0.005, 0.06))
+    pixels = (np.clip(image, 0, 1) * 255).astype(np.uint8)
+    if rng.random() < 0.08:
+        pixels = np.repeat(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    if rng.random() < 0.4:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 96))]
+        pixels = cv2.imdecode(cv2.imencode(".jpg", pixels, quality)[1], cv2.IMREAD_COLOR)
+    return pixels
+
+
+def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 of a non-empty mask, the last two exclusive."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return x, y, x + width, y + height

@@ -1,0 +1,60 @@
+"""Shared fixtures, and the figures that are printed after the tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("HF_ENDPOINT", "http://127.0.0.1:9")  # no test leaves the machine
+os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
+
+from sam2kit.config import DecoderConfig, MemoryConfig, SAM2Config, TrunkConfig  # noqa: E402
+from sam2kit.model.sam2 import SAM2  # noqa: E402
+from sam2kit.weights import load_model  # noqa: E402
+from tests.golden_models import LARGEST_ERRORS  # noqa: E402
+
+TOY = SAM2Config(
+    side=64,
+    hidden_dim=32,
+    trunk=TrunkConfig(embed_dim=8, blocks_per_stage=(1, 1, 2, 1), window_per_stage=(4, 4, 4, 2), global_blocks=(3,)),
+    decoder=DecoderConfig(heads=2, mlp_dim=32),
+    memory=MemoryConfig(dim=16, attention_layers=1, attention_mlp_dim=32, fuser_layers=1),
+)
+
+
+@pytest.fixture
+def toy() -> SAM2:
+    """A complete model of a few thousand weights."""
+    torch.manual_seed(0)
+    return SAM2(TOY).eval()
+
+
+@pytest.fixture(scope="session")
+def nano() -> SAM2:
+    """The bundled model."""
+    return load_model("nano", "cpu")
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The repository's assets folder."""
+    return Path(__file__).parent.parent / "assets"
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    """A picture of noise, 40 high and 60 wide."""
+    return np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:  # noqa: ANN001
+    if LARGEST_ERRORS:
+        terminalreporter.section("largest errors against the golden vectors")
+        for name, error in sorted(LARGEST_ERRORS.items()):
+            terminalreporter.write_line(f"{name:58s} {error:.2e}")
