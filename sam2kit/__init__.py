@@ -10,6 +10,7 @@
 Importing this brings torch, but no user interface, plotting or video library.
 """
 
+from sam2kit._version import __version__
 from sam2kit.config import PRESETS, SAM2Config, preset
 from sam2kit.hub import HubError
 from sam2kit.media.pictures import read_picture
@@ -18,8 +19,6 @@ from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMas
 from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor, Masks
 from sam2kit.predict.prompts import Prompt
 from sam2kit.weights import load_model, push_to_hub, save_model
-
-__version__ = "0.1.0"
 
 __all__ = [
     "PRESETS",
@@ -34,6 +33,7 @@ __all__ = [
     "Masks",
     "Prompt",
     "SAM2Config",
+    "__version__",
     "load_model",
     "preset",
     "push_to_hub",

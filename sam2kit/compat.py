@@ -19,11 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 from sam2kit.config import PRESETS
+from sam2kit.media.runlengths import compress_runs
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask
 from sam2kit.predict.geometry import points_to_square
 from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor
-from sam2kit.predict.masks import compress_runs
 from sam2kit.weights import load_model
 
 _CONFIG_SIZES = {"t": "tiny", "s": "small", "b+": "base-plus", "l": "large"}

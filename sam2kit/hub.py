@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -30,7 +30,7 @@ class HubError(RuntimeError):
 def download_weights(repo_id: str) -> Path:
     """Path of a repo's weight file in the local cache, downloaded if needed.
 
-    Takes `model.safetensors` if the repo has it, else its only .safetensors or .pt file.
+    Takes `model.safetensors` if the repo has it, else its only .safetensors file, else its only .pt file.
 
     Raises:
         HubError: if the Hub cannot be reached, refuses, or has no such file - and the cache does not help.
@@ -48,7 +48,9 @@ def download_weights(repo_id: str) -> Path:
         raise HubError(
             f"the Hub has no repo {repo_id!r}, or it is private; check the name, or log in with `hf auth login`"
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except HubError:
+        raise
+    except Exception as error:  # the HTTP client's own errors, a full disk
         raise HubError(
             f"the download of {repo_id} broke off ({_short(error)}); nothing half-finished is used - try again"
         ) from error
@@ -72,7 +74,13 @@ def _find_filename(repo_id: str) -> str:
         raise _Unreachable(f"the Hub answered with an error: {_short(error)}") from error
     except Exception as error:  # the HTTP client's own errors: no route, no name, refused, timed out
         raise _Unreachable(f"the Hub cannot be reached: {_short(error)}") from error
-    files = HfApi().list_repo_files(repo_id)
+    return _choose_file(repo_id, HfApi().list_repo_files(repo_id))
+
+
+def _choose_file(repo_id: str, files: list[str]) -> str:
+    """The transformers file, or else the only .safetensors file, or else the only pickle."""
+    if TRANSFORMERS_FILE in files:
+        return TRANSFORMERS_FILE
     candidates = [f for f in files if f.endswith(".safetensors")] or [f for f in files if f.endswith((".pt", ".pth"))]
     if len(candidates) != 1:
         raise HubError(
@@ -84,18 +92,14 @@ def _find_filename(repo_id: str) -> str:
 
 def _from_cache(repo_id: str, reason: _Unreachable) -> Path:
     """The file that an earlier download left in the cache."""
-    cached = try_to_load_from_cache(repo_id, TRANSFORMERS_FILE)
-    if isinstance(cached, str):
-        return Path(cached)
-    config = try_to_load_from_cache(repo_id, "config.json")
-    folder = Path(config).parent if isinstance(config, str) else None
-    others = sorted(folder.glob("*.pt")) if folder else []
-    if others:
-        return others[0]
-    raise HubError(
-        f"cannot get {repo_id}: {reason}, and it is not in the local cache; connect and try again, give the path of "
-        "a downloaded file, or use the bundled model: nano"
-    ) from reason
+    try:
+        folder = Path(snapshot_download(repo_id, local_files_only=True))
+        return folder / _choose_file(repo_id, [file.name for file in folder.iterdir()])
+    except (LocalEntryNotFoundError, HubError):
+        raise HubError(
+            f"cannot get {repo_id}: {reason}, and it is not in the local cache; connect and try again, give the path "
+            "of a downloaded file, or use the bundled model: nano"
+        ) from reason
 
 
 def _short(error: BaseException) -> str:

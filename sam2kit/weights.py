@@ -85,7 +85,7 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    chosen = DTYPES.get(dtype, None) if isinstance(dtype, str) else dtype
+    chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if chosen not in DTYPES.values():
         raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, got {dtype!r}")
     return chosen
@@ -172,8 +172,8 @@ def _config_from_shapes(state: Mapping[str, Tensor], name: str) -> SAM2Config:
         if key.startswith("sam2-" if is_2_0 else "sam2.1-") and shape == (patch.shape[0], depth):
             return config
     raise ValueError(
-        f"{name} is a SAM 2 model of unknown size (width {patch.shape[0]}, {depth} blocks); only tiny, small, base-plus "
-        "and large can be told from their shapes"
+        f"{name} is a SAM 2 model of unknown size (width {patch.shape[0]}, {depth} blocks); only tiny, small, "
+        "base-plus and large can be told from their shapes"
     )
 
 
@@ -231,5 +231,3 @@ def push_to_hub(model: SAM2, repo_id: str, *, private: bool = False, dtype: torc
         file = save_model(model, Path(folder) / TRANSFORMERS_FILE, dtype=dtype)
         commit = api.upload_file(path_or_fileobj=file, path_in_repo=TRANSFORMERS_FILE, repo_id=repo_id)
     return str(commit.commit_url)
-
-

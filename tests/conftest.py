@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.loopback_hub import LoopbackHub, free_port
+
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ.setdefault("HF_ENDPOINT", "http://127.0.0.1:9")  # no test leaves the machine
+HUB_PORT = free_port()
+os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{HUB_PORT}"  # no test leaves the machine
+os.environ.pop("HF_HUB_OFFLINE", None)
 os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
 
-from sam2kit.config import DecoderConfig, MemoryConfig, SAM2Config, TrunkConfig  # noqa: E402
-from sam2kit.model.sam2 import SAM2  # noqa: E402
-from sam2kit.weights import load_model  # noqa: E402
-from tests.golden_models import LARGEST_ERRORS  # noqa: E402
+from sam2kit.config import DecoderConfig, MemoryConfig, SAM2Config, TrunkConfig
+from sam2kit.model.sam2 import SAM2
+from sam2kit.weights import load_model
+from tests.golden_models import LARGEST_ERRORS
 
 TOY = SAM2Config(
     side=64,
@@ -39,6 +44,15 @@ def toy() -> SAM2:
 def nano() -> SAM2:
     """The bundled model."""
     return load_model("nano", "cpu")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """A running loopback Hub, with an empty cache of its own."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    server = LoopbackHub(HUB_PORT).start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

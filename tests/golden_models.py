@@ -19,9 +19,7 @@ def golden_model(size: str, version: str) -> SAM2:
     """A model of this size ("tiny", "base_plus", ...) and version ("2.0", "2.1") with golden weights."""
     prefix = "sam2.1" if version == "2.1" else "sam2"
     model = SAM2(preset(f"{prefix}-hiera-{size.replace('_', '-')}")).eval()
-    model.load_state_dict(
-        {k: torch.from_numpy(weights.make(k, tuple(v.shape))) for k, v in model.state_dict().items()}
-    )
+    model.load_state_dict({k: torch.from_numpy(weights.make(k, tuple(v.shape))) for k, v in model.state_dict().items()})
     return model
 
 

@@ -107,7 +107,8 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         raise ValueError(f"{name} has no pixels ({width}x{height})")
     if width * height > max_pixels:
         raise ValueError(
-            f"{name} has {width}x{height} pixels, more than the limit of {max_pixels / 1e6:.0f} million; make it smaller"
+            f"{name} has {width}x{height} pixels, more than the limit of {max_pixels / 1e6:.0f} million; "
+            "make it smaller"
         )
 
 

@@ -1,0 +1,1 @@
+"""What SAM 2 is: torch only; no files, no pictures, no state of any picture."""

@@ -45,9 +45,7 @@ class Hiera(nn.Module):
         self.pos_embed_window = nn.Parameter(trunc_normal_(torch.empty(1, config.embed_dim, window, window), std=0.02))
         plan = block_plan(config)
         last = max(len(plan) - 1, 1)
-        self.blocks = nn.ModuleList(
-            Block(**options, drop_path=drop_path * i / last) for i, options in enumerate(plan)
-        )
+        self.blocks = nn.ModuleList(Block(**options, drop_path=drop_path * i / last) for i, options in enumerate(plan))
         self.stage_ends = [total - 1 for total in accumulate(config.blocks_per_stage)]
 
     def forward(self, pixels: Tensor) -> list[Tensor]:

@@ -21,7 +21,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2kit.config import DecoderConfig
@@ -167,9 +166,7 @@ class TwoWayTransformer(nn.Module):
 
     def __init__(self, config: DecoderConfig, dim: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            TwoWayLayer(config, dim, attends_plainly=i == 0) for i in range(config.layers)
-        )
+        self.layers = nn.ModuleList(TwoWayLayer(config, dim, attends_plainly=i == 0) for i in range(config.layers))
         self.final_attn_token_to_image = Attention(
             dim, heads=config.heads, downsample=config.cross_attention_downsample
         )

@@ -10,6 +10,8 @@ Source: SAM 2, arXiv:2408.00714, section 4 "Memory encoder"; ConvNeXt, arXiv:220
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,7 +47,7 @@ class MaskDownsampler(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         widths = [1, 4, 16, 64, 256]
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1), LayerNorm2d(after), nn.GELU()]
         layers.append(nn.Conv2d(widths[-1], dim, kernel_size=1))
         self.encoder = nn.Sequential(*layers)

@@ -42,9 +42,9 @@ class ImageFeatures:
         """Some of the pictures, in the given order."""
         return ImageFeatures(self.stride16[index], self.stride8[index], self.stride4[index])
 
-    def to(self, *args, **kwargs) -> ImageFeatures:
-        """The same on another device or in another dtype; arguments as `torch.Tensor.to`."""
-        return ImageFeatures(*(t.to(*args, **kwargs) for t in (self.stride16, self.stride8, self.stride4)))
+    def to(self, device: torch.device | str) -> ImageFeatures:
+        """The same on another device."""
+        return ImageFeatures(*(t.to(device) for t in (self.stride16, self.stride8, self.stride4)))
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,7 @@ class SAM2(nn.Module):
             image, encoder.pe_layer.grid(side), (features.stride4, features.stride8), sparse, dense
         )
 
-    def segment(
-        self, image: Tensor, features: ImageFeatures, prompts: PromptTensors, *, multimask: bool
-    ) -> Candidates:
+    def segment(self, image: Tensor, features: ImageFeatures, prompts: PromptTensors, *, multimask: bool) -> Candidates:
         """Decode prompts and choose what to answer; arguments as `decode`.
 
         Args:

@@ -1,0 +1,1 @@
+"""How to ask it: pixels and prompts in, masks out."""

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from sam2kit.media.pictures import PictureSource, read_picture
+from sam2kit.media.runlengths import mask_to_runs, runs_to_mask
 from sam2kit.model.mask_decoder import stability
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.geometry import points_to_square
 from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor, Masks
-from sam2kit.predict.masks import mask_boxes, mask_to_runs, runs_to_mask, suppress_overlapping
+from sam2kit.predict.masks import mask_boxes, suppress_overlapping
 
 if TYPE_CHECKING:
     import supervision
@@ -215,9 +216,7 @@ def unit_grid(points_per_side: int) -> Tensor:
     return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
-def crop_boxes(
-    size_hw: tuple[int, int], options: AutomaticOptions
-) -> Iterator[tuple[tuple[int, int, int, int], int]]:
+def crop_boxes(size_hw: tuple[int, int], options: AutomaticOptions) -> Iterator[tuple[tuple[int, int, int, int], int]]:
     """(x0, y0, x1, y1) and layer of every crop; the first is the whole picture."""
     height, width = size_hw
     yield (0, 0, width, height), 0

@@ -38,9 +38,9 @@ class ImageEmbedding:
     features: ImageFeatures  # the same picture's finer maps
     size_hw: tuple[int, int]  # of the original picture, in pixels
 
-    def to(self, *args, **kwargs) -> ImageEmbedding:
-        """The same on another device or in another dtype; arguments as `torch.Tensor.to`."""
-        return ImageEmbedding(self.image.to(*args, **kwargs), self.features.to(*args, **kwargs), self.size_hw)
+    def to(self, device: torch.device | str) -> ImageEmbedding:
+        """The same on another device."""
+        return ImageEmbedding(self.image.to(device), self.features.to(device), self.size_hw)
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,7 @@ class ImagePredictor:
         with torch.inference_mode(), self.model.precision():
             features = self.model.encode_image(squares)
             image = self.model.without_memory(features.stride16)
-        return [
-            ImageEmbedding(image[i : i + 1], features[i : i + 1], a.shape[:2]) for i, a in enumerate(arrays)
-        ]
+        return [ImageEmbedding(image[i : i + 1], features[i : i + 1], a.shape[:2]) for i, a in enumerate(arrays)]
 
     def _square(self, rgb: Tensor) -> Tensor:
         return image_to_square(rgb.to(self.model.device).permute(2, 0, 1), self.model.config.side)

@@ -124,9 +124,7 @@ def _checked_labels(labels: ArrayLike | Tensor | None, points: Tensor | None) ->
     if given.ndim == 1:
         given = given[None]
     if given.shape != points.shape[:2]:
-        raise ValueError(
-            f"labels must be one per point, {list(points.shape[:2])}, got shape {list(given.shape)}"
-        )
+        raise ValueError(f"labels must be one per point, {list(points.shape[:2])}, got shape {list(given.shape)}")
     if not bool(torch.isin(given, torch.tensor(_LABELS)).all()):
         raise ValueError(f"labels must be 1 (this), 0 (not this) or -1 (no point), got {given.unique().tolist()}")
     return given.long()
@@ -140,6 +138,4 @@ def _check_inside(xy: Tensor, size_hw: tuple[int, int], what: str, *, whole: boo
     outside = ((xy < 0) | (xy > limit)).any(dim=-1)
     if bool(outside.any()):
         x, y = xy[outside][0].tolist()
-        raise ValueError(
-            f"{what} ({x:g}, {y:g}) lies outside the {width}x{height} picture; give (x, y) in its pixels"
-        )
+        raise ValueError(f"{what} ({x:g}, {y:g}) lies outside the {width}x{height} picture; give (x, y) in its pixels")

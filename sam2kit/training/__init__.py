@@ -1,0 +1,1 @@
+"""How to teach it: scenes, simulated users, losses, the loop, the measuring."""

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2kit.predict.masks import mask_boxes
+
 _BOX_NOISE, _BOX_NOISE_MAX = 0.1, 20.0  # of the box's side; pixels
 
 
@@ -69,16 +71,11 @@ def tight_boxes(truth: Tensor) -> Tensor:
 
     An empty mask gets the whole picture.
     """
-    n, height, width = truth.shape
-    corners = []
-    for axis, size in ((1, width), (2, height)):
-        covered = truth.any(dim=axis)
-        covered = covered | ~covered.any(dim=1, keepdim=True)
-        position = torch.arange(size, device=truth.device)
-        corners.append(torch.where(covered, position, size).amin(dim=1))
-        corners.append(torch.where(covered, position, -1).amax(dim=1))
-    x0, x1, y0, y1 = corners
-    return torch.stack([x0, y0, x1, y1], dim=1).float()
+    boxes = mask_boxes(truth).float()
+    empty = ~truth.flatten(1).any(dim=1)
+    height, width = truth.shape[1:]
+    boxes[empty] = torch.tensor([0, 0, width - 1, height - 1], dtype=torch.float32, device=truth.device)
+    return boxes
 
 
 def noisy_boxes(truth: Tensor, generator: torch.Generator) -> Tensor:

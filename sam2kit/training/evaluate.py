@@ -9,11 +9,15 @@ Source: SAM 2, arXiv:2408.00714, appendix "Zero-shot image evaluation".
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+import cv2
 import numpy as np
 
+from sam2kit.media.pictures import read_picture
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor
 from sam2kit.predict.prompts import Prompt
@@ -53,6 +57,35 @@ def held_out_pictures(count: int = 160, *, side: int = 256, per_picture: int = 4
         scene = random_scene(rng, bank, side)
         drawn = dict.fromkeys(draw_targets(rng, scene, per_picture))
         yield TestPicture(scene.image, [scene.mask(t) for t in drawn])
+
+
+def outlined_photos(folder: Path) -> Iterable[TestPicture]:
+    """Photos with hand-drawn outlines: the folder's outlines.json lists polygons for each picture.
+
+    An outline's integer coordinate is the middle of a pixel; a pixel belongs to the object if at least half of
+    it is covered.
+
+    Raises:
+        FileNotFoundError: if there is no outlines.json.
+    """
+    path = folder / "outlines.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}: a folder of photos needs their true outlines")
+    content = json.loads(path.read_text())
+    for name in content["photos"]:
+        image = read_picture(folder / name)
+        objects = [o for o in content["objects"] if o["photo"] == name]
+        yield TestPicture(image, [_fill(o["polygons"], o.get("holes", []), image.shape[:2]) for o in objects])
+
+
+def _fill(polygons: list, holes: list, size_hw: tuple[int, ...], fine: int = 4) -> np.ndarray:
+    """bool [H, W] from outlines, counted on a grid `fine` times as dense."""
+    canvas = np.zeros([n * fine for n in size_hw], np.uint8)
+    for outlines, value in ((polygons, 255), (holes, 0)):
+        for outline in outlines:
+            scaled = np.round((np.array(outline) + 0.5) * fine - 0.5).astype(np.int32)
+            cv2.fillPoly(canvas, [scaled], value)
+    return cv2.resize(canvas, size_hw[::-1], interpolation=cv2.INTER_AREA) >= 128
 
 
 def evaluate_pictures(model: SAM2, pictures: Iterable[TestPicture]) -> dict[str, float]:

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 from sam2kit.config import preset
 from sam2kit.media.pictures import read_picture
+from sam2kit.model.attention import Attention
 from sam2kit.model.sam2 import SAM2
 from sam2kit.training.interaction import InteractiveTraining, PromptPlan
 from sam2kit.training.losses import LossWeights
 from sam2kit.training.stream import SceneStream
-from sam2kit.training.trainer import TrainOptions, Trainer
+from sam2kit.training.trainer import Trainer, TrainOptions
 
 _START = LossWeights(focal=0.0, dice=1.0, balanced=1.0, iou=4.0, others=0.1, squared_iou=True, object_score=0.1)
 _END = replace(_START, focal=8.0, balanced=0.2, others=0.03)
@@ -41,10 +42,9 @@ def initialise(model: SAM2) -> None:
             conv.conv.weight *= 0.2
             conv.conv.bias *= 0.2
         for name, module in model.sam_mask_decoder.transformer.named_modules():
-            if "cross_attn" in name or "final_attn" in name:
-                if hasattr(module, "k_proj"):
-                    module.q_proj.weight *= 1.5
-                    module.k_proj.weight.copy_(module.q_proj.weight)
+            if isinstance(module, Attention) and "self_attn" not in name:
+                module.q_proj.weight *= 1.5
+                module.k_proj.weight.copy_(module.q_proj.weight)
         model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(3.0)
 
 
@@ -90,13 +90,12 @@ def train(folder: Path, options: TrainOptions, *, seed: int = 0, photos: list[np
         generator = torch.Generator().manual_seed(int(shared.integers(2**62)) + accelerator.process_index)
         return learner(batch, plan, loss_weights_at(progress), generator)
 
-    trainer = Trainer(
-        InteractiveTraining(model, loss_stride=2), loss_of_step, options, folder, accelerator=accelerator
-    )
+    trainer = Trainer(InteractiveTraining(model, loss_stride=2), loss_of_step, options, folder, accelerator=accelerator)
     return trainer.run()
 
 
 def main() -> None:
+    """Train from the command line."""
     parser = argparse.ArgumentParser(description="Train the nano model from scratch on procedural scenes.")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     parser.add_argument("--minutes", type=float, default=100.0)

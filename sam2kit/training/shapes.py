@@ -116,8 +116,10 @@ def _limbed(rng: Generator) -> list[Outlines]:
         direction = start / max(np.linalg.norm(start), 1e-6)
         bend = direction + rng.normal(0, 0.4, 2)
         reach = rng.uniform(0.3, 0.9)
-        line = start * 0.8 + np.linspace(0, 1, 8)[:, None] * (direction * reach) + (
-            np.linspace(0, 1, 8)[:, None] ** 2 * (bend - direction) * reach
+        line = (
+            start * 0.8
+            + np.linspace(0, 1, 8)[:, None] * (direction * reach)
+            + (np.linspace(0, 1, 8)[:, None] ** 2 * (bend - direction) * reach)
         )
         parts.append([_band(line, np.linspace(rng.uniform(0.08, 0.2), rng.uniform(0.03, 0.15), 8))])
     if rng.random() < 0.6:

@@ -40,9 +40,7 @@ class TextureBank:
         angle, scale = rng.uniform(0, 360), np.exp(rng.uniform(-0.9, 0.7)) * max(height, width) / TILE
         matrix = cv2.getRotationMatrix2D((source.shape[1] / 2, source.shape[0] / 2), angle, max(scale, 0.25))
         matrix[:, 2] += rng.uniform(-TILE, TILE, 2)
-        cut = cv2.warpAffine(
-            source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-        )
+        cut = cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
         return recolour(rng, cut)
 
 
@@ -162,7 +160,8 @@ def _fibres(rng: Generator) -> np.ndarray:
 
 
 FAMILIES: tuple[Callable[[Generator], np.ndarray], ...] = (
-    _flat, _flat, _gradient, _clouds, _clouds, _grain, _spots, _stripes, _checker, _bricks, _dots, _cells, _rings, _fibres,
+    _flat, _flat, _gradient, _clouds, _clouds, _grain, _spots, _stripes, _checker, _bricks, _dots, _cells, _rings,
+    _fibres,
 )  # fmt: skip
 
 

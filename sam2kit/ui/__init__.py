@@ -1,0 +1,1 @@
+"""How people touch it: the only place that imports gradio."""

@@ -46,8 +46,12 @@ def test_run(model: SAM2, run: str) -> None:
     for key, ours in (("bbox", "bbox"), ("crop_box", "crop_box"), ("point", "point_coords")):
         got = np.array([r[ours] for r in records], float).reshape(golden[f"{run}/{key}"].shape)
         compare(f"{name}: {key} [pixels]", got, golden[f"{run}/{key}"], 1.0 if key == "bbox" else 1e-3)
-    compare(f"{name}: predicted IoU", np.array([r["predicted_iou"] for r in records]), golden[f"{run}/predicted_iou"], 1e-5)
-    compare(f"{name}: stability", np.array([r["stability_score"] for r in records]), golden[f"{run}/stability_score"], 5e-3)
+    compare(
+        f"{name}: predicted IoU", np.array([r["predicted_iou"] for r in records]), golden[f"{run}/predicted_iou"], 1e-5
+    )
+    compare(
+        f"{name}: stability", np.array([r["stability_score"] for r in records]), golden[f"{run}/stability_score"], 5e-3
+    )
     areas = np.array([r["area"] for r in records], float)
     compare(f"{name}: area [share]", areas / golden[f"{run}/area"], np.ones(len(records)), 5e-3)
     if f"{run}/masks/bits" in golden:

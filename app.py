@@ -1,0 +1,38 @@
+"""Open the app: click on a thing in your photo, get its mask.
+
+python app.py [--model sam2.1-hiera-tiny] [--device auto] [--port 7860] [--share]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse options, load the model once, build the page, launch."""
+    parser = argparse.ArgumentParser(description="Segment anything in a photo, in the browser.")
+    parser.add_argument("--model", default="sam2.1-hiera-tiny", help="preset, Hub id or path (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--host", default=None, help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=None, help="default: the first free one from 7860")
+    parser.add_argument("--share", action="store_true", help="make a public link that lasts a week")
+    options = parser.parse_args(arguments)
+
+    from sam2kit.ui.layout import build_app, launch_options
+    from sam2kit.ui.start import load_for_app
+
+    try:
+        app_model = load_for_app(options.model, options.device)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return 2
+    examples = sorted((Path(__file__).parent / "assets" / "photos").glob("*.jpg"))
+    app = build_app(app_model, examples)
+    app.launch(server_name=options.host, server_port=options.port, share=options.share, **launch_options())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

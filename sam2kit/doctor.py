@@ -1,0 +1,109 @@
+"""What is installed here, what would load, and how fast it will be."""
+
+from __future__ import annotations
+
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from sam2kit.config import PRESETS, preset
+from sam2kit.hub import TRANSFORMERS_FILE
+from sam2kit.model.sam2 import SAM2, PromptTensors
+from sam2kit.weights import BUNDLED, choose_device, choose_dtype, find_weights, load_model
+
+_PACKAGES = (
+    "gradio",
+    "supervision",
+    "huggingface-hub",
+    "safetensors",
+    "opencv-python-headless",
+    "pillow",
+    "av",
+    "moviepy",
+)
+
+
+def examine(source: str, device: str = "auto") -> dict[str, str]:
+    """A report, line by line; nothing is downloaded.
+
+    Args:
+        source: the model that the user means to run.
+        device: as `load_model`.
+    """
+    target = choose_device(device)
+    report = {
+        "python": platform.python_version(),
+        "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
+        "device": _describe(target),
+        "precision": str(choose_dtype("auto", target)).removeprefix("torch."),
+    }
+    report |= {name: _version(name) for name in _PACKAGES}
+    report["cache"] = _cache_folder()
+    report["model"] = _where(source)
+    report["speed"] = _speed(source, target)
+    return report
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing: pip install -r requirements.txt"
+
+
+def _describe(device: torch.device) -> str:
+    if device.type != "cuda":
+        return f"{device.type} ({platform.processor() or platform.machine()})"
+    properties = torch.cuda.get_device_properties(device)
+    return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+
+
+def _cache_folder() -> str:
+    from huggingface_hub import constants
+
+    return f"{constants.HF_HUB_CACHE}{', offline' if constants.HF_HUB_OFFLINE else ''}"
+
+
+def _where(source: str) -> str:
+    """Where a model would come from, without fetching it."""
+    if source == "nano":
+        return f"nano, bundled ({(BUNDLED / 'nano.safetensors').stat().st_size / 1e6:.1f} MB)"
+    if source in PRESETS or source.count("/") == 1:
+        from huggingface_hub import try_to_load_from_cache
+
+        repo = f"facebook/{source}" if source in PRESETS else source
+        cached = isinstance(try_to_load_from_cache(repo, TRANSFORMERS_FILE), str)
+        return f"{source}: {'in the cache' if cached else f'would be downloaded from the Hub ({repo})'}"
+    return f"{source}: {find_weights(source)}"
+
+
+def _speed(source: str, device: torch.device) -> str:
+    """Measure one picture and one click, on random weights when the real ones are not here."""
+    if source in PRESETS:
+        model = SAM2(preset(source)).to(device).eval()
+        model.compute_dtype = choose_dtype("auto", device)
+    elif source.count("/") == 1:
+        return "not measured: the model is on the Hub"
+    else:
+        model = load_model(source, device)
+    side = model.config.side
+    pixels = torch.zeros(1, 3, side, side, device=device)
+    click = PromptTensors(torch.full((1, 1, 2), side / 2, device=device), torch.ones(1, 1, device=device))
+
+    def timed(call):  # noqa: ANN001, ANN202
+        best = float("inf")
+        for _ in range(2):
+            started = time.perf_counter()
+            result = call()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - started)
+        return best, result
+
+    with torch.inference_mode(), model.precision():
+        encode, features = timed(lambda: model.encode_image(pixels))
+        image = model.without_memory(features.stride16)
+        decode, _ = timed(lambda: model.segment(image, features, click, multimask=True))
+    return f"{encode:.2f} s per photo, then {decode * 1000:.0f} ms per click"

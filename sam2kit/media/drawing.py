@@ -1,0 +1,82 @@
+"""Masks and prompts, drawn over a picture. Never sees the model.
+
+Colours come from a palette that colour-blind readers can tell apart (Okabe and Ito), and every object also has
+an outline and a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import supervision as sv
+
+PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00", "#8F6BD8")
+_COLOURS = sv.ColorPalette.from_hex(list(PALETTE))
+_POSITIVE, _NEGATIVE, _WHITE, _BLACK = (0, 170, 80), (220, 40, 40), (255, 255, 255), (20, 20, 20)
+
+
+def colour_of(number: int) -> tuple[int, int, int]:
+    """RGB of an object's number (from 0)."""
+    return _COLOURS.by_idx(number).as_rgb()
+
+
+def draw_masks(
+    image: np.ndarray, masks: Sequence[np.ndarray], numbers: Sequence[int], *, opacity: float = 0.5
+) -> np.ndarray:
+    """Lay coloured masks with outlines over a picture.
+
+    Args:
+        image: uint8 [H, W, 3] RGB; left unchanged.
+        masks: bool [H, W] each.
+        numbers: the object number of each mask, which decides its colour.
+        opacity: of the fill, 0..1.
+    Returns:
+        uint8 [H, W, 3] RGB.
+    """
+    kept = [(mask, number) for mask, number in zip(masks, numbers, strict=True) if mask.any()]
+    if not kept:
+        return image.copy()
+    stack = np.stack([mask for mask, _ in kept])
+    detections = sv.Detections(
+        xyxy=sv.mask_to_xyxy(stack).astype(np.float32), mask=stack, class_id=np.array([number for _, number in kept])
+    )
+    scene = _bgr(image)
+    scene = sv.MaskAnnotator(color=_COLOURS, opacity=opacity).annotate(scene, detections)
+    thickness = max(1, round(max(image.shape[:2]) / 500))
+    scene = sv.PolygonAnnotator(color=_COLOURS, thickness=thickness).annotate(scene, detections)
+    return _bgr(scene)
+
+
+def draw_prompts(
+    image: np.ndarray,
+    points: Sequence[tuple[float, float, int]] = (),
+    box_xyxy: Sequence[float] | None = None,
+    corner_xy: Sequence[float] | None = None,
+) -> np.ndarray:
+    """Draw clicks (x, y, label), a box, and a box's first corner; returns a new picture."""
+    image = np.ascontiguousarray(image.copy())
+    radius = max(4, round(max(image.shape[:2]) / 150))
+    if box_xyxy is not None:
+        x0, y0, x1, y1 = (round(v) for v in box_xyxy)
+        cv2.rectangle(image, (x0, y0), (x1, y1), _BLACK, 3, cv2.LINE_AA)
+        cv2.rectangle(image, (x0, y0), (x1, y1), _WHITE, 1, cv2.LINE_AA)
+    if corner_xy is not None:
+        centre = (round(corner_xy[0]), round(corner_xy[1]))
+        for colour, width in ((_BLACK, 4), (_WHITE, 2)):
+            cv2.drawMarker(image, centre, colour, cv2.MARKER_CROSS, 4 * radius, width, cv2.LINE_AA)
+    for x, y, label in points:
+        centre = (round(x), round(y))
+        cv2.circle(image, centre, radius + 2, _WHITE, -1, cv2.LINE_AA)
+        cv2.circle(image, centre, radius, _POSITIVE if label else _NEGATIVE, -1, cv2.LINE_AA)
+        arm = max(2, radius // 2)
+        cv2.line(image, (centre[0] - arm, centre[1]), (centre[0] + arm, centre[1]), _WHITE, 2)
+        if label:
+            cv2.line(image, (centre[0], centre[1] - arm), (centre[0], centre[1] + arm), _WHITE, 2)
+    return image
+
+
+def _bgr(image: np.ndarray) -> np.ndarray:
+    """Swap red and blue: supervision draws in OpenCV's order."""
+    return np.ascontiguousarray(image[..., ::-1])

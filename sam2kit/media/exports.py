@@ -1,0 +1,101 @@
+"""Finished masks as files that other programs read: PNG, cut-out with alpha, COCO JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from sam2kit.media.drawing import PALETTE
+from sam2kit.media.runlengths import compress_runs, mask_to_runs
+
+
+@dataclass(frozen=True)
+class NamedMask:
+    """One object's finished mask."""
+
+    name: str
+    mask: np.ndarray  # bool [H, W]
+    score: float = 1.0  # predicted IoU, 0..1
+
+
+def mask_image(objects: Sequence[NamedMask]) -> Image.Image:
+    """One object: black and white. Several: a palette PNG whose pixel value is the object's number from 1.
+
+    Where objects overlap, the earlier one wins.
+    """
+    if len(objects) == 1:
+        return Image.fromarray(objects[0].mask.astype(np.uint8) * 255)
+    if len(objects) > 255:
+        raise ValueError(f"a palette image holds at most 255 objects, got {len(objects)}; use COCO JSON")
+    labels = np.zeros(objects[0].mask.shape, np.uint8)
+    for number in range(len(objects), 0, -1):
+        labels[objects[number - 1].mask] = number
+    image = Image.fromarray(labels)
+    colours = [int(PALETTE[i % len(PALETTE)][k : k + 2], 16) for i in range(len(objects)) for k in (1, 3, 5)]
+    image.putpalette([0, 0, 0, *colours])
+    return image
+
+
+def cut_out(picture: np.ndarray, mask: np.ndarray) -> Image.Image:
+    """The object alone on a transparent ground, cropped to its box, with a soft edge of about one pixel.
+
+    Raises:
+        ValueError: if the mask is empty.
+    """
+    if not mask.any():
+        raise ValueError("the mask is empty: there is nothing to cut out")
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7) * 255
+    alpha = np.where(mask, np.maximum(soft, 128), np.minimum(soft, 127)).astype(np.uint8)
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    x0, y0 = max(x - 2, 0), max(y - 2, 0)
+    x1, y1 = x + width + 2, y + height + 2
+    return Image.fromarray(np.dstack([picture, alpha])[y0:y1, x0:x1])
+
+
+def coco_json(objects: Sequence[NamedMask], file_name: str, size_hw: tuple[int, int]) -> dict:
+    """A COCO instance file for one picture; masks as compressed run lengths, which lose nothing."""
+    height, width = size_hw
+    categories = {name: i for i, name in enumerate(dict.fromkeys(o.name for o in objects), start=1)}
+    annotations = []
+    for i, item in enumerate(objects, start=1):
+        x, y, w, h = cv2.boundingRect(item.mask.astype(np.uint8))
+        annotations.append(
+            {
+                "id": i,
+                "image_id": 1,
+                "category_id": categories[item.name],
+                "segmentation": compress_runs(mask_to_runs(item.mask)),
+                "area": int(item.mask.sum()),
+                "bbox": [x, y, w, h],
+                "iscrowd": 0,
+                "score": round(item.score, 4),
+            }
+        )
+    return {
+        "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],
+        "categories": [{"id": i, "name": name} for name, i in categories.items()],
+        "annotations": annotations,
+    }
+
+
+def write_image(image: Image.Image, path: Path) -> Path:
+    """Save a picture; a file that is there is replaced only when the new one is complete."""
+    unfinished = path.with_name(path.name + ".part")
+    image.save(unfinished, format=Image.registered_extensions()[path.suffix.lower()])
+    os.replace(unfinished, path)
+    return path
+
+
+def write_json(content: dict | list, path: Path) -> Path:
+    """Save JSON; a file that is there is replaced only when the new one is complete."""
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(json.dumps(content))
+    os.replace(unfinished, path)
+    return path

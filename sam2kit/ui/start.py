@@ -1,0 +1,25 @@
+"""Which model the app starts with: the one asked for, or, openly, the bundled one."""
+
+from __future__ import annotations
+
+from sam2kit.hub import HubError
+from sam2kit.ui.layout import AppModel
+from sam2kit.weights import load_model
+
+
+def load_for_app(source: str, device: str = "auto") -> AppModel:
+    """Load a model for the app.
+
+    Only when the Hub cannot deliver does the bundled nano model step in, and the page says so. Anything else
+    that is wrong is an error, as in `load_model`.
+    """
+    try:
+        model = load_model(source, device)
+    except HubError as error:
+        notice = (
+            f"**Running the small bundled model instead of {source}.** Its masks are much rougher than SAM 2.1's. "
+            f"Reason: {error}."
+        )
+        return AppModel(load_model("nano", device), "nano", notice)
+    notice = "This is the small bundled model: quick, and much rougher than SAM 2.1." if source == "nano" else ""
+    return AppModel(model, source, notice)

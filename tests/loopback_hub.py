@@ -1,0 +1,108 @@
+"""A Hugging Face Hub of one's own, on this machine: serves files as the real one does, or misbehaves on purpose."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class LoopbackHub:
+    """Serves `repos[repo_id][file name] = bytes` on 127.0.0.1:port.
+
+    `trouble` may be "500", "cut off" (half of each file) or "silence" (never an answer).
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.repos: dict[str, dict[str, bytes]] = {}
+        self.trouble = ""
+        self.requests: list[str] = []
+        self._server: ThreadingHTTPServer | None = None
+
+    def start(self) -> LoopbackHub:
+        hub = self
+
+        class Handler(_Handler):
+            owner = hub
+
+        ThreadingHTTPServer.allow_reuse_address = True
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self._server.daemon_threads = True
+        Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    owner: LoopbackHub
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def _answer(self, *, with_body: bool) -> None:
+        hub = self.owner
+        hub.requests.append(f"{self.command} {self.path}")
+        if hub.trouble == "silence":
+            time.sleep(60)
+            return
+        if hub.trouble == "500":
+            self._reply(500, b"broken", with_body)
+            return
+        path = self.path.split("?")[0]
+        if path.startswith("/api/models/"):
+            repo = path.removeprefix("/api/models/").split("/tree")[0].split("/revision")[0]
+            if repo not in hub.repos:
+                self._reply(404, b"{}", with_body, {"X-Error-Code": "RepoNotFound"})
+                return
+            files = [
+                {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                for name, content in hub.repos[repo].items()
+            ]
+            self._reply(200, json.dumps(files).encode(), with_body)
+            return
+        repo, _, rest = path.strip("/").partition("/resolve/")
+        name = rest.partition("/")[2]
+        if repo not in hub.repos:
+            self._reply(404, b"", with_body, {"X-Error-Code": "RepoNotFound"})
+            return
+        commit = hashlib.sha1(b"".join(hub.repos[repo].values())).hexdigest()
+        if name not in hub.repos[repo]:
+            self._reply(404, b"", with_body, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
+        else:
+            content = hub.repos[repo][name]
+            tag = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit}
+            self._reply(200, content, with_body, tag, cut=hub.trouble == "cut off")
+
+    def _reply(
+        self, status: int, content: bytes, with_body: bool, headers: dict[str, str] | None = None, *, cut: bool = False
+    ) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(content[: len(content) // 2] if cut else content)
+            if cut:
+                self.close_connection = True

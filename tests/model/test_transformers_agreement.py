@@ -1,0 +1,124 @@
+"""transformers' own SAM 2 as an independent oracle: same weights, same prompts, same answers, through our loader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import Sam2Config, Sam2Model, Sam2VideoConfig, Sam2VideoModel
+
+from sam2kit.config import TrunkConfig, preset
+from sam2kit.model.positions import sine_map
+from sam2kit.model.sam2 import PromptTensors
+from sam2kit.transformers_layout import official_name
+from sam2kit.weights import load_model
+from tests.golden import inputs, weights
+from tests.golden_models import compare
+
+SIZES = ("tiny", "small", "base-plus", "large")
+SIDE = 512  # of the square: four times fewer pixels than 1024, and another side than the published one
+
+
+def theirs(kind: type, config_kind: type, trunk: TrunkConfig, **options) -> torch.nn.Module:  # noqa: ANN003
+    """A transformers model of a size, with made-up weights."""
+    dims = [trunk.embed_dim << i for i in range(4)]
+    config = config_kind(
+        vision_config={
+            "backbone_config": {
+                "model_type": "sam2_hiera_det_model",
+                "hidden_size": trunk.embed_dim,
+                "num_attention_heads": trunk.heads,
+                "blocks_per_stage": list(trunk.blocks_per_stage),
+                "embed_dim_per_stage": dims,
+                "num_attention_heads_per_stage": [trunk.heads << i for i in range(4)],
+                "window_size_per_stage": list(trunk.window_per_stage),
+                "global_attention_blocks": list(trunk.global_blocks),
+                "window_positional_embedding_background_size": [trunk.position_grid] * 2,
+                "image_size": [SIDE, SIDE],
+            },
+            "backbone_channel_list": dims[::-1],
+            "backbone_feature_sizes": [[SIDE // 4] * 2, [SIDE // 8] * 2, [SIDE // 16] * 2],
+        },
+        prompt_encoder_config={"image_size": SIDE},
+        **options,
+    )
+    model = kind(config).eval()
+    model.load_state_dict({key: _made_up(key, tuple(value.shape)) for key, value in model.state_dict().items()})
+    return model
+
+
+def _made_up(key: str, shape: tuple[int, ...]) -> torch.Tensor:
+    if key == "prompt_encoder.point_embed.weight":
+        rows = [weights.make(f"sam_prompt_encoder.point_embeddings.{i}.weight", (1, shape[1])) for i in range(4)]
+        return torch.from_numpy(np.concatenate(rows))
+    return torch.from_numpy(weights.make(official_name(key), shape))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_image_model(size: str, tmp_path: Path) -> None:
+    oracle = theirs(Sam2Model, Sam2Config, preset(f"sam2.1-hiera-{size}").trunk)
+    save_file({k: v.contiguous() for k, v in oracle.state_dict().items()}, tmp_path / "model.safetensors")
+    ours = load_model(tmp_path, "cpu", side=SIDE)
+    assert not ours.memory_is_trained, "Sam2Model has no memory"
+    pixels = torch.from_numpy(inputs.scene(SIDE, SIDE)).permute(2, 0, 1)[None].float() / 128 - 1
+    points = torch.tensor([[[130.0, 205.0], [300.0, 420.0]]])
+    labels = torch.tensor([[1, 0]])
+    with torch.inference_mode():
+        features = ours.encode_image(pixels)
+        image = ours.without_memory(features.stride16)
+        embeddings = oracle.get_image_embeddings(pixels)
+        compare(f"transformers {size}: image embedding", image, embeddings[-1].numpy(), 1e-4)
+        for count, multimask in ((1, True), (2, False), (2, True)):
+            prompts = PromptTensors(points[:, :count], labels[:, :count])
+            answer = ours.segment(image, features, prompts, multimask=multimask)
+            wanted = oracle(
+                image_embeddings=embeddings,
+                input_points=points[:, None, :count],
+                input_labels=labels[:, None, :count],
+                multimask_output=multimask,
+            )
+            compare(f"transformers {size}: mask logits", answer.mask_logits, wanted.pred_masks[:, 0].numpy(), 2e-4)
+            compare(f"transformers {size}: predicted IoU", answer.predicted_iou, wanted.iou_scores[:, 0].numpy(), 1e-5)
+
+
+@pytest.mark.parametrize("version", ["2.0", "2.1"])
+def test_memory_modules(version: str, tmp_path: Path) -> None:
+    """The video model's layout loads strictly, and its memory encoder and attention agree with ours."""
+    is_2_1 = version == "2.1"
+    oracle = theirs(
+        Sam2VideoModel,
+        Sam2VideoConfig,
+        preset("sam2.1-hiera-tiny").trunk,
+        enable_temporal_pos_encoding_for_object_pointers=is_2_1,
+        enable_occlusion_spatial_embedding=is_2_1,
+        memory_attention_rope_feat_sizes=[SIDE // 16] * 2,
+    )
+    save_file({k: v.contiguous() for k, v in oracle.state_dict().items()}, tmp_path / "model.safetensors")
+    ours = load_model(tmp_path, "cpu", side=SIDE)
+    assert ours.memory_is_trained
+    assert ours.config.memory.dates_object_pointers == is_2_1
+    random = np.random.default_rng(0)
+    grid = SIDE // 16
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.from_numpy(random.standard_normal(shape).astype(np.float32))
+
+    features, mask = noise(1, 256, grid, grid), 10 * noise(1, 1, SIDE, SIDE)
+    memory, places = noise(1, 2 * grid * grid + 8, 64), noise(1, 2 * grid * grid + 8, 64)
+    with torch.inference_mode():
+        wanted, _ = oracle.memory_encoder(features, mask)
+        compare(f"transformers {version}: memory", ours.memory_encoder(features, mask), wanted.numpy(), 1e-4)
+        sequence = features.flatten(2).permute(2, 0, 1)
+        wanted = oracle.memory_attention(
+            current_vision_features=sequence,
+            current_vision_position_embeddings=sine_map(grid, grid, 256).flatten(1).T[:, None],
+            memory=memory.transpose(0, 1),
+            memory_posision_embeddings=places.transpose(0, 1),
+            num_object_pointer_tokens=8,
+        )
+        got = ours.memory_attention(features, memory, places, pointer_tokens=8)
+        wanted = wanted.reshape(grid * grid, 1, 256).permute(1, 2, 0).unflatten(2, (grid, grid))
+        compare(f"transformers {version}: conditioned features", got, wanted.numpy(), 1e-4)

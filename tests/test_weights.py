@@ -1,0 +1,217 @@
+"""From names, files and the Hub to ready models, and every way in which that can fail."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sam2kit.config import preset
+from sam2kit.hub import HubError
+from sam2kit.model.sam2 import SAM2
+from sam2kit.weights import choose_device, choose_dtype, find_weights, load_model, save_model
+from tests.loopback_hub import LoopbackHub
+
+
+def same(a: SAM2, b: SAM2) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> SAM2:
+    """The smallest published size, random."""
+    torch.manual_seed(1)
+    return SAM2(preset("sam2.1-hiera-tiny"))
+
+
+def saved_bytes(model: SAM2, folder: Path) -> bytes:
+    return save_model(model, folder / "saved.safetensors").read_bytes()
+
+
+class TestFiles:
+    def test_what_was_saved_loads_with_its_config(self, toy: SAM2, tmp_path: Path) -> None:
+        toy.memory_is_trained = False
+        loaded = load_model(save_model(toy, tmp_path / "deep" / "toy.safetensors"), "cpu")
+        assert same(toy, loaded)
+        assert loaded.config == toy.config
+        assert not loaded.memory_is_trained
+        assert not loaded.training
+
+    def test_half_precision_files_load_as_float32(self, toy: SAM2, tmp_path: Path) -> None:
+        path = save_model(toy, tmp_path / "toy.safetensors", dtype=torch.float16)
+        assert load_model(path, "cpu").weight_dtype == torch.float32
+
+    @pytest.mark.parametrize("nested", [True, False])
+    def test_official_pickles(self, tiny: SAM2, tmp_path: Path, nested: bool) -> None:
+        state = tiny.state_dict()
+        torch.save({"model": state, "epoch": 3} if nested else state, tmp_path / "sam2.1_hiera_tiny.pt")
+        assert same(tiny, load_model(tmp_path, "cpu"))
+
+    def test_version_2_0_is_told_from_its_keys(self, tmp_path: Path) -> None:
+        old = SAM2(preset("sam2-hiera-tiny"))
+        torch.save({"model": old.state_dict()}, tmp_path / "old.pt")
+        assert load_model(tmp_path / "old.pt", "cpu").config == preset("sam2-hiera-tiny")
+
+    def test_bare_safetensors_with_official_names(self, tiny: SAM2, tmp_path: Path) -> None:
+        save_file(tiny.state_dict(), tmp_path / "bare.safetensors")
+        assert same(tiny, load_model(tmp_path / "bare.safetensors", "cpu"))
+
+    def test_another_side(self, toy: SAM2, tmp_path: Path) -> None:
+        path = save_model(toy, tmp_path / "toy.safetensors")
+        assert load_model(path, "cpu", side=96).config.side == 96
+        with pytest.raises(ValueError, match="multiple of 32"):
+            load_model(path, "cpu", side=100)
+
+    def test_missing_unknown_and_misshapen_weights_are_named(self, tiny: SAM2, tmp_path: Path) -> None:
+        state = tiny.state_dict()
+        del state["no_mem_embed"]
+        state["wings"] = torch.zeros(2)
+        state["no_obj_ptr"] = torch.zeros(1, 7)
+        torch.save(state, tmp_path / "odd.pt")
+        with pytest.raises(ValueError, match=r"1 missing \(such as no_mem_embed\).*wings.*no_obj_ptr"):
+            load_model(tmp_path / "odd.pt", "cpu")
+
+    def test_a_cut_off_file(self, toy: SAM2, tmp_path: Path) -> None:
+        content = saved_bytes(toy, tmp_path)
+        (tmp_path / "half.safetensors").write_bytes(content[: len(content) // 2])
+        with pytest.raises(ValueError, match="download it again"):
+            load_model(tmp_path / "half.safetensors", "cpu")
+
+    def test_a_cut_off_pickle(self, tiny: SAM2, tmp_path: Path) -> None:
+        torch.save(tiny.state_dict(), tmp_path / "whole.pt")
+        (tmp_path / "half.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:100_000])
+        with pytest.raises(ValueError, match="half.pt"):
+            load_model(tmp_path / "half.pt", "cpu")
+
+    def test_a_pickle_that_would_run_code(self, tmp_path: Path) -> None:
+        class Trap:
+            def __reduce__(self) -> tuple:
+                return (Path(tmp_path / "sprung").touch, ())
+
+        (tmp_path / "trap.pt").write_bytes(pickle.dumps({"model": Trap()}))
+        with pytest.raises(ValueError, match="trap.pt"):
+            load_model(tmp_path / "trap.pt", "cpu")
+        assert not (tmp_path / "sprung").exists()
+
+    def test_something_else_entirely(self, tmp_path: Path) -> None:
+        save_file({"layer.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+        with pytest.raises(ValueError, match="not a SAM 2 model"):
+            load_model(tmp_path / "other.safetensors", "cpu")
+
+    def test_a_folder_with_two_files(self, toy: SAM2, tmp_path: Path) -> None:
+        save_model(toy, tmp_path / "a.safetensors")
+        save_model(toy, tmp_path / "b.safetensors")
+        with pytest.raises(ValueError, match="2 weight files"):
+            load_model(tmp_path, "cpu")
+
+    def test_nothing_half_written_stays(self, toy: SAM2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = save_model(toy, tmp_path / "toy.safetensors")
+        before = path.read_bytes()
+
+        def full_disk(_state: dict, file: Path, **_: object) -> None:
+            file.write_bytes(b"half")
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr("sam2kit.weights.save_file", full_disk)
+        with pytest.raises(OSError, match="No space"):
+            save_model(toy, path)
+        assert path.read_bytes() == before
+
+
+class TestNames:
+    def test_unknown_names(self) -> None:
+        with pytest.raises(ValueError, match="unknown model 'huge'.*nano"):
+            find_weights("huge")
+        with pytest.raises(FileNotFoundError, match="no weight file"):
+            find_weights("models/mine.pt")
+
+    def test_devices_and_dtypes(self) -> None:
+        assert choose_dtype("auto", torch.device("cpu")) == torch.float32
+        assert choose_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
+        with pytest.raises(ValueError, match="float32, bfloat16, float16"):
+            choose_dtype("int8", torch.device("cpu"))
+        with pytest.raises(ValueError, match="unknown device"):
+            choose_device("toaster")
+        if not torch.cuda.is_available():
+            with pytest.raises(ValueError, match="no CUDA GPU"):
+                choose_device("cuda")
+
+    def test_the_bundled_model(self, nano: SAM2) -> None:
+        assert nano.config == preset("nano")
+        assert find_weights("nano").stat().st_size <= 8 * 2**20
+
+
+class TestHub:
+    def test_a_real_layout_downloads_once_and_then_comes_from_the_cache(
+        self, hub: LoopbackHub, tmp_path: Path, tiny: SAM2
+    ) -> None:
+        half = {k: v.half() for k, v in tiny.state_dict().items()}
+        torch.save({"model": half}, tmp_path / "tiny.pt")
+        hub.repos["facebook/sam2.1-hiera-tiny"] = {
+            "config.json": b"{}",
+            "sam2.1_hiera_tiny.pt": (tmp_path / "tiny.pt").read_bytes(),
+        }
+        first = load_model("sam2.1-hiera-tiny", "cpu")
+        hub.stop()
+        assert same(first, load_model("facebook/sam2.1-hiera-tiny", "cpu"))
+
+    def test_safetensors_are_preferred(self, hub: LoopbackHub, tmp_path: Path, toy: SAM2) -> None:
+        hub.repos["me/toy"] = {"model.safetensors": saved_bytes(toy, tmp_path), "old.pt": b"never read"}
+        assert same(toy, load_model("me/toy", "cpu"))
+        hub.stop()
+        assert same(toy, load_model("me/toy", "cpu"))
+
+    def test_a_new_version_is_noticed(self, hub: LoopbackHub, tmp_path: Path, toy: SAM2) -> None:
+        hub.repos["me/toy"] = {"model.safetensors": saved_bytes(toy, tmp_path)}
+        load_model("me/toy", "cpu")
+        torch.nn.init.ones_(toy.no_mem_embed)
+        hub.repos["me/toy"]["model.safetensors"] = saved_bytes(toy, tmp_path)
+        assert same(toy, load_model("me/toy", "cpu"))
+
+    def test_no_such_repo(self, hub: LoopbackHub) -> None:
+        with pytest.raises(HubError, match="no repo 'me/nothing'"):
+            load_model("me/nothing")
+
+    def test_no_weights_in_the_repo(self, hub: LoopbackHub) -> None:
+        hub.repos["me/empty"] = {"README.md": b"hello"}
+        with pytest.raises(HubError, match="0 weight files"):
+            load_model("me/empty")
+
+    @pytest.mark.parametrize("trouble", ["500", "silence", "gone"])
+    def test_an_unreachable_hub_is_told_within_ten_seconds(self, hub: LoopbackHub, trouble: str) -> None:
+        hub.repos["me/toy"] = {"model.safetensors": b""}
+        hub.trouble = trouble
+        if trouble == "gone":
+            hub.stop()
+        started = time.monotonic()
+        with pytest.raises(HubError, match="not in the local cache"):
+            load_model("me/toy")
+        assert time.monotonic() - started < 10
+
+    def test_the_offline_switch(self, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        with pytest.raises(HubError, match="HF_HUB_OFFLINE"):
+            load_model("sam2.1-hiera-large")
+        assert not hub.requests
+
+    def test_a_cut_off_transfer_is_never_taken_for_whole(
+        self, hub: LoopbackHub, tmp_path: Path, toy: SAM2, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
+        hub.repos["me/toy"] = {"model.safetensors": saved_bytes(toy, tmp_path)}
+        hub.trouble = "cut off"
+        with pytest.raises(HubError, match="try again"):
+            load_model("me/toy", "cpu")
+        hub.trouble = ""
+        assert same(toy, load_model("me/toy", "cpu"))
+
+    def test_wrong_content_is_named(self, hub: LoopbackHub, tmp_path: Path) -> None:
+        save_file({"image_encoder.trunk.patch_embed.proj.weight": torch.zeros(96, 3, 7, 7)}, tmp_path / "a.safetensors")
+        hub.repos["me/wrong"] = {"model.safetensors": b"this is no weight file"}
+        with pytest.raises(ValueError, match="cannot be read as weights"):
+            load_model("me/wrong", "cpu")
