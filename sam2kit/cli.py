@@ -121,12 +121,12 @@ def _run_auto(options: argparse.Namespace) -> None:
     from sam2kit.media.pictures import read_picture
     from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
 
-    picture = read_picture(options.photo)
     settings = AutomaticOptions(
         points_per_side=options.points_per_side,
         min_predicted_iou=options.min_iou,
         min_stability=options.min_stability,
     )
+    picture = read_picture(options.photo)
     with tqdm(desc="segmenting everything", disable=options.json) as bar:
 
         def progress(done: int, total: int) -> None:

@@ -1,0 +1,12 @@
+"""The environment of all tests, set before anything reads it: no test leaves this machine."""
+
+import os
+
+from tests.loopback_hub import free_port
+
+HUB_PORT = free_port()
+os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{HUB_PORT}"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
+os.environ.pop("HF_HUB_OFFLINE", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,19 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.loopback_hub import LoopbackHub, free_port
-
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-HUB_PORT = free_port()
-os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{HUB_PORT}"  # no test leaves the machine
-os.environ.pop("HF_HUB_OFFLINE", None)
-os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
-
 from sam2kit.config import DecoderConfig, MemoryConfig, SAM2Config, TrunkConfig
 from sam2kit.model.sam2 import SAM2
 from sam2kit.weights import load_model
+from tests import HUB_PORT
 from tests.golden_models import LARGEST_ERRORS
+from tests.loopback_hub import LoopbackHub
 
 TOY = SAM2Config(
     side=64,

@@ -85,7 +85,7 @@ class TestFiles:
     def test_a_cut_off_pickle(self, tiny: SAM2, tmp_path: Path) -> None:
         torch.save(tiny.state_dict(), tmp_path / "whole.pt")
         (tmp_path / "half.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:100_000])
-        with pytest.raises(ValueError, match="half.pt"):
+        with pytest.raises(ValueError, match=r"half\.pt"):
             load_model(tmp_path / "half.pt", "cpu")
 
     def test_a_pickle_that_would_run_code(self, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ class TestFiles:
                 return (Path(tmp_path / "sprung").touch, ())
 
         (tmp_path / "trap.pt").write_bytes(pickle.dumps({"model": Trap()}))
-        with pytest.raises(ValueError, match="trap.pt"):
+        with pytest.raises(ValueError, match=r"trap\.pt"):
             load_model(tmp_path / "trap.pt", "cpu")
         assert not (tmp_path / "sprung").exists()
 
@@ -125,7 +125,7 @@ class TestFiles:
 
 class TestNames:
     def test_unknown_names(self) -> None:
-        with pytest.raises(ValueError, match="unknown model 'huge'.*nano"):
+        with pytest.raises(ValueError, match=r"unknown model .huge..*nano"):
             find_weights("huge")
         with pytest.raises(FileNotFoundError, match="no weight file"):
             find_weights("models/mine.pt")

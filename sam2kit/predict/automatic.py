@@ -54,6 +54,15 @@ class AutomaticOptions:
     refine: bool = False  # ask again with each mask as prompt
     multimask: bool = True
 
+    def __post_init__(self) -> None:
+        if self.points_per_side < 1 or self.points_per_batch < 1:
+            raise ValueError(
+                f"points_per_side and points_per_batch must be at least 1, got {self.points_per_side} and "
+                f"{self.points_per_batch}"
+            )
+        if not 0 <= self.crop_layers <= 3:
+            raise ValueError(f"crop_layers must be 0 to 3, got {self.crop_layers}")
+
 
 @dataclass(frozen=True)
 class FoundMask:

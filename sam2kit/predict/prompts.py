@@ -47,17 +47,18 @@ class Prompt:
         points = _batched(points_xy, 3, "points_xy", "[N, 2] or [B, N, 2]", last=2)
         boxes = _batched(box_xyxy, 2, "box_xyxy", "[4] or [B, 4]", last=4)
         masks = _batched(mask_logits, 4, "mask_logits", "[1, h, w] or [B, 1, h, w]")
-        if points is None and boxes is None and masks is None:
-            raise ValueError("an empty prompt: give points_xy, box_xyxy or mask_logits")
         if masks is not None and masks.shape[1] != 1:
             raise ValueError(f"mask_logits must be [1, h, w] or [B, 1, h, w], got {list(masks.shape)}")
         if boxes is not None and bool((boxes[:, :2] > boxes[:, 2:]).any()):
             raise ValueError("box_xyxy must be (x0, y0, x1, y1) with x0 <= x1 and y0 <= y1")
+        checked_labels = _checked_labels(labels, points)
+        if points is None and boxes is None and masks is None:
+            raise ValueError("an empty prompt: give points_xy, box_xyxy or mask_logits")
         sizes = {len(t) for t in (points, boxes, masks) if t is not None}
         if len(sizes) > 1:
             raise ValueError(f"points, boxes and masks must be for the same number of prompts, got {sorted(sizes)}")
         object.__setattr__(self, "points_xy", points)
-        object.__setattr__(self, "labels", _checked_labels(labels, points))
+        object.__setattr__(self, "labels", checked_labels)
         object.__setattr__(self, "box_xyxy", boxes)
         object.__setattr__(self, "mask_logits", masks)
 

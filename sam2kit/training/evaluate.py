@@ -42,24 +42,24 @@ class ObjectScores:
 
 
 @dataclass(frozen=True)
-class TestPicture:
+class LabelledPicture:
     """A picture and the true masks to be found in it."""
 
     image: np.ndarray  # uint8 [H, W, 3]
     masks: list[np.ndarray]  # bool [H, W] each
 
 
-def held_out_pictures(count: int = 160, *, side: int = 256, per_picture: int = 4) -> Iterable[TestPicture]:
+def held_out_pictures(count: int = 160, *, side: int = 256, per_picture: int = 4) -> Iterable[LabelledPicture]:
     """Procedural scenes that training never sees: always the same ones."""
     bank = TextureBank(HELD_OUT_SEED)
     for number in range(count):
         rng = np.random.default_rng([HELD_OUT_SEED, number])
         scene = random_scene(rng, bank, side)
         drawn = dict.fromkeys(draw_targets(rng, scene, per_picture))
-        yield TestPicture(scene.image, [scene.mask(t) for t in drawn])
+        yield LabelledPicture(scene.image, [scene.mask(t) for t in drawn])
 
 
-def outlined_photos(folder: Path) -> Iterable[TestPicture]:
+def outlined_photos(folder: Path) -> Iterable[LabelledPicture]:
     """Photos with hand-drawn outlines: the folder's outlines.json lists polygons for each picture.
 
     An outline's integer coordinate is the middle of a pixel; a pixel belongs to the object if at least half of
@@ -75,7 +75,7 @@ def outlined_photos(folder: Path) -> Iterable[TestPicture]:
     for name in content["photos"]:
         image = read_picture(folder / name)
         objects = [o for o in content["objects"] if o["photo"] == name]
-        yield TestPicture(image, [_fill(o["polygons"], o.get("holes", []), image.shape[:2]) for o in objects])
+        yield LabelledPicture(image, [_fill(o["polygons"], o.get("holes", []), image.shape[:2]) for o in objects])
 
 
 def _fill(polygons: list, holes: list, size_hw: tuple[int, ...], fine: int = 4) -> np.ndarray:
@@ -88,7 +88,7 @@ def _fill(polygons: list, holes: list, size_hw: tuple[int, ...], fine: int = 4) 
     return cv2.resize(canvas, size_hw[::-1], interpolation=cv2.INTER_AREA) >= 128
 
 
-def evaluate_pictures(model: SAM2, pictures: Iterable[TestPicture]) -> dict[str, float]:
+def evaluate_pictures(model: SAM2, pictures: Iterable[LabelledPicture]) -> dict[str, float]:
     """Mean scores over all objects of all pictures, and "objects", their number."""
     scores = [s for picture in pictures for s in score_picture(ImagePredictor(model), picture)]
     if not scores:
@@ -97,7 +97,7 @@ def evaluate_pictures(model: SAM2, pictures: Iterable[TestPicture]) -> dict[str,
     return {name: float(np.mean([r[name] for r in rows])) for name in rows[0]} | {"objects": float(len(rows))}
 
 
-def score_picture(predictor: ImagePredictor, picture: TestPicture) -> list[ObjectScores]:
+def score_picture(predictor: ImagePredictor, picture: LabelledPicture) -> list[ObjectScores]:
     """Scores of every object in a picture."""
     embedding = predictor.encode(picture.image)
     return [_score_object(predictor, embedding, truth) for truth in picture.masks]

@@ -50,7 +50,7 @@ class LossTerms:
     iou: Tensor  # [N, M] error of the predicted IoU
     actual_iou: Tensor  # [N, M]
     object_score: Tensor  # [N]
-    present: Tensor  # [N] float: 1 where the truth has any pixel
+    supervised: Tensor  # [N] float: 1 where mask and IoU count, 0 for an absent object
     best: Tensor  # [N] candidate with the lowest mask loss
     weights: LossWeights
 
@@ -62,7 +62,7 @@ class LossTerms:
             mask = mask + w.balanced * self.balanced
         mask = (1 - w.others) * self._of_best(mask) + w.others * mask.mean(dim=1)
         iou = self.iou.mean(dim=1) if w.all_ious else self._of_best(self.iou)
-        return (self.present * (mask + w.iou * iou) + w.object_score * self.object_score).sum() / len(mask)
+        return (self.supervised * (mask + w.iou * iou) + w.object_score * self.object_score).sum() / len(mask)
 
     def _of_best(self, values: Tensor) -> Tensor:
         return values.gather(1, self.best[:, None]).squeeze(1)
@@ -94,7 +94,8 @@ def loss_terms(
         iou=error.square() if weights.squared_iou else error.abs(),
         actual_iou=actual,
         object_score=F.binary_cross_entropy_with_logits(object_score.float()[:, 0], present, reduction="none"),
-        present=present,
+        # without a score to say that the object is absent, its mask has to be empty
+        supervised=present if weights.object_score else torch.ones_like(present),
         best=mask.argmin(dim=1),
         weights=weights,
     )

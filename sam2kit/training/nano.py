@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from sam2kit.config import preset
 from sam2kit.media.pictures import read_picture
 from sam2kit.model.attention import Attention
+from sam2kit.model.hiera import block_plan
 from sam2kit.model.sam2 import SAM2
 from sam2kit.training.interaction import InteractiveTraining, PromptPlan
 from sam2kit.training.losses import LossWeights
@@ -32,7 +33,8 @@ _START = LossWeights(focal=0.0, dice=1.0, balanced=1.0, iou=4.0, others=0.1, squ
 _END = replace(_START, focal=8.0, balanced=0.2, others=0.03)
 _LOSSES_CHANGE = (0.35, 0.55)  # progress at which the weights leave _START and reach _END
 _FULL_SIDE_FROM = 0.6  # progress at which pictures grow to the model's side
-_HALF_SIDE_BATCH, _FULL_SIDE_BATCH = (12, 5), (4, 5)  # pictures per process, objects per picture
+_HALF_SIDE_BATCH, _FULL_SIDE_BATCH = (8, 5), (4, 5)  # pictures per process, objects per picture
+_HALF_SIDE_WINDOWS = (8, 4, 8, 4)  # nano's own windows would reach over the border of half-size maps
 
 
 def initialise(model: SAM2) -> None:
@@ -46,6 +48,13 @@ def initialise(model: SAM2) -> None:
                 module.q_proj.weight *= 1.5
                 module.k_proj.weight.copy_(module.q_proj.weight)
         model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(3.0)
+
+
+def set_windows(model: SAM2, window_per_stage: tuple[int, ...]) -> None:
+    """Change the trunk's attention windows; no weight depends on them."""
+    plan = block_plan(replace(model.config.trunk, window_per_stage=window_per_stage))
+    for block, options in zip(model.image_encoder.trunk.blocks, plan, strict=True):
+        block.window = options["window"]
 
 
 def freeze_memory(model: SAM2) -> None:
@@ -71,7 +80,9 @@ def train(folder: Path, options: TrainOptions, *, seed: int = 0, photos: list[np
     """Train nano on pictures; continues a run that was interrupted in the same folder."""
     torch.manual_seed(seed)
     accelerator = Accelerator(
-        mixed_precision="bf16", kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
+        cpu=not torch.cuda.is_available(),  # without this, several processes on CPUs do not find each other
+        mixed_precision="bf16",
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     model = SAM2(preset("nano"))
     initialise(model)
@@ -83,6 +94,7 @@ def train(folder: Path, options: TrainOptions, *, seed: int = 0, photos: list[np
         full = progress >= _FULL_SIDE_FROM
         pictures, objects = _FULL_SIDE_BATCH if full else _HALF_SIDE_BATCH
         side = model.config.side if full else model.config.side // 2
+        set_windows(model, model.config.trunk.window_per_stage if full else _HALF_SIDE_WINDOWS)
         batch = stream.batch(step, side=side, pictures=pictures, objects=objects)
         plan = PromptPlan(
             click=0.5, box=0.42, mask=0.08, corrections=corrections_at(progress, shared), supervise_single=True

@@ -19,7 +19,8 @@ from sam2kit.training.shapes import random_silhouette
 from sam2kit.training.textures import TextureBank, noise
 
 _MAX_OBJECTS = 9
-_MIN_SHARE = 0.002  # of the picture: smaller targets are not asked for
+_MIN_SHARE = 0.004  # of the picture (16 x 16 pixels of 256): smaller targets are not asked for
+_MIN_VISIBLE = 0.35  # of a target: slivers that stick out behind others are not asked for
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Scene:
 
     def visible_targets(self, min_share: float = _MIN_SHARE, max_share: float = 0.9) -> list[int]:
         """Targets whose share of the picture lies between the two limits."""
-        areas = np.bincount(self.leaves.ravel(), minlength=int(max(max(t) for t in self.targets)) + 1)
+        areas = np.bincount(self.leaves.ravel(), minlength=1 + max((max(t) for t in self.targets), default=0))
         share = [areas[list(t)].sum() / self.leaves.size for t in self.targets]
         return [i for i, s in enumerate(share) if min_share <= s <= max_share]
 
@@ -51,6 +52,7 @@ class _Canvas:
         self.leaves = np.zeros((side, side), np.int16)
         self.targets: list[tuple[int, ...]] = []
         self.weights: list[float] = []
+        self.areas: list[int] = []  # of each target when it was painted
         self.next_leaf = 1
 
     def new_leaf(self, mask: np.ndarray) -> int:
@@ -61,6 +63,10 @@ class _Canvas:
     def add_target(self, leaves: tuple[int, ...], weight: float) -> None:
         self.targets.append(leaves)
         self.weights.append(weight)
+        self.areas.append(self.area(leaves))
+
+    def area(self, leaves: tuple[int, ...]) -> int:
+        return int(np.isin(self.leaves, leaves).sum())
 
     def blend(self, mask: np.ndarray, colours: np.ndarray, softness: float) -> None:
         """Paint colours [H, W, 3] through a mask with slightly soft edges."""
@@ -81,7 +87,8 @@ def random_scene(rng: Generator, bank: TextureBank, side: int = 256) -> Scene:
     for _ in range(int(rng.integers(1, _MAX_OBJECTS))):
         _paint_object(canvas)
     image = _photograph(rng, canvas.image)
-    return Scene(image, canvas.leaves, canvas.targets, canvas.weights)
+    kept = [i for i, t in enumerate(canvas.targets) if canvas.area(t) >= _MIN_VISIBLE * canvas.areas[i]]
+    return Scene(image, canvas.leaves, [canvas.targets[i] for i in kept], [canvas.weights[i] for i in kept])
 
 
 def _paint_background(canvas: _Canvas) -> None:

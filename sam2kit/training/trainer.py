@@ -165,7 +165,7 @@ class Trainer:
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"
         if path.exists():
-            state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])

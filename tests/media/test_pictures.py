@@ -1,0 +1,143 @@
+"""Every kind of picture, and everything that is none."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam2kit.media.pictures import read_picture
+
+
+@pytest.fixture
+def colours() -> np.ndarray:
+    """Four quadrants: red, green / blue, white; 20 high and 30 wide."""
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[:10, :15, 0] = image[:10, 15:, 1] = image[10:, :15, 2] = 255
+    image[10:, 15:] = 255
+    return image
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_a_path_bytes_an_image_and_an_array_are_the_same(colours: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "ünï côde.png"
+    Image.fromarray(colours).save(path)
+    for source in (path, str(path), path.read_bytes(), Image.open(path), colours):
+        got = read_picture(source)
+        assert got.dtype == np.uint8
+        assert np.array_equal(got, colours)
+
+
+def test_exif_rotation_is_applied(colours: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by a quarter to the right
+    got = read_picture(encoded(Image.fromarray(colours), "JPEG", exif=exif, quality=100, subsampling=0))
+    assert got.shape == (30, 20, 3)
+    assert np.abs(got.astype(int) - np.rot90(colours, -1)).mean() < 8
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_laid_on_white(mode: str) -> None:
+    image = Image.new(mode, (4, 4))
+    image.putalpha(0)
+    assert (read_picture(encoded(image, "PNG")) == 255).all()
+
+
+def test_palette_with_transparency() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putdata([0, 1])
+    got = read_picture(encoded(image, "PNG", transparency=0))
+    assert got.tolist() == [[[255, 255, 255], [200, 100, 50]]]
+
+
+def test_grey_and_cmyk_and_animation(colours: np.ndarray) -> None:
+    grey = Image.fromarray(colours).convert("L")
+    got = read_picture(encoded(grey, "PNG"))
+    assert (got[..., 0] == got[..., 2]).all()
+    assert read_picture(encoded(Image.fromarray(colours).convert("CMYK"), "JPEG")).shape == (20, 30, 3)
+    frames = [Image.new("RGB", (8, 6), c) for c in ("red", "blue")]
+    animated = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert read_picture(animated)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_sixteen_bits_are_stretched_by_their_range(tmp_path: Path) -> None:
+    values = np.linspace(1000, 3000, 64).astype(np.uint16).reshape(8, 8)
+    for source in (values, encoded(Image.fromarray(values), "PNG"), encoded(Image.fromarray(values), "TIFF")):
+        got = read_picture(source)
+        assert got.min() == 0
+        assert got.max() == 255
+        assert (np.diff(got[..., 0].ravel().astype(int)) >= 0).all()
+
+
+def test_arrays() -> None:
+    assert read_picture(np.ones((3, 4), bool)).tolist() == [[[255] * 3] * 4] * 3
+    assert read_picture(np.full((3, 4, 1), 0.5)).max() == 128
+    assert (read_picture(np.zeros((3, 4, 4), np.uint8)) == 255).all()
+
+
+def test_heic(colours: np.ndarray, tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(Image.fromarray(colours).resize((60, 40))).save(tmp_path / "phone.heic")
+    assert read_picture(tmp_path / "phone.heic").shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (np.zeros((3, 4, 5), np.uint8), "shape"),
+        (np.zeros((0, 4, 3), np.uint8), "no pixels"),
+        (np.full((3, 4), 200.0), r"0\.\.1"),
+        (np.full((3, 4), np.nan), r"0\.\.1"),
+        (np.zeros((3, 4), np.int64), "int64"),
+        (b"not a picture", "cannot be read|not a picture"),
+        (b"", "not a picture"),
+        (42, "must be a path"),
+    ],
+)
+def test_no_picture(source: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_picture(source)
+
+
+def test_files_that_are_no_picture(tmp_path: Path, colours: np.ndarray) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothing\.jpg"):
+        read_picture(tmp_path / "nothing.jpg")
+    with pytest.raises(ValueError, match="is a folder"):
+        read_picture(tmp_path)
+    (tmp_path / "text.jpg").write_text("hello")
+    with pytest.raises(ValueError, match=r"text\.jpg is not a picture"):
+        read_picture(tmp_path / "text.jpg")
+    (tmp_path / "phone.heic").write_text("hello")
+    with pytest.raises(ValueError, match="pillow-heif"):
+        read_picture(tmp_path / "phone.heic")
+    noise = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
+    (tmp_path / "cut.png").write_bytes(encoded(Image.fromarray(noise), "PNG")[:9000])
+    with pytest.raises(ValueError, match=r"cut\.png is damaged"):
+        read_picture(tmp_path / "cut.png")
+
+
+def test_too_large_is_refused_before_decoding(colours: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="30x20 pixels, more than the limit"):
+        read_picture(encoded(Image.fromarray(colours), "PNG"), max_pixels=500)
+
+
+def test_without_pillow_heif_everything_else_works(colours: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    code = (
+        "import sys; sys.modules['pillow_heif'] = None\n"
+        "from sam2kit.media.pictures import read_picture\n"
+        f"print(read_picture({str(tmp_path / 'a.png')!r}).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(20, 30, 3)"

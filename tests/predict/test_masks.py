@@ -1,0 +1,104 @@
+"""Clean-up, boxes, suppression, run lengths."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco
+
+from sam2kit.media.runlengths import compress_runs, mask_to_runs, runs_to_mask
+from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, crop_boxes, to_detections, unit_grid
+from sam2kit.predict.masks import clean_logits, mask_boxes, suppress_overlapping
+
+
+def blobs() -> torch.Tensor:
+    """A block with a one-pixel hole, and a two-pixel speck that touches nothing but by a corner."""
+    logits = torch.full((1, 1, 12, 12), -3.0)
+    logits[..., 2:8, 2:8] = 3.0
+    logits[..., 4, 4] = -3.0
+    logits[..., 10, 9] = logits[..., 11, 10] = 3.0
+    return logits
+
+
+def test_holes_and_specks() -> None:
+    before = blobs()
+    assert clean_logits(before) is before
+    filled = clean_logits(before, max_hole_area=1)
+    assert filled[0, 0, 4, 4] == 10
+    assert (filled != before).sum() == 1
+    cleaned = clean_logits(before, max_hole_area=1, max_speck_area=2)
+    assert cleaned[0, 0, 10, 9] == cleaned[0, 0, 11, 10] == -10, "corners connect: one speck of two pixels"
+    assert torch.equal(clean_logits(before, max_speck_area=1), before)
+    assert before[0, 0, 4, 4] == -3, "the argument is left alone"
+
+
+def test_boxes_are_inclusive_and_zero_when_empty() -> None:
+    masks = torch.zeros(2, 6, 8, dtype=torch.bool)
+    masks[0, 2:4, 3:7] = True
+    assert mask_boxes(masks).tolist() == [[3, 2, 6, 3], [0, 0, 0, 0]]
+    assert mask_boxes(masks[:0]).shape == (0, 4)
+
+
+def test_suppression_keeps_the_best_of_each_pile() -> None:
+    boxes = torch.tensor([[0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30], [0, 0, 10, 10]])
+    scores = torch.tensor([0.8, 0.9, 0.1, 0.9])
+    assert suppress_overlapping(boxes, scores, 0.7).tolist() == [1, 2], "of equal scores the first stays"
+    assert suppress_overlapping(boxes, scores, 1.0).tolist() == [1, 3, 0, 2]
+    assert suppress_overlapping(boxes[:0], scores[:0], 0.5).tolist() == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_run_lengths_agree_with_pycocotools(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random((int(rng.integers(1, 90)), int(rng.integers(1, 90)))) < rng.random() ** 2
+    if seed == 0:
+        mask[:] = True
+    if seed == 1:
+        mask[:] = False
+    runs = mask_to_runs(mask)
+    packed = compress_runs(runs)
+    theirs = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    assert packed["counts"] == theirs["counts"].decode()
+    for form in (runs, packed, theirs):
+        assert np.array_equal(runs_to_mask(form), mask)
+
+
+def test_broken_run_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="add up to 5"):
+        runs_to_mask({"size": [2, 2], "counts": [2, 3]})
+
+
+def test_grid_and_crops() -> None:
+    assert unit_grid(2).tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
+    crops = list(crop_boxes((100, 200), AutomaticOptions(crop_layers=1)))
+    assert len(crops) == 5
+    assert crops[0] == ((0, 0, 200, 100), 0)
+    assert {c[2] for c, layer in crops if layer} == {117, 200}
+
+
+def test_everything_of_two_discs(nano: SAM2) -> None:
+    y, x = np.mgrid[0:160, 0:240]
+    discs = [(y - 80) ** 2 + (x - cx) ** 2 <= 30**2 for cx in (60, 180)]
+    picture = np.full((160, 240, 3), (60, 60, 60), np.uint8)
+    picture[discs[0]], picture[discs[1]] = (220, 60, 40), (40, 200, 220)
+    seen = []
+    options = AutomaticOptions(points_per_side=6, min_predicted_iou=0.6, min_stability=0.7)
+    found = AutomaticMasks(nano, options).generate(picture, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 1)]
+    for disc in discs:
+        assert max((f.mask & disc).sum() / (f.mask | disc).sum() for f in found) > 0.8
+    for f in found:
+        assert f.area == f.mask.sum()
+    detections = to_detections(found)
+    assert len(detections) == len(found)
+    assert len(to_detections([])) == 0
+
+
+def test_progress_may_stop_the_search(toy: SAM2, photo: np.ndarray) -> None:
+    def stop(_done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        AutomaticMasks(toy, AutomaticOptions(points_per_side=4)).generate(photo, progress=stop)

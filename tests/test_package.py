@@ -1,0 +1,133 @@
+"""What importing brings, who may import whom, what a wheel holds, and the README's own words."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# from the bottom up; a room may import its own floor and those below
+FLOORS = (
+    ("config", "_version"),
+    ("media", "model"),
+    ("predict", "hub", "transformers_layout"),
+    ("weights",),
+    ("compat", "doctor", "training", "ui"),
+    ("cli",),
+)
+HEAVY = ("gradio", "supervision", "matplotlib", "moviepy", "IPython", "ipywidgets", "accelerate", "transformers")
+
+
+def test_importing_sam2kit_is_light() -> None:
+    code = f"import sys, sam2kit; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_the_app_does_nothing() -> None:
+    code = "import sys, app; print('gradio' in sys.modules, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "False False"
+
+
+def imports_of(file: Path) -> set[str]:
+    """The rooms of sam2kit that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("sam2kit."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+def test_imports_run_downward() -> None:
+    floor_of = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    for file in (ROOT / "sam2kit").rglob("*.py"):
+        room = file.relative_to(ROOT / "sam2kit").parts[0].removesuffix(".py")
+        if room in ("__init__", "__main__"):
+            continue
+        for other in imports_of(file):
+            assert floor_of[other] <= floor_of[room], f"{file.name} ({room}) imports {other}, which is above it"
+            if {room, other} == {"training", "ui"} or (room, other) == ("media", "model"):
+                pytest.fail(f"{file.name}: {room} must not know {other}")
+
+
+def test_only_the_ui_imports_gradio() -> None:
+    for file in (ROOT / "sam2kit").rglob("*.py"):
+        if "ui" not in file.parts:
+            assert not re.search(r"^\s*(import|from) gradio", file.read_text(), re.MULTILINE), file
+
+
+def test_top_level_is_the_agreed_one() -> None:
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False).stdout.split(
+        "\n"
+    )
+    top = {path.split("/")[0] for path in tracked if path}
+    if not top:
+        pytest.skip("not a git checkout")
+    assert {"app.py", "sam2kit", "notebooks", "assets", "tests", "requirements.txt", "README.md"} <= top
+    assert top <= {
+        "app.py", "sam2kit", "notebooks", "assets", "tests", "requirements.txt", "README.md", "pyproject.toml",
+        "LICENSE", ".gitignore", ".ci",
+    }  # fmt: skip
+
+
+def test_no_file_is_too_large() -> None:
+    for file in [*(ROOT / "sam2kit").rglob("*"), *(ROOT / "assets").rglob("*"), *(ROOT / "tests").rglob("*")]:
+        assert not file.is_file() or file.stat().st_size <= 8 * 2**20, file
+
+
+def test_the_wheel_is_complete(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "sam2kit/bundled/nano.safetensors" in names
+    assert "sam2kit/ui/image_tab.py" in names
+    assert not [n for n in names if n.startswith(("tests", "app"))]
+    metadata = zipfile.ZipFile(wheel).read(next(n for n in names if n.endswith("METADATA"))).decode()
+    wanted = [line.split(">")[0] for line in (ROOT / "requirements.txt").read_text().split()]
+    assert all(f"Requires-Dist: {name}" in metadata for name in wanted)
+    assert "Provides-Extra: train" in metadata
+    assert "Provides-Extra: dev" in metadata
+
+
+def readme_blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(readme_blocks("python"))))
+def test_readme_python(number: int, tmp_path: Path) -> None:
+    """Every Python example of the README runs, with nano for the published weights."""
+    code = readme_blocks("python")[number].replace("sam2.1-hiera-tiny", "nano").replace("sam2.1-hiera-large", "nano")
+    code = code.replace("facebook/nano", "nano").replace('"photo.jpg"', repr(str(ROOT / "assets/photos/coffee.jpg")))
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=_environment())
+
+
+def test_readme_commands_are_real() -> None:
+    """Every `sam2kit ...` line of the README parses."""
+    from sam2kit.cli import _parser
+
+    lines = [line for block in readme_blocks("sh") for line in block.splitlines() if line.startswith("sam2kit ")]
+    assert lines
+    for line in lines:
+        _parser().parse_args(line.split("#")[0].split()[1:])
+
+
+def test_readme_has_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert "pip install -r requirements.txt && python app.py" in text
+    assert "pip install -r requirements.txt -r tests/requirements.txt && python -m pytest" in text
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return os.environ | {"PYTHONPATH": str(ROOT)}

@@ -1,0 +1,190 @@
+"""The whole loop at toy size: scenes, the simulated user, learning, interrupting, going on."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sam2kit.config import SAM2Config
+from sam2kit.model.sam2 import SAM2
+from sam2kit.training.evaluate import LabelledPicture, evaluate_pictures, held_out_pictures, iou, outlined_photos
+from sam2kit.training.interaction import InteractiveTraining, PictureBatch, PromptPlan
+from sam2kit.training.losses import LossWeights
+from sam2kit.training.nano import corrections_at, freeze_memory, initialise, loss_weights_at
+from sam2kit.training.scenes import random_scene
+from sam2kit.training.stream import SceneStream, augment, draw_targets
+from sam2kit.training.textures import TextureBank
+from sam2kit.training.trainer import Trainer, TrainOptions
+from tests.conftest import TOY
+
+
+@pytest.fixture(scope="module")
+def bank() -> TextureBank:
+    return TextureBank(3, count=12)
+
+
+class TestScenes:
+    def test_a_scene_follows_from_its_seed(self, bank: TextureBank) -> None:
+        first, again, other = (random_scene(np.random.default_rng(s), bank, 96) for s in (5, 5, 6))
+        assert np.array_equal(first.image, again.image)
+        assert np.array_equal(first.leaves, again.leaves)
+        assert not np.array_equal(first.image, other.image)
+
+    def test_masks_are_exact_and_wholes_contain_their_parts(self, bank: TextureBank) -> None:
+        for seed in range(8):
+            scene = random_scene(np.random.default_rng(seed), bank, 96)
+            assert scene.image.shape == (96, 96, 3)
+            assert scene.image.dtype == np.uint8
+            covered = sum(scene.mask(t).astype(int) for t in range(len(scene.targets)) if len(scene.targets[t]) == 1)
+            assert covered.max() <= 1, "a pixel has one leaf"
+            for t in scene.visible_targets():
+                assert scene.mask(t).any()
+
+    def test_masks_turn_with_the_picture(self, bank: TextureBank) -> None:
+        """A target's colour statistics stay those of the same pixels after augmentation."""
+        rng = np.random.default_rng(0)
+        scene = random_scene(rng, bank, 96)
+        scene.image[:] = 0
+        target = scene.visible_targets()[0]
+        scene.image[scene.mask(target)] = 255
+        for seed in range(6):
+            view = augment(np.random.default_rng(seed), scene, 64)
+            inside = view.mask(target)
+            if inside.sum() > 50 and (~inside).sum() > 50:
+                grey = view.image.mean(axis=2)
+                assert abs(grey[inside].mean() - grey[~inside].mean()) > 60
+
+    def test_targets_repeat_only_when_there_are_too_few(self, bank: TextureBank) -> None:
+        scene = random_scene(np.random.default_rng(1), bank, 96)
+        visible = scene.visible_targets()
+        drawn = draw_targets(np.random.default_rng(0), scene, len(visible) + 2)
+        assert set(drawn) == set(visible)
+
+    def test_a_step_sees_the_same_batch_again(self) -> None:
+        options = {"side": 64, "pictures": 2, "objects": 2}
+        first = SceneStream(1, window=4).batch(7, **options)
+        again = SceneStream(1, window=4).batch(7, **options)
+        other = SceneStream(1, window=4, rank=1).batch(7, **options)
+        assert torch.equal(first.pixels, again.pixels)
+        assert torch.equal(first.masks, again.masks)
+        assert not torch.equal(first.pixels, other.pixels)
+
+
+def two_squares() -> PictureBatch:
+    """Two pictures, each with a bright and a dark square."""
+    pixels = torch.zeros(2, 3, 64, 64)
+    masks = torch.zeros(2, 2, 64, 64, dtype=torch.bool)
+    for i, (y, x) in enumerate(((8, 8), (20, 30))):
+        masks[i, 0, y : y + 16, x : x + 16] = True
+        masks[i, 1, 44:60, 6 : 6 + 20 + 10 * i] = True
+        pixels[i, :, masks[i, 0]] = 2.0
+        pixels[i, :, masks[i, 1]] = -2.0
+    return PictureBatch(pixels, masks)
+
+
+def learn(folder: Path, steps: int, *, total: int = 40) -> tuple[SAM2, list[float]]:
+    """Train a toy on two_squares up to `steps` of a budget of `total`."""
+    torch.manual_seed(0)
+    model = SAM2(SAM2Config.from_dict(TOY.as_dict()))
+    initialise(model)
+    freeze_memory(model)
+    losses: list[float] = []
+
+    def loss_of_step(learner: nn.Module, step: int, progress: float) -> dict[str, Tensor]:
+        if step == steps:
+            raise KeyboardInterrupt
+        plan = PromptPlan(click=0.5, box=0.3, mask=0.2, corrections=step % 2, supervise_single=True)
+        generator = torch.Generator().manual_seed(step)
+        figures = learner(two_squares(), plan, LossWeights(focal=2, balanced=1), generator)
+        losses.append(figures["loss"].item())
+        return figures
+
+    options = TrainOptions(steps=total, learning_rate=3e-3, warmup_steps=5, average=0.9, save_every=10)
+    trainer = Trainer(InteractiveTraining(model, loss_stride=2), loss_of_step, options, folder)
+    with suppress(KeyboardInterrupt):
+        trainer.run()
+    return trainer.average.module, losses
+
+
+class TestTraining:
+    def test_the_loss_falls_and_a_resumed_run_equals_an_uninterrupted_one(self, tmp_path: Path) -> None:
+        whole, losses = learn(tmp_path / "whole", 40)
+        assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+        learn(tmp_path / "parts", 20)
+        resumed, rest = learn(tmp_path / "parts", 40)
+        assert len(rest) == 20
+        for name, value in whole.state_dict().items():
+            assert torch.equal(value, resumed.state_dict()[name]), name
+
+    def test_frozen_memory_does_not_change(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        before = SAM2(SAM2Config.from_dict(TOY.as_dict())).memory_encoder.state_dict()
+        after = learn(tmp_path, 20, total=20)[0].memory_encoder.state_dict()
+        assert all(torch.equal(before[k], after[k]) for k in before)
+
+    def test_the_published_plan_runs(self, toy: SAM2) -> None:
+        figures = InteractiveTraining(toy.train())(
+            two_squares(), PromptPlan(), LossWeights(), torch.Generator().manual_seed(0)
+        )
+        figures["loss"].backward()
+        assert toy.image_encoder.trunk.pos_embed.grad.abs().sum() > 0
+        assert 0 <= figures["last_iou"] <= 1
+
+    def test_a_loss_that_is_not_a_number_stops_the_run(self, tmp_path: Path, toy: SAM2) -> None:
+        def broken(learner: nn.Module, _step: int, _progress: float) -> dict[str, Tensor]:
+            return {"loss": learner.model.no_mem_embed.sum() * float("nan")}
+
+        trainer = Trainer(InteractiveTraining(toy), broken, TrainOptions(steps=3), tmp_path)
+        with pytest.raises(FloatingPointError, match="step 0"):
+            trainer.run()
+
+    def test_options_are_checked(self) -> None:
+        with pytest.raises(ValueError, match="steps or minutes"):
+            TrainOptions()
+        with pytest.raises(ValueError, match="add up to 1"):
+            PromptPlan(click=0.9, box=0.9)
+
+    def test_the_recipe_gets_harder(self) -> None:
+        rng = np.random.default_rng(0)
+        assert corrections_at(0.05, rng) == 0
+        assert max(corrections_at(1.0, rng) for _ in range(50)) == 4
+        assert loss_weights_at(0.0).focal == 0
+        assert loss_weights_at(1.0).focal == 8
+
+
+class TestEvaluation:
+    def test_scores_of_a_toy(self, toy: SAM2) -> None:
+        truth = np.zeros((40, 50), bool)
+        truth[10:30, 10:30] = True
+        scores = evaluate_pictures(toy, [LabelledPicture(np.zeros((40, 50, 3), np.uint8), [truth])])
+        assert scores["objects"] == 1
+        assert all(0 <= v <= 1 for k, v in scores.items() if k != "objects")
+        assert scores["best_of_3"] >= scores["click1"]
+
+    def test_nothing_to_evaluate(self, toy: SAM2) -> None:
+        with pytest.raises(ValueError, match="no object"):
+            evaluate_pictures(toy, [])
+
+    def test_held_out_pictures_never_change(self) -> None:
+        pictures = list(held_out_pictures(2))
+        again = list(held_out_pictures(2))
+        assert all(np.array_equal(a.image, b.image) for a, b in zip(pictures, again, strict=True))
+
+    def test_iou(self) -> None:
+        mask = np.array([True, True, False])
+        assert iou(mask, mask) == 1
+        assert iou(mask, ~mask) == 0
+        assert iou(mask & False, mask & False) == 1
+
+    def test_the_outlined_photos(self, assets: Path) -> None:
+        pictures = list(outlined_photos(assets / "photos"))
+        assert len(pictures) == 6
+        assert sum(len(p.masks) for p in pictures) >= 12
+        assert all(m.any() and m.shape == p.image.shape[:2] for p in pictures for m in p.masks)
+        with pytest.raises(FileNotFoundError, match="outlines"):
+            next(iter(outlined_photos(assets)))

@@ -1,0 +1,237 @@
+"""The Image tab in a real browser: clicks, corrections, downloads, two visitors."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+ROOT = Path(__file__).parent.parent.parent
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+if CHROMIUM is None and os.environ.get("SAM2KIT_REQUIRE_BROWSER"):
+    raise RuntimeError("SAM2KIT_REQUIRE_BROWSER is set, but there is no Chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it to run the browser tests")
+
+DISC = (150, 110, 60)  # x, y, radius of a red disc in the test photo
+OTHER = (330, 180, 45)  # and of a blue one
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A running app with the bundled model, started as a user would."""
+    app = subprocess.Popen(
+        [sys.executable, "-u", "app.py", "--model", "nano", "--device", "cpu"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert app.stdout is not None
+    lines = []
+    for line in app.stdout:
+        lines.append(line)
+        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+            break
+    else:
+        pytest.fail("the app did not start:\n" + "".join(lines))
+    yield found.group()
+    app.terminate()
+    app.wait(20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photo of a red and a blue disc, 1000x700, so that the view differs from a page's pixels."""
+    image = np.full((280, 400, 3), (90, 110, 90), np.uint8)
+    cv2.circle(image, DISC[:2], DISC[2], (210, 50, 40), -1, cv2.LINE_AA)
+    cv2.circle(image, OTHER[:2], OTHER[2], (40, 70, 210), -1, cv2.LINE_AA)
+    path = tmp_path_factory.mktemp("photos") / "two discs.png"
+    Image.fromarray(cv2.resize(image, (1000, 700), interpolation=cv2.INTER_CUBIC)).save(path)
+    return path
+
+
+class Visitor:
+    """One browser window on the Image tab."""
+
+    def __init__(self, browser, address: str) -> None:  # noqa: ANN001
+        self.context = browser.new_context(viewport={"width": 1280, "height": 800})
+        self.page = self.context.new_page()
+        self.page.goto(address)
+        self.page.wait_for_selector("#image-examples button.gallery-item")
+
+    def upload(self, photo: Path) -> None:
+        self.page.set_input_files("#image-upload input[type=file]", str(photo))
+        self.page.wait_for_selector("#image-view img")
+        self.page.wait_for_function("document.querySelector('#image-view img').naturalWidth > 0")
+
+    def click(self, x: float, y: float) -> None:
+        """Click at a place of the 400x280 drawing and wait for the new picture."""
+        image = self.page.locator("#image-view img")
+        image.scroll_into_view_if_needed()
+        self.change(lambda: self._click_at(x, y))
+
+    def change(self, act) -> None:  # noqa: ANN001
+        """Do something that changes the picture, and wait until it has."""
+        before = self.source()
+        act()
+        self.page.wait_for_function("s => document.querySelector('#image-view img').src !== s", arg=before)
+        self.page.wait_for_function("document.querySelector('#image-view img').complete")
+
+    def _click_at(self, x: float, y: float) -> None:
+        box = self.page.evaluate(
+            """() => {
+                const t = document.querySelector('#image-view img'), b = t.getBoundingClientRect();
+                const r = Math.min(b.width / t.naturalWidth, b.height / t.naturalHeight, 1);
+                return [b.left + (b.width - t.naturalWidth * r) / 2, b.top + (b.height - t.naturalHeight * r) / 2,
+                        t.naturalWidth * r / 400];
+            }"""
+        )
+        self.page.mouse.click(box[0] + x * box[2], box[1] + y * box[2])
+
+    def source(self) -> str:
+        return self.page.eval_on_selector("#image-view img", "e => e.src")
+
+    def picture(self) -> np.ndarray:
+        """What is shown, scaled to the 400x280 drawing: int RGB."""
+        data = self.context.request.get(self.source()).body()
+        shown = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        return cv2.resize(shown, (400, 280), interpolation=cv2.INTER_AREA).astype(int)
+
+    def mode(self, name: str) -> None:
+        self.page.locator(f"#image-mode input[value='{name}']").click()
+        self.page.wait_for_timeout(200)
+
+    def download(self, kind: str, folder: Path) -> Path:
+        with self.page.expect_download() as waiting:
+            self.page.click(f"#image-download-{kind}")
+        path = folder / waiting.value.suggested_filename
+        waiting.value.save_as(path)
+        return path
+
+    def leave(self) -> None:
+        self.context.close()
+
+
+@pytest.fixture
+def visitor(browser, address: str, discs: Path) -> Iterator[Visitor]:  # noqa: ANN001
+    visitor = Visitor(browser, address)
+    visitor.upload(discs)
+    yield visitor
+    visitor.leave()
+
+
+def disc_mask(disc: tuple[int, int, int]) -> np.ndarray:
+    y, x = np.mgrid[0:280, 0:400]
+    return (x - disc[0]) ** 2 + (y - disc[1]) ** 2 <= disc[2] ** 2
+
+
+def covered(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Pixels whose colour changed."""
+    return np.abs(after - before).sum(axis=2) > 40
+
+
+def test_a_click_covers_the_disc_and_downloads_are_exact(visitor: Visitor, tmp_path: Path) -> None:
+    plain = visitor.picture()
+    visitor.click(DISC[0] + 15, DISC[1])
+    overlay = covered(plain, visitor.picture())
+    truth = disc_mask(DISC)
+    assert (overlay & truth).sum() / (overlay | truth).sum() > 0.8
+    mask = np.array(Image.open(visitor.download("mask", tmp_path)))
+    assert mask.shape == (700, 1000)
+    small = cv2.resize(mask, (400, 280), interpolation=cv2.INTER_AREA) > 127
+    assert (small & truth).sum() / (small | truth).sum() > 0.8
+    cutout = Image.open(visitor.download("cutout", tmp_path))
+    assert cutout.mode == "RGBA"
+    assert abs(cutout.width - 2.5 * 2 * DISC[2]) < 60
+    coco = json.loads(visitor.download("coco", tmp_path).read_text())
+    assert coco["annotations"][0]["area"] == (mask > 0).sum()
+
+
+def test_a_negative_click_takes_away_and_undo_brings_back(visitor: Visitor) -> None:
+    plain = visitor.picture()
+    visitor.mode("Box")
+    visitor.click(60, 20)
+    visitor.click(395, 245)  # both discs and all between
+    first = visitor.picture()
+    both = covered(plain, first)
+    visitor.mode("Remove")
+    visitor.click(OTHER[0], OTHER[1])
+    less = covered(plain, visitor.picture())
+    other = disc_mask((OTHER[0], OTHER[1], OTHER[2] - 12))
+    marker = disc_mask((OTHER[0], OTHER[1], 12))
+    assert (less & other & ~marker).sum() <= (both & other & ~marker).sum()
+    assert less.sum() < both.sum()
+    visitor.change(lambda: visitor.page.click("#image-undo"))
+    assert np.abs(visitor.picture() - first).mean() < 1
+
+
+def test_two_visitors_do_not_see_each_other(browser, address: str, discs: Path) -> None:  # noqa: ANN001
+    one, two = Visitor(browser, address), Visitor(browser, address)
+    one.upload(discs)
+    two.upload(discs)
+    plain = two.picture()
+    one.click(*DISC[:2])
+    two.click(*OTHER[:2])
+    shown = covered(plain, two.picture())
+    assert (shown & disc_mask(OTHER)).sum() > 0.5 * disc_mask(OTHER).sum()
+    assert (shown & disc_mask(DISC)).sum() < 0.5 * disc_mask(DISC).sum()
+    one.click(DISC[0] + 10, DISC[1] + 10)
+    assert (covered(plain, one.picture()) & disc_mask(DISC)).sum() > 0.5 * disc_mask(DISC).sum()
+    one.leave()
+    two.leave()
+
+
+def test_examples_everything_and_a_new_photo(visitor: Visitor, discs: Path) -> None:
+    page = visitor.page
+    page.click("#image-another")
+    page.wait_for_selector("#image-upload", state="visible")
+    page.locator("#image-examples button.gallery-item").nth(3).click()
+    page.wait_for_selector("#image-view img")
+    page.click("#image-everything button")
+    page.locator("#image-points input[type=number]").fill("4")
+    page.click("#image-find")
+    page.wait_for_function("/masks found|No mask/.test(document.querySelector('#image-status').innerText)")
+    visitor.upload(discs)
+    visitor.click(*DISC[:2])
+    assert page.locator(".toast-body").count() == 0
+
+
+def test_a_file_that_is_no_photo_gets_one_clear_line(visitor: Visitor, tmp_path: Path) -> None:
+    bad = tmp_path / "holiday.jpg"
+    bad.write_text("this is no photo")
+    visitor.page.set_input_files("#image-upload input[type=file]", str(bad))
+    toast = visitor.page.wait_for_selector(".toast-body").inner_text()
+    assert "holiday.jpg is not a picture" in toast
+    assert "Traceback" not in toast
+    assert "/tmp" not in toast
+    visitor.click(*DISC[:2])  # the open photo is still there
+
+
+def test_downloading_before_clicking_says_what_to_do(visitor: Visitor) -> None:
+    visitor.page.click("#image-download-mask")
+    assert "click on something first" in visitor.page.wait_for_selector(".toast-body").inner_text()

@@ -1,0 +1,188 @@
+"""The store of visitors' work, and the work itself, without any page."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam2kit.hub import HubError
+from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.automatic import AutomaticOptions
+from sam2kit.predict.image import ImagePredictor
+from sam2kit.ui.picture_work import VIEW_SIDES, PictureWork
+from sam2kit.ui.sessions import SessionStore
+from sam2kit.ui.start import load_for_app
+from tests.loopback_hub import LoopbackHub
+
+
+class TestStore:
+    def test_each_key_has_its_own_work(self) -> None:
+        store: SessionStore[list] = SessionStore(list)
+        with store.using("a") as work:
+            work.append(1)
+        with store.using("b") as work:
+            assert work == []
+        with store.using("a") as work:
+            assert work == [1]
+
+    def test_the_least_recently_used_goes_first(self) -> None:
+        store: SessionStore[list] = SessionStore(list, capacity=2)
+        for key in ("a", "b", "a", "c"):
+            with store.using(key) as work:
+                work.append(key)
+        assert len(store) == 2
+        with store.using("a") as work:
+            assert work == ["a", "a"]
+        with store.using("b") as work:
+            assert work == []
+
+    def test_keys_cannot_be_guessed(self) -> None:
+        keys = {SessionStore.new_key() for _ in range(100)}
+        assert len(keys) == 100
+        assert min(map(len, keys)) >= 32
+
+    def test_one_visitor_at_a_time_in_one_session(self) -> None:
+        store: SessionStore[dict] = SessionStore(lambda: {"n": 0})
+
+        def add(_: int) -> None:
+            with store.using("a") as work:
+                n = work["n"]
+                work["n"] = n + 1
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(add, range(200)))
+        with store.using("a") as work:
+            assert work["n"] == 200
+
+    def test_dropped_work_starts_anew(self) -> None:
+        store: SessionStore[list] = SessionStore(list)
+        with store.using("a") as work:
+            work.append(1)
+        store.drop("a")
+        with store.using("a") as work:
+            assert work == []
+
+
+@pytest.fixture
+def predictor(nano: SAM2) -> ImagePredictor:
+    return ImagePredictor(nano)
+
+
+@pytest.fixture
+def work(predictor: ImagePredictor, assets: Path) -> PictureWork:
+    """The coffee photo, opened; its view is larger than the photo."""
+    work = PictureWork()
+    work.open(predictor, assets / "photos" / "coffee.jpg")
+    return work
+
+
+class TestPictureWork:
+    def test_the_view_suits_a_page(self, predictor: ImagePredictor) -> None:
+        for size_hw in ((30, 40), (400, 600), (1000, 1000), (500, 4000)):
+            work = PictureWork()
+            work.open(predictor, np.zeros((*size_hw, 3), np.uint8))
+            assert VIEW_SIDES[0] <= max(work.view.shape) <= VIEW_SIDES[1]
+            assert work.draw().shape == work.view.shape
+
+    def test_clicks_map_back_to_the_picture(self, predictor: ImagePredictor, work: PictureWork) -> None:
+        work.click(predictor, (464, 96), positive=True)
+        (x, y, label) = work.active.points[0]
+        assert (x, y) == pytest.approx((290, 60), abs=1)
+        assert label == 1
+        work.click(predictor, (10_000, -5), positive=False)
+        assert work.active.points[1] == (599, 0, 0)
+
+    def test_a_click_gives_three_candidates_and_more_give_one(
+        self, predictor: ImagePredictor, work: PictureWork
+    ) -> None:
+        work.click(predictor, (464, 96), positive=True)
+        assert len(work.active.predicted_iou) == 3
+        first = work.finished()[0]
+        work.choose((work.active.chosen + 1) % 3)
+        assert not np.array_equal(work.finished()[0].mask, first.mask)
+        work.click(predictor, (30, 600), positive=False)
+        assert len(work.active.predicted_iou) == 1
+        with pytest.raises(ValueError, match="no candidate"):
+            work.choose(2)
+
+    def test_undo_goes_all_the_way_back(self, predictor: ImagePredictor, work: PictureWork) -> None:
+        pictures = [work.draw()]
+        work.click(predictor, (464, 96), positive=True)
+        pictures.append(work.draw())
+        work.new_object()
+        work.corner(predictor, (520, 304))
+        work.corner(predictor, (656, 528))
+        pictures.append(work.draw())
+        work.clear()
+        assert work.finished() == []
+        work.undo()
+        assert np.array_equal(work.draw(), pictures[2])
+        work.undo()
+        work.undo()
+        work.undo()
+        assert np.array_equal(work.draw(), pictures[1])
+        work.undo()
+        assert np.array_equal(work.draw(), pictures[0])
+        work.undo()
+        assert np.array_equal(work.draw(), pictures[0])
+
+    def test_objects_are_apart(self, predictor: ImagePredictor, work: PictureWork) -> None:
+        work.click(predictor, (464, 96), positive=True)
+        before = work.finished()[0].mask
+        work.new_object()
+        work.new_object()
+        assert len(work.now.objects) == 2, "an empty object is used before another is made"
+        work.click(predictor, (590, 440), positive=True)
+        names = [o.name for o in work.finished()]
+        assert names == ["Object 1", "Object 2"]
+        assert np.array_equal(work.finished()[0].mask, before)
+        with pytest.raises(ValueError, match="no object 9"):
+            work.select(8)
+
+    def test_a_box_may_be_drawn_from_any_corner(self, predictor: ImagePredictor, work: PictureWork) -> None:
+        work.corner(predictor, (656, 528))
+        assert work.now.corner is not None
+        work.corner(predictor, (520, 304))
+        x0, y0, x1, y1 = work.active.box_xyxy
+        assert (x0, y0, x1, y1) == pytest.approx((325, 190, 410, 330), abs=1)
+        assert work.now.corner is None
+
+    def test_everything_becomes_objects_that_can_be_refined(self, predictor: ImagePredictor, work: PictureWork) -> None:
+        options = AutomaticOptions(points_per_side=4, min_predicted_iou=0.3, min_stability=0.5)
+        count = work.find_everything(predictor, options, lambda _done, _total: None)
+        assert count == len(work.finished()) > 0
+        before = work.finished()[0].mask
+        x, y = np.argwhere(before)[len(np.argwhere(before)) // 2][::-1] * 1.6
+        work.click(predictor, (x, y), positive=True)
+        assert len(work.finished()) == count
+        work.undo()
+        work.undo()
+        assert work.finished() == []
+
+    def test_a_bad_picture_leaves_the_open_one(
+        self, predictor: ImagePredictor, work: PictureWork, tmp_path: Path
+    ) -> None:
+        (tmp_path / "bad.jpg").write_text("no")
+        before = work.image
+        with pytest.raises(ValueError, match=r"bad\.jpg"):
+            work.open(predictor, tmp_path / "bad.jpg")
+        assert work.image is before
+
+
+class TestStart:
+    def test_no_hub_means_nano_and_a_notice_with_the_reason(self, hub: LoopbackHub) -> None:
+        hub.stop()
+        app_model = load_for_app("sam2.1-hiera-tiny", "cpu")
+        assert app_model.name == "nano"
+        assert "instead of sam2.1-hiera-tiny" in app_model.notice
+        assert "cannot be reached" in app_model.notice
+
+    def test_other_mistakes_are_not_papered_over(self, hub: LoopbackHub) -> None:
+        with pytest.raises(ValueError, match="unknown model"):
+            load_for_app("huge")
+        with pytest.raises(FileNotFoundError):
+            load_for_app("./missing.pt")
+        assert issubclass(HubError, RuntimeError)
