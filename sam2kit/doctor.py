@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from sam2kit.config import PRESETS, preset
-from sam2kit.hub import TRANSFORMERS_FILE
+from sam2kit.hub import cached_weights
 from sam2kit.model.sam2 import SAM2, PromptTensors
-from sam2kit.weights import BUNDLED, choose_device, choose_dtype, find_weights, load_model
+from sam2kit.weights import BUNDLED, choose_device, choose_dtype, find_weights, hub_repo, load_model
 
 _PACKAGES = (
     "gradio",
@@ -70,21 +70,22 @@ def _where(source: str) -> str:
     """Where a model would come from, without fetching it."""
     if source == "nano":
         return f"nano, bundled ({(BUNDLED / 'nano.safetensors').stat().st_size / 1e6:.1f} MB)"
-    if source in PRESETS or source.count("/") == 1:
-        from huggingface_hub import try_to_load_from_cache
-
-        repo = f"facebook/{source}" if source in PRESETS else source
-        cached = isinstance(try_to_load_from_cache(repo, TRANSFORMERS_FILE), str)
-        return f"{source}: {'in the cache' if cached else f'would be downloaded from the Hub ({repo})'}"
-    return f"{source}: {find_weights(source)}"
+    repo = hub_repo(source)
+    if repo is None:
+        return f"{source}: {find_weights(source)}"
+    cached = cached_weights(repo)
+    if cached is not None:
+        return f"{source}: in the cache, {cached}"
+    return f"{source}: to be downloaded from the Hub ({repo}); without a connection the app starts with nano"
 
 
 def _speed(source: str, device: torch.device) -> str:
     """Measure one picture and one click, on random weights when the real ones are not here."""
-    if source in PRESETS:
+    repo = hub_repo(source)
+    if source in PRESETS and source != "nano":
         model = SAM2(preset(source)).to(device).eval()
         model.compute_dtype = choose_dtype("auto", device)
-    elif source.count("/") == 1:
+    elif repo is not None and cached_weights(repo) is None:
         return "not measured: the model is on the Hub"
     else:
         model = load_model(source, device)

@@ -14,10 +14,12 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id
 
 TRANSFORMERS_FILE = "model.safetensors"
 _ANSWER_WITHIN = 5.0  # seconds for the question whether a file is there
@@ -36,6 +38,7 @@ def download_weights(repo_id: str) -> Path:
         HubError: if the Hub cannot be reached, refuses, or has no such file - and the cache does not help.
     """
     try:
+        validate_repo_id(repo_id)
         filename = _find_filename(repo_id)
         return Path(hf_hub_download(repo_id, filename))
     except _Unreachable as error:
@@ -48,6 +51,8 @@ def download_weights(repo_id: str) -> Path:
         raise HubError(
             f"the Hub has no repo {repo_id!r}, or it is private; check the name, or log in with `hf auth login`"
         ) from error
+    except HFValidationError as error:
+        raise HubError(f"{repo_id!r} is no Hub id; it should look like facebook/sam2.1-hiera-tiny") from error
     except HubError:
         raise
     except Exception as error:  # the HTTP client's own errors, a full disk
@@ -74,7 +79,11 @@ def _find_filename(repo_id: str) -> str:
         raise _Unreachable(f"the Hub answered with an error: {_short(error)}") from error
     except Exception as error:  # the HTTP client's own errors: no route, no name, refused, timed out
         raise _Unreachable(f"the Hub cannot be reached: {_short(error)}") from error
-    return _choose_file(repo_id, HfApi().list_repo_files(repo_id))
+    try:
+        files = HfApi().list_repo_files(repo_id)
+    except Exception as error:
+        raise _Unreachable(f"the Hub does not list its files: {_short(error)}") from error
+    return _choose_file(repo_id, files)
 
 
 def _choose_file(repo_id: str, files: list[str]) -> str:
@@ -92,14 +101,22 @@ def _choose_file(repo_id: str, files: list[str]) -> str:
 
 def _from_cache(repo_id: str, reason: _Unreachable) -> Path:
     """The file that an earlier download left in the cache."""
-    try:
-        folder = Path(snapshot_download(repo_id, local_files_only=True))
-        return folder / _choose_file(repo_id, [file.name for file in folder.iterdir()])
-    except (LocalEntryNotFoundError, HubError):
+    cached = cached_weights(repo_id)
+    if cached is None:
         raise HubError(
             f"cannot get {repo_id}: {reason}, and it is not in the local cache; connect and try again, give the path "
             "of a downloaded file, or use the bundled model: nano"
         ) from reason
+    return cached
+
+
+def cached_weights(repo_id: str) -> Path | None:
+    """The weight file that an earlier download left in the cache; None if there is none."""
+    try:
+        folder = Path(snapshot_download(repo_id, local_files_only=True))
+        return folder / _choose_file(repo_id, [str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()])
+    except (LocalEntryNotFoundError, HFValidationError, HubError):
+        return None
 
 
 def _short(error: BaseException) -> str:

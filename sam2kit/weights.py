@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from zipfile import BadZipFile
 
 import torch
+from huggingface_hub import HfApi
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -44,8 +45,8 @@ def load_model(
         source: a preset ("nano", "sam2.1-hiera-tiny", ... see `PRESETS`), a Hub id ("facebook/sam2.1-hiera-large"),
             or a local .safetensors or .pt file, or a folder with one.
         device: "auto" takes a CUDA GPU if there is one, else Apple's if there is one, else the CPU.
-        dtype: precision to compute in: "float32", "bfloat16", "float16"; "auto" is float32 on a CPU, else bfloat16
-            where the GPU has it, else float16. Weights are kept in float32.
+        dtype: precision to compute in: "float32", "bfloat16", "float16"; "auto" is bfloat16 on a CUDA GPU
+            that has it, float16 on an older one, float32 elsewhere. Weights are kept in float32.
         side: edge of the model's square in pixels, a multiple of 32; None keeps the model's own. Smaller is faster
             and coarser.
     Raises:
@@ -71,8 +72,15 @@ def choose_device(device: str | torch.device) -> torch.device:
             chosen = torch.device(device)
         except RuntimeError as error:
             raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or mps") from error
-        if chosen.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError("this torch sees no CUDA GPU; use device='cpu', or install a CUDA build of torch")
+        if chosen.type not in ("cpu", "cuda", "mps"):
+            raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or mps")
+        if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+            raise ValueError(
+                f"this torch sees {torch.cuda.device_count()} CUDA GPUs, so there is no {device!r}; use cpu, or install "
+                "a CUDA build of torch"
+            )
+        if chosen.type == "mps" and not torch.backends.mps.is_available():
+            raise ValueError("this torch sees no Apple GPU; use device='cpu'")
         return chosen
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -96,8 +104,9 @@ def find_weights(source: str | os.PathLike) -> Path:
     name = os.fspath(source)
     if name == "nano":
         return BUNDLED / "nano.safetensors"
-    if name in PRESETS:
-        return download_weights(f"facebook/{name}")
+    repo = hub_repo(name)
+    if repo is not None:
+        return download_weights(repo)
     path = Path(name).expanduser()
     if path.is_file():
         return path
@@ -105,11 +114,18 @@ def find_weights(source: str | os.PathLike) -> Path:
         return _only_weights_in(path)
     if path.suffix in _WEIGHT_FILES or name.startswith((".", "/", "~")):
         raise FileNotFoundError(f"there is no weight file at {path}")
-    if name.count("/") == 1:
-        return download_weights(name)
     raise ValueError(
         f"unknown model {name!r}; give one of {', '.join(PRESETS)}, a Hub id like facebook/sam2.1-hiera-tiny, or a path"
     )
+
+
+def hub_repo(name: str) -> str | None:
+    """The Hub repo that a source means; None for nano and for paths. A file that is there comes first."""
+    if name in PRESETS:
+        return None if name == "nano" else f"facebook/{name}"
+    path = Path(name).expanduser()
+    is_path = path.exists() or path.suffix in _WEIGHT_FILES or name.startswith((".", "/", "~"))
+    return name if name.count("/") == 1 and not is_path else None
 
 
 def _only_weights_in(folder: Path) -> Path:
@@ -132,21 +148,30 @@ def _read(path: Path, name: str) -> tuple[dict[str, Tensor], SAM2Config, bool]:
             metadata, state = {}, _read_pickle(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no weight file at {path}") from error
-    except (SafetensorError, UnpicklingError, BadZipFile, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{path} cannot be read as weights ({str(error).splitlines()[0]}); it may be cut off: download it again"
-        ) from error
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as weights ({error}); it may be cut off: download it again") from error
     if _METADATA_KEY in metadata:
-        saved = json.loads(metadata[_METADATA_KEY])
-        return _floats(state), SAM2Config.from_dict(saved["config"]), saved["memory_is_trained"]
+        try:
+            saved = json.loads(metadata[_METADATA_KEY])
+            return _floats(state), SAM2Config.from_dict(saved["config"]), saved["memory_is_trained"]
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} does not say what model it is: its sam2kit metadata cannot be read") from error
     if is_transformers_layout(state):
         state = to_official_names(state)
     state = _floats(state)
-    return state, _config_from_shapes(state, name), "obj_ptr_proj.layers.0.weight" in state
+    knows_videos = any(not key.startswith(_PICTURE_PARTS) for key in state)
+    return state, _config_from_shapes(state, name), knows_videos
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(
+            f"{path} is no plain weight file: it is damaged, or it holds objects that could run code, which are refused"
+        ) from error
+    except Exception as error:  # an unreadable pickle fails in many ways
+        raise ValueError(f"{path} cannot be read as weights; it may be cut off: download it again") from error
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         content = content["model"]  # the official files keep the weights there, trainers add other things beside
     if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
@@ -166,7 +191,7 @@ def _config_from_shapes(state: Mapping[str, Tensor], name: str) -> SAM2Config:
         known = ", ".join(sorted(state)[:3])
         raise ValueError(f"{name} is not a SAM 2 model: its weights have names like {known}")
     depth = 1 + max(int(key.split(".")[3]) for key in state if key.startswith(trunk + "blocks."))
-    is_2_0 = "obj_ptr_proj.layers.0.weight" in state and "obj_ptr_tpos_proj.weight" not in state
+    is_2_0 = "maskmem_tpos_enc" in state and "obj_ptr_tpos_proj.weight" not in state
     for key, config in PRESETS.items():
         shape = (config.trunk.embed_dim, sum(config.trunk.blocks_per_stage))
         if key.startswith("sam2-" if is_2_0 else "sam2.1-") and shape == (patch.shape[0], depth):
@@ -221,10 +246,6 @@ def push_to_hub(model: SAM2, repo_id: str, *, private: bool = False, dtype: torc
     Returns:
         Address of the commit.
     """
-    import tempfile
-
-    from huggingface_hub import HfApi
-
     api = HfApi()
     api.create_repo(repo_id, private=private, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

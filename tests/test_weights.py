@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from sam2kit.config import preset
 from sam2kit.hub import HubError
 from sam2kit.model.sam2 import SAM2
-from sam2kit.weights import choose_device, choose_dtype, find_weights, load_model, save_model
+from sam2kit.weights import choose_device, choose_dtype, find_weights, load_model, push_to_hub, save_model
 from tests.loopback_hub import LoopbackHub
 
 
@@ -98,6 +99,17 @@ class TestFiles:
             load_model(tmp_path / "trap.pt", "cpu")
         assert not (tmp_path / "sprung").exists()
 
+    @pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02."])
+    def test_a_pickle_that_is_none(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "odd.pt").write_bytes(content)
+        with pytest.raises(ValueError, match=r"odd\.pt"):
+            load_model(tmp_path / "odd.pt", "cpu")
+
+    def test_metadata_that_says_nothing(self, tmp_path: Path) -> None:
+        save_file({"a": torch.zeros(1)}, tmp_path / "odd.safetensors", metadata={"sam2kit": "{}"})
+        with pytest.raises(ValueError, match="metadata"):
+            load_model(tmp_path / "odd.safetensors", "cpu")
+
     def test_something_else_entirely(self, tmp_path: Path) -> None:
         save_file({"layer.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
         with pytest.raises(ValueError, match="not a SAM 2 model"):
@@ -135,10 +147,11 @@ class TestNames:
         assert choose_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
         with pytest.raises(ValueError, match="float32, bfloat16, float16"):
             choose_dtype("int8", torch.device("cpu"))
-        with pytest.raises(ValueError, match="unknown device"):
-            choose_device("toaster")
+        for unknown in ("toaster", "meta", "xpu"):
+            with pytest.raises(ValueError, match="unknown device"):
+                choose_device(unknown)
         if not torch.cuda.is_available():
-            with pytest.raises(ValueError, match="no CUDA GPU"):
+            with pytest.raises(ValueError, match="0 CUDA GPUs"):
                 choose_device("cuda")
 
     def test_the_bundled_model(self, nano: SAM2) -> None:
@@ -210,8 +223,35 @@ class TestHub:
         hub.trouble = ""
         assert same(toy, load_model("me/toy", "cpu"))
 
-    def test_wrong_content_is_named(self, hub: LoopbackHub, tmp_path: Path) -> None:
-        save_file({"image_encoder.trunk.patch_embed.proj.weight": torch.zeros(96, 3, 7, 7)}, tmp_path / "a.safetensors")
+    def test_wrong_content_is_named(self, hub: LoopbackHub, tmp_path: Path, tiny: SAM2) -> None:
         hub.repos["me/wrong"] = {"model.safetensors": b"this is no weight file"}
         with pytest.raises(ValueError, match="cannot be read as weights"):
             load_model("me/wrong", "cpu")
+        state = {k: v.half() for k, v in tiny.state_dict().items()}
+        del state["obj_ptr_proj.layers.0.weight"]
+        state["no_mem_embed"] = torch.zeros(1, 1, 3)
+        save_file(state, tmp_path / "a.safetensors")
+        hub.repos["me/odd"] = {"model.safetensors": (tmp_path / "a.safetensors").read_bytes()}
+        with pytest.raises(ValueError, match=r"1 missing \(such as obj_ptr_proj.*no_mem_embed"):
+            load_model("me/odd", "cpu")
+
+    def test_pushing(self, toy: SAM2, monkeypatch: pytest.MonkeyPatch) -> None:
+        pushed = {}
+
+        class Api:
+            def create_repo(self, repo_id: str, **options: object) -> None:
+                pushed["repo"] = (repo_id, options["private"])
+
+            def upload_file(self, *, path_or_fileobj: Path, path_in_repo: str, repo_id: str) -> SimpleNamespace:
+                pushed[path_in_repo] = Path(path_or_fileobj).read_bytes()
+                return SimpleNamespace(commit_url=f"https://hub/{repo_id}")
+
+        monkeypatch.setattr("sam2kit.weights.HfApi", Api)
+        assert push_to_hub(toy, "me/toy", private=True) == "https://hub/me/toy"
+        assert pushed["repo"] == ("me/toy", True)
+        assert pushed["model.safetensors"]
+
+    def test_a_name_that_cannot_be(self, hub: LoopbackHub) -> None:
+        with pytest.raises(HubError, match="no Hub id"):
+            load_model("me/.hidden..name")
+        assert not hub.requests

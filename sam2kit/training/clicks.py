@@ -48,19 +48,19 @@ def uniform_clicks(
     Args:
         truth: [N, H, W] bool.
         prediction: [N, H, W] bool; all False for first clicks.
-        generator: random generator on the device of truth.
+        generator: a CPU generator, so that a seed gives the same clicks on any device.
         from_truth: chance that a click ignores the prediction and falls anywhere on the object.
     Returns:
         [N, 2] float32 pixel indices (x, y), and [N] int64 labels, 1 where the object was missed. A perfect
         prediction gets a negative click in the background.
     """
     n, height, width = truth.shape
-    random = torch.rand(n, device=truth.device, generator=generator)
+    random = torch.rand(n, generator=generator).to(truth.device)
     prediction = prediction & (random >= from_truth)[:, None, None]
     error = truth ^ prediction
     nothing = ~error.flatten(1).any(dim=1)
     where = torch.where(nothing[:, None, None], ~truth, error)
-    draw = torch.rand(n, height * width, device=truth.device, generator=generator)
+    draw = torch.rand(n, height * width, generator=generator).to(truth.device)
     index = torch.where(where.flatten(1), draw, -1.0).argmax(dim=1)
     labels = truth.flatten(1).gather(1, index[:, None]).squeeze(1).long()
     return torch.stack([index % width, index // width], dim=1).float(), labels

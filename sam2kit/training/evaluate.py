@@ -134,6 +134,6 @@ def _score_object(predictor: ImagePredictor, embedding: ImageEmbedding, truth: n
 
 
 def iou(mask: np.ndarray, truth: np.ndarray) -> float:
-    """Intersection over union of two bool masks; 1 where both are empty."""
+    """Intersection over union of two bool masks; 1 where both are empty: an absent object was rightly not found."""
     either = np.count_nonzero(mask | truth)
     return np.count_nonzero(mask & truth) / either if either else 1.0

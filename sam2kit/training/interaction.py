@@ -46,6 +46,10 @@ class PictureBatch:
     pixels: Tensor  # [B, 3, S, S] float32, normalised
     masks: Tensor  # [B, O, S, S] bool
 
+    def to(self, device: torch.device) -> PictureBatch:
+        """The same on another device."""
+        return PictureBatch(self.pixels.to(device), self.masks.to(device))
+
 
 @dataclass(frozen=True)
 class _Group:
@@ -53,7 +57,8 @@ class _Group:
 
     image: Tensor  # [N, dim, h, w]
     features: ImageFeatures
-    truth: Tensor  # [N, L, L] float in 0..1, at the size where losses are computed
+    truth: Tensor  # [N, S, S] bool
+    small: Tensor  # [N, L, L] float in 0..1: the truth at the size where losses are computed
 
 
 class InteractiveTraining(nn.Module):
@@ -88,14 +93,15 @@ class InteractiveTraining(nn.Module):
         picture = torch.arange(len(batch.pixels), device=image.device).repeat_interleave(objects)
         truth = batch.masks.flatten(0, 1)
         small = F.avg_pool2d(truth[:, None].float(), self.loss_stride)[:, 0]
-        kinds = _draw_kinds(plan, len(truth), generator).to(image.device)
+        kinds = _draw_kinds(plan, len(truth), generator).to(truth.device)
         losses, first, last = [], [], []
         for number, kind in enumerate(PROMPT_KINDS):
             rows = (kinds == number).nonzero()[:, 0]
             if not len(rows):
                 continue
-            group = _Group(image[picture[rows]], features[picture[rows]], small[rows])
-            ious = self._session(group, kind, truth[rows], plan, weights, generator, losses)
+            group = _Group(image[picture[rows]], features[picture[rows]], truth[rows], small[rows])
+            of_group, ious = self._session(group, kind, plan, weights, generator)
+            losses += of_group
             first.append(ious[0])
             last.append(ious[-1])
         return {
@@ -108,42 +114,41 @@ class InteractiveTraining(nn.Module):
         self,
         group: _Group,
         kind: str,
-        truth: Tensor,
         plan: PromptPlan,
         weights: LossWeights,
         generator: torch.Generator,
-        losses: list[Tensor],
-    ) -> list[Tensor]:
-        """All rounds of one group; appends summed losses, returns the IoU [N] of each round's answer."""
-        points, labels, mask = _first_prompt(kind, truth, generator)
-        ious = []
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """All rounds of one group: the summed loss of every pass, and the IoU [N] of every round's answer."""
+        points, labels, mask = _first_prompt(kind, group.truth, generator)
+        losses, ious = [], []
         for correction in range(plan.corrections + 1):
             prompts = PromptTensors(points, labels, mask)
             four = self.model.decode(group.image, group.features, prompts)
             ambiguous = correction == 0 and kind == "click"
             answers = four.keep(slice(1, None)) if ambiguous else four.keep(slice(0, 1))
-            shown, iou = self._supervise(answers, group.truth, weights, losses)
-            if ambiguous and plan.supervise_single:
-                self._supervise(four.keep(slice(0, 1)), group.truth, weights, losses)
+            loss, shown, iou = self._supervise(answers, group.small, weights)
+            losses.append(loss)
             ious.append(iou)
+            if ambiguous and plan.supervise_single:
+                losses.append(self._supervise(four.keep(slice(0, 1)), group.small, weights)[0])
             if correction < plan.corrections:
                 mask = shown.detach()
-                clicked, label = self._correct(mask, group.truth, plan, generator)
+                clicked, label = self._correct(mask, group.small, plan, generator)
                 points = clicked if points is None else torch.cat([points, clicked], dim=1)
                 labels = label if labels is None else torch.cat([labels, label], dim=1)
-        return ious
+        return losses, ious
 
     def _supervise(
-        self, answers: Candidates, truth: Tensor, weights: LossWeights, losses: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Add the loss of one pass; return the shown low-res logits [N, 1, h, w] and their IoU [N]."""
+        self, answers: Candidates, truth: Tensor, weights: LossWeights
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The summed loss of one pass, the shown low-res logits [N, 1, h, w] and their IoU [N]."""
         answers = answers.float()
         logits = F.interpolate(answers.mask_logits, size=truth.shape[1:], mode="bilinear", align_corners=False)
         terms = loss_terms(logits, answers.predicted_iou, answers.object_score, truth, weights)
-        losses.append(terms.total() * len(truth))
         rows = torch.arange(len(truth), device=truth.device)
         shown = answers.predicted_iou.argmax(dim=1)
-        return answers.mask_logits[rows, shown][:, None], terms.actual_iou[rows, shown].detach()
+        loss = terms.total() * len(truth)
+        return loss, answers.mask_logits[rows, shown][:, None], terms.actual_iou[rows, shown].detach()
 
     def _correct(
         self, mask_logits: Tensor, truth: Tensor, plan: PromptPlan, generator: torch.Generator

@@ -126,7 +126,7 @@ def balanced_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def mask_iou(masks: Tensor, truth: Tensor) -> Tensor:
-    """[..., H, W] bools -> [...] float32 intersection over union; 0 where both are empty."""
+    """[..., H, W] bools -> [...] float32 intersection over union; 0 where both are empty, as published."""
     both = (masks & truth).flatten(-2).sum(-1)
     either = (masks | truth).flatten(-2).sum(-1)
     return both / either.clamp(min=1)

@@ -24,10 +24,12 @@ from sam2kit.media.pictures import read_picture
 from sam2kit.model.attention import Attention
 from sam2kit.model.hiera import block_plan
 from sam2kit.model.sam2 import SAM2
+from sam2kit.training.evaluate import evaluate_pictures, held_out_pictures
 from sam2kit.training.interaction import InteractiveTraining, PromptPlan
 from sam2kit.training.losses import LossWeights
 from sam2kit.training.stream import SceneStream
 from sam2kit.training.trainer import Trainer, TrainOptions
+from sam2kit.weights import save_model
 
 _START = LossWeights(focal=0.0, dice=1.0, balanced=1.0, iou=4.0, others=0.1, squared_iou=True, object_score=0.1)
 _END = replace(_START, focal=8.0, balanced=0.2, others=0.03)
@@ -77,7 +79,10 @@ def loss_weights_at(progress: float) -> LossWeights:
 
 
 def train(folder: Path, options: TrainOptions, *, seed: int = 0, photos: list[np.ndarray] | None = None) -> SAM2:
-    """Train nano on pictures; continues a run that was interrupted in the same folder."""
+    """Train nano on pictures; continues a run that was interrupted in the same folder.
+
+    Leaves nano.safetensors, checkpoint.pt and log.jsonl (with the held-out scores at the end) in the folder.
+    """
     torch.manual_seed(seed)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),  # without this, several processes on CPUs do not find each other
@@ -100,10 +105,21 @@ def train(folder: Path, options: TrainOptions, *, seed: int = 0, photos: list[np
             click=0.5, box=0.42, mask=0.08, corrections=corrections_at(progress, shared), supervise_single=True
         )
         generator = torch.Generator().manual_seed(int(shared.integers(2**62)) + accelerator.process_index)
-        return learner(batch, plan, loss_weights_at(progress), generator)
+        return learner(batch.to(accelerator.device), plan, loss_weights_at(progress), generator)
 
-    trainer = Trainer(InteractiveTraining(model, loss_stride=2), loss_of_step, options, folder, accelerator=accelerator)
-    return trainer.run()
+    trainer = Trainer(
+        InteractiveTraining(model, loss_stride=2),
+        loss_of_step,
+        options,
+        folder,
+        accelerator=accelerator,
+        evaluate=lambda average: evaluate_pictures(average, held_out_pictures()),
+    )
+    trained = trainer.run()
+    trained.memory_is_trained = False
+    if accelerator.is_main_process:
+        save_model(trained, folder / "nano.safetensors", dtype=torch.float16)
+    return trained
 
 
 def main() -> None:

@@ -118,8 +118,10 @@ class Trainer:
         with self.accelerator.autocast():
             figures = self.loss_of_step(self.learner, self.step, progress)
         loss = figures["loss"]
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss became {loss.item()} at step {self.step}; lower the learning rate")
+        # over all processes: one that stopped alone would leave the others waiting
+        shared = self.accelerator.reduce(loss.detach(), "mean")
+        if not torch.isfinite(shared):
+            raise FloatingPointError(f"the loss became {shared.item()} at step {self.step}; lower the learning rate")
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.learner.parameters(), self.options.clip)
