@@ -15,6 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Segment anything in a photo, in the browser.")
     parser.add_argument("--model", default="sam2.1-hiera-tiny", help="preset, Hub id or path (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--side", type=int, help="edge of the model's square in pixels; smaller is faster, coarser")
     parser.add_argument("--host", default=None, help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=None, help="default: the first free one from 7860")
     parser.add_argument("--share", action="store_true", help="make a public link that lasts a week")
@@ -23,14 +24,13 @@ def main(arguments: list[str] | None = None) -> int:
     from sam2kit.ui.layout import build_app, launch_options
     from sam2kit.ui.start import load_for_app
 
+    examples = sorted((Path(__file__).parent / "assets" / "photos").glob("*.jpg"))
     try:
-        app_model = load_for_app(options.model, options.device)
-    except (ValueError, FileNotFoundError) as error:
+        app = build_app(load_for_app(options.model, options.device, side=options.side), examples)
+        app.launch(server_name=options.host, server_port=options.port, share=options.share, **launch_options())
+    except (ValueError, OSError) as error:  # a model that cannot be, a port that is taken
         print(f"app.py: {error}", file=sys.stderr)
         return 2
-    examples = sorted((Path(__file__).parent / "assets" / "photos").glob("*.jpg"))
-    app = build_app(app_model, examples)
-    app.launch(server_name=options.host, server_port=options.port, share=options.share, **launch_options())
     return 0
 
 

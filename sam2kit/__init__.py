@@ -15,7 +15,7 @@ from sam2kit.config import PRESETS, SAM2Config, preset
 from sam2kit.hub import HubError
 from sam2kit.media.pictures import read_picture
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask
+from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask, to_detections
 from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor, Masks
 from sam2kit.predict.prompts import Prompt
 from sam2kit.weights import load_model, push_to_hub, save_model
@@ -39,4 +39,5 @@ __all__ = [
     "push_to_hub",
     "read_picture",
     "save_model",
+    "to_detections",
 ]

@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from sam2kit.hub import HubError
 
 if TYPE_CHECKING:
     from sam2kit.model.sam2 import SAM2
+
+_MOST_CUTOUTS = 8  # of "auto", which may find hundreds of masks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, FileNotFoundError, HubError, OSError) as error:
+    except (ValueError, HubError, OSError, torch_memory_error()) as error:
         print(f"sam2kit: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -37,8 +40,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def torch_memory_error() -> type[Exception]:
+    """What torch raises when a device is full; asked for only when something went wrong, torch is slow to load."""
+    import torch
+
+    return torch.OutOfMemoryError
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"sam2kit: {message}; see {self.prog} --help", file=sys.stderr)
+        sys.exit(2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sam2kit", description="Segment anything with SAM 2.")
+    parser = _OneLineParser(prog="sam2kit", description="Segment anything with SAM 2.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     image = commands.add_parser("image", help="masks of one object in a photo, from clicks or boxes")
@@ -77,7 +95,8 @@ def _common(parser: argparse.ArgumentParser, run: object) -> None:
 
 def _model_options(parser: argparse.ArgumentParser, model: str, run: object) -> None:
     parser.add_argument("--model", default=model, help="preset, Hub id or path (default: %(default)s)")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--side", type=int, help="edge of the model's square in pixels; smaller is faster, coarser")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
 
@@ -85,7 +104,7 @@ def _model_options(parser: argparse.ArgumentParser, model: str, run: object) -> 
 def _load(options: argparse.Namespace) -> SAM2:
     from sam2kit.weights import load_model
 
-    return load_model(options.model, options.device)
+    return load_model(options.model, options.device, side=options.side)
 
 
 def _run_image(options: argparse.Namespace) -> None:
@@ -101,14 +120,14 @@ def _run_image(options: argparse.Namespace) -> None:
     if points and len(boxes) > 1:
         raise ValueError("points go with one box at most; run the command once per object")
     prompt = Prompt(
-        [p[:2] for p in points] or None, [int(p[2]) if len(p) == 3 else 1 for p in points] or None, boxes or None
+        [p[:2] for p in points] or None, [p[2] if len(p) == 3 else 1 for p in points] or None, boxes or None
     )
     picture = read_picture(options.photo)
     predictor = ImagePredictor(_load(options))
-    answer = predictor.predict(predictor.encode(picture), prompt)
+    answer = predictor.predict(predictor.encode(picture), prompt, multimask=options.candidates or None)
     shown = answer if options.candidates else answer.best()
     objects = [
-        NamedMask(f"mask {i + 1}", mask.cpu().numpy(), float(iou))
+        NamedMask.of(f"mask {i + 1}", mask.cpu().numpy(), float(iou))
         for i, (mask, iou) in enumerate(zip(shown.masks.flatten(0, 1), shown.predicted_iou.flatten(), strict=True))
     ]
     _write(options, picture, objects)
@@ -127,14 +146,15 @@ def _run_auto(options: argparse.Namespace) -> None:
         min_stability=options.min_stability,
     )
     picture = read_picture(options.photo)
+    search = AutomaticMasks(_load(options), settings)
     with tqdm(desc="segmenting everything", disable=options.json) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        found = AutomaticMasks(_load(options), settings).generate(picture, progress=progress)
-    _write(options, picture, [NamedMask(f"mask {i + 1}", f.mask, f.predicted_iou) for i, f in enumerate(found)])
+        found = search.generate(picture, progress=progress)
+    _write(options, picture, [NamedMask(f"mask {i + 1}", f.runs, f.predicted_iou) for i, f in enumerate(found)])
 
 
 def _write(options: argparse.Namespace, picture, objects: list) -> None:  # noqa: ANN001
@@ -150,13 +170,13 @@ def _write(options: argparse.Namespace, picture, objects: list) -> None:  # noqa
     written = []
     for i, item in enumerate(objects, start=1):
         written.append(write_image(mask_image([item]), out / f"{stem}_mask{i}.png"))
-        if item.mask.any() and len(objects) <= 8:
+        if item.area and len(objects) <= _MOST_CUTOUTS:
             written.append(write_image(cut_out(picture, item.mask), out / f"{stem}_cutout{i}.png"))
-    overlay = Image.fromarray(draw_masks(picture, [o.mask for o in objects], range(len(objects))))
+    overlay = Image.fromarray(draw_masks(picture, (o.mask for o in objects), range(len(objects))))
     written.append(write_image(overlay, out / f"{stem}_overlay.jpg"))
     written.append(write_json(coco_json(objects, options.photo.name, picture.shape[:2]), out / f"{stem}_coco.json"))
     if options.json:
-        masks = [{"predicted_iou": round(o.score, 4), "area": int(o.mask.sum())} for o in objects]
+        masks = [{"predicted_iou": round(o.score, 4), "area": o.area} for o in objects]
         print(json.dumps({"masks": masks, "files": [str(p) for p in written]}))
     else:
         print(f"{len(objects)} masks in {out}: {overlay.width}x{overlay.height} pixels, see {written[-2].name}")
@@ -190,7 +210,7 @@ def _numbers(text: str, counts: tuple[int, ...], option: str, wanted: str) -> li
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) not in counts:
+    if len(numbers) not in counts or not all(map(math.isfinite, numbers)):
         raise ValueError(f"{option} {text!r} is not {wanted} (numbers in pixels, without spaces)")
     return numbers
 

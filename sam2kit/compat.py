@@ -19,7 +19,6 @@ from PIL import Image
 from torch import Tensor
 
 from sam2kit.config import PRESETS
-from sam2kit.media.runlengths import compress_runs
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask
 from sam2kit.predict.geometry import points_to_square
@@ -30,7 +29,12 @@ _CONFIG_SIZES = {"t": "tiny", "s": "small", "b+": "base-plus", "l": "large"}
 
 
 def build_sam2(
-    config_file: str, ckpt_path: str | os.PathLike | None = None, device: str = "auto", **_unused: Any
+    config_file: str,
+    ckpt_path: str | os.PathLike | None = None,
+    device: str = "auto",
+    mode: str = "eval",
+    hydra_overrides_extra: Sequence[str] = (),
+    apply_postprocessing: bool = True,
 ) -> SAM2:
     """Load a model by the official config name ("configs/sam2.1/sam2.1_hiera_l.yaml") or a preset name.
 
@@ -38,14 +42,25 @@ def build_sam2(
         config_file: only tells which size and version is wanted; no such file is read.
         ckpt_path: weights on disk; None takes the published ones from the Hub.
         device: as `load_model`.
+        mode: "eval" or "train".
+        hydra_overrides_extra, apply_postprocessing: must be left as they are; there are no config files here.
     """
+    if hydra_overrides_extra or not apply_postprocessing:
+        raise ValueError("there are no config files to override here; set options on the predictors instead")
     name = preset_of_config(config_file)
-    return load_model(name if ckpt_path is None else ckpt_path, device)
+    return _load(name if ckpt_path is None else ckpt_path, device).train(mode == "train")
 
 
-def build_sam2_hf(model_id: str, device: str = "auto", **_unused: Any) -> SAM2:
+def build_sam2_hf(model_id: str, device: str = "auto") -> SAM2:
     """Load a model from the Hub by its repo id."""
-    return load_model(model_id, device)
+    return _load(model_id, device)
+
+
+def _load(source: str | os.PathLike, device: str) -> SAM2:
+    """As the official builders: the script's own autocast, if it enters one, decides the precision."""
+    model = load_model(source, device)
+    model.compute_dtype = None
+    return model
 
 
 def preset_of_config(config_file: str) -> str:
@@ -63,8 +78,7 @@ class SAM2ImagePredictor:
     """The official image predictor's interface: it holds the current picture (or pictures)."""
 
     def __init__(
-        self, sam_model: SAM2, mask_threshold: float = 0.0, max_hole_area: float = 0.0, max_sprinkle_area: float = 0.0,
-        **_unused: Any,
+        self, sam_model: SAM2, mask_threshold: float = 0.0, max_hole_area: float = 0.0, max_sprinkle_area: float = 0.0
     ) -> None:  # fmt: skip
         self.model = sam_model
         self._predictor = ImagePredictor(sam_model, ImageOptions(mask_threshold, max_hole_area, max_sprinkle_area))
@@ -73,7 +87,7 @@ class SAM2ImagePredictor:
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2ImagePredictor:
         """Load the model of a Hub repo, or a preset or path, into a predictor."""
-        return cls(load_model(model_id, kwargs.pop("device", "auto")), **kwargs)
+        return cls(_load(model_id, kwargs.pop("device", "auto")), **kwargs)
 
     @property
     def device(self) -> torch.device:
@@ -94,6 +108,13 @@ class SAM2ImagePredictor:
         """Encode several pictures, for `predict_batch`."""
         self.reset_predictor()
         self._embeddings, self._is_batch = self._predictor.encode_batch(image_list), True
+
+    @property
+    def _features(self) -> dict[str, Any]:
+        """What the official notebook prints of the current picture."""
+        embedding = self._current()
+        details = [embedding.features.stride4, embedding.features.stride8]
+        return {"image_embed": embedding.image, "high_res_feats": details}
 
     def get_image_embedding(self) -> Tensor:
         """[1, dim, h, w] embedding of the current picture."""
@@ -220,7 +241,7 @@ class SAM2AutomaticMaskGenerator:
     def __init__(
         self,
         model: SAM2,
-        points_per_side: int = 32,
+        points_per_side: int | None = 32,
         points_per_batch: int = 64,
         pred_iou_thresh: float = 0.8,
         stability_score_thresh: float = 0.95,
@@ -231,19 +252,22 @@ class SAM2AutomaticMaskGenerator:
         crop_nms_thresh: float = 0.7,
         crop_overlap_ratio: float = 512 / 1500,
         crop_n_points_downscale_factor: int = 1,
+        point_grids: Sequence[np.ndarray] | None = None,
         min_mask_region_area: float = 0,
         output_mode: str = "binary_mask",
         use_m2m: bool = False,
         multimask_output: bool = True,
-        **_unused: Any,
     ) -> None:
         if output_mode not in ("binary_mask", "uncompressed_rle", "coco_rle"):
             raise ValueError(f"output_mode must be binary_mask, uncompressed_rle or coco_rle, got {output_mode!r}")
+        if (points_per_side is None) == (point_grids is None):
+            raise ValueError("give either points_per_side or point_grids")
         self.output_mode = output_mode
         self._automatic = AutomaticMasks(
             model,
             AutomaticOptions(
-                points_per_side=points_per_side,
+                points_per_side=points_per_side or 1,
+                point_grids=None if point_grids is None else tuple(point_grids),
                 points_per_batch=points_per_batch,
                 min_predicted_iou=pred_iou_thresh,
                 min_stability=stability_score_thresh,
@@ -263,7 +287,7 @@ class SAM2AutomaticMaskGenerator:
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2AutomaticMaskGenerator:
         """Load the model of a Hub repo, or a preset or path, into a generator."""
-        return cls(load_model(model_id, kwargs.pop("device", "auto")), **kwargs)
+        return cls(_load(model_id, kwargs.pop("device", "auto")), **kwargs)
 
     def generate(self, image: np.ndarray) -> list[dict[str, Any]]:
         """All masks of an RGB picture, uint8 [H, W, 3].
@@ -278,7 +302,7 @@ class SAM2AutomaticMaskGenerator:
         if self.output_mode == "binary_mask":
             segmentation: Any = found.mask
         else:
-            segmentation = found.runs if self.output_mode == "uncompressed_rle" else compress_runs(found.runs)
+            segmentation = found.runs if self.output_mode == "uncompressed_rle" else found.coco_rle
         return {
             "segmentation": segmentation,
             "area": found.area,

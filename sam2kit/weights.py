@@ -76,8 +76,8 @@ def choose_device(device: str | torch.device) -> torch.device:
             raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or mps")
         if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
             raise ValueError(
-                f"this torch sees {torch.cuda.device_count()} CUDA GPUs, so there is no {device!r}; use cpu, or install "
-                "a CUDA build of torch"
+                f"this torch sees {torch.cuda.device_count()} CUDA GPUs, so there is no {device!r}; use cpu, or "
+                "install a CUDA build of torch"
             )
         if chosen.type == "mps" and not torch.backends.mps.is_available():
             raise ValueError("this torch sees no Apple GPU; use device='cpu'")

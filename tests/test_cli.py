@@ -69,6 +69,10 @@ def test_auto(coffee: str, tmp_path: Path) -> None:
         (["image", "{coffee}"], "--point x,y or --box"),
         (["image", "{coffee}", "--point", "1"], "'1' is not x,y"),
         (["image", "{coffee}", "--point", "1,2,5"], "labels must be"),
+        (["image", "{coffee}", "--point", "1,2,0.7"], "labels must be"),
+        (["image", "{coffee}", "--point", "1,2,inf"], "is not x,y"),
+        (["auto", "{coffee}", "--model", "huge"], "unknown model 'huge'"),
+        (["image", "{coffee}", "--point", "1,2", "--side", "100"], "multiple of 32"),
         (["image", "{coffee}", "--point", "900,2"], "outside the 600x400 picture"),
         (["image", "{coffee}", "--box", "9,9,1,1"], "x0 <= x1"),
         (["image", "{coffee}", "--point", "1,2", "--box", "1,1,2,2", "--box", "1,1,2,2"], "one box at most"),
@@ -93,6 +97,13 @@ def test_mistakes(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_options_that_do_not_exist(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["image", "a.jpg", "--point", "-5,3", "--out", "x"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_no_traceback_from_the_shell(tmp_path: Path) -> None:

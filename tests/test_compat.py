@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sam2kit.compat import SAM2AutomaticMaskGenerator, SAM2ImagePredictor, build_sam2, preset_of_config
@@ -41,6 +42,7 @@ def test_the_notebooks_calls(predictor: SAM2ImagePredictor, photo: np.ndarray) -
     )
     assert (masks.shape, scores.shape, logits.shape) == ((3, 40, 60), (3,), (3, 16, 16))
     assert masks.dtype == bool
+    assert predictor._features["image_embed"].shape == (1, 32, 4, 4)
     best = logits[np.argmax(scores)][None]
     masks, scores, _ = predictor.predict(
         np.array([[30, 20], [10, 10]]), np.array([1, 0]), mask_input=best, multimask_output=False
@@ -100,6 +102,25 @@ def test_automatic_records(toy: SAM2, photo: np.ndarray, mode: str) -> None:
         assert record["crop_box"] == [0, 0, 60, 40]
     first = records[0]["segmentation"]
     assert isinstance(first, np.ndarray) if mode == "binary_mask" else set(first) == {"size", "counts"}
+
+
+def test_own_grids(toy: SAM2, photo: np.ndarray) -> None:
+    grid = np.array([[0.5, 0.5]])
+    limits = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}
+    generator = SAM2AutomaticMaskGenerator(toy, points_per_side=None, point_grids=[grid], **limits)
+    assert all(r["point_coords"] == [[30, 20]] for r in generator.generate(photo))
+    with pytest.raises(ValueError, match="either points_per_side or point_grids"):
+        SAM2AutomaticMaskGenerator(toy, point_grids=[grid])
+
+
+def test_the_scripts_autocast_decides(toy: SAM2, photo: np.ndarray, tmp_path) -> None:  # noqa: ANN001
+    model = build_sam2("sam2.1_hiera_t.yaml", save_model(toy, tmp_path / "toy.safetensors"), device="cpu")
+    predictor = SAM2ImagePredictor(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        predictor.set_image(photo)
+    assert predictor._features["high_res_feats"][0].dtype == torch.bfloat16
+    predictor.set_image(photo)
+    assert predictor._features["high_res_feats"][0].dtype == torch.float32
 
 
 def test_unknown_output_mode(toy: SAM2) -> None:

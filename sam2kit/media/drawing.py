@@ -1,52 +1,50 @@
 """Masks and prompts, drawn over a picture. Never sees the model.
 
-Colours come from a palette that colour-blind readers can tell apart (Okabe and Ito), and every object also has
-an outline and a number.
+Colours come from a palette that colour-blind readers can tell apart (Okabe and Ito); every object also has an
+outline in its full colour.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
-import supervision as sv
 
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00", "#8F6BD8")
-_COLOURS = sv.ColorPalette.from_hex(list(PALETTE))
 _POSITIVE, _NEGATIVE, _WHITE, _BLACK = (0, 170, 80), (220, 40, 40), (255, 255, 255), (20, 20, 20)
 
 
 def colour_of(number: int) -> tuple[int, int, int]:
     """RGB of an object's number (from 0)."""
-    return _COLOURS.by_idx(number).as_rgb()
+    code = PALETTE[number % len(PALETTE)]
+    return int(code[1:3], 16), int(code[3:5], 16), int(code[5:7], 16)
 
 
 def draw_masks(
-    image: np.ndarray, masks: Sequence[np.ndarray], numbers: Sequence[int], *, opacity: float = 0.5
+    image: np.ndarray, masks: Iterable[np.ndarray], numbers: Iterable[int], *, opacity: float = 0.5
 ) -> np.ndarray:
-    """Lay coloured masks with outlines over a picture.
+    """Lay coloured masks with outlines over a picture, one after the other.
 
     Args:
         image: uint8 [H, W, 3] RGB; left unchanged.
-        masks: bool [H, W] each.
+        masks: bool [H, W] each; may be a generator, so that only one is in memory.
         numbers: the object number of each mask, which decides its colour.
         opacity: of the fill, 0..1.
     Returns:
         uint8 [H, W, 3] RGB.
     """
-    kept = [(mask, number) for mask, number in zip(masks, numbers, strict=True) if mask.any()]
-    if not kept:
-        return image.copy()
-    stack = np.stack([mask for mask, _ in kept])
-    detections = sv.Detections(
-        xyxy=sv.mask_to_xyxy(stack).astype(np.float32), mask=stack, class_id=np.array([number for _, number in kept])
-    )
-    scene = _bgr(image)
-    scene = sv.MaskAnnotator(color=_COLOURS, opacity=opacity).annotate(scene, detections)
+    scene = np.ascontiguousarray(image.copy())
     thickness = max(1, round(max(image.shape[:2]) / 500))
-    scene = sv.PolygonAnnotator(color=_COLOURS, thickness=thickness).annotate(scene, detections)
-    return _bgr(scene)
+    for mask, number in zip(masks, numbers, strict=True):
+        colour = colour_of(number)
+        filled = np.ascontiguousarray(mask, np.uint8)
+        x, y, width, height = cv2.boundingRect(filled)
+        region, inside = scene[y : y + height, x : x + width], mask[y : y + height, x : x + width]
+        region[inside] = (region[inside] * (1 - opacity) + np.array(colour) * opacity).astype(np.uint8)
+        contours, _ = cv2.findContours(filled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(scene, contours, -1, colour, thickness, cv2.LINE_AA)
+    return scene
 
 
 def draw_prompts(
@@ -75,8 +73,3 @@ def draw_prompts(
         if label:
             cv2.line(image, (centre[0], centre[1] - arm), (centre[0], centre[1] + arm), _WHITE, 2)
     return image
-
-
-def _bgr(image: np.ndarray) -> np.ndarray:
-    """Swap red and blue: supervision draws in OpenCV's order."""
-    return np.ascontiguousarray(image[..., ::-1])

@@ -12,17 +12,32 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from sam2kit.media.drawing import PALETTE
-from sam2kit.media.runlengths import compress_runs, mask_to_runs
+from sam2kit.media.drawing import colour_of
+from sam2kit.media.runlengths import compress_runs, mask_to_runs, runs_to_mask
 
 
 @dataclass(frozen=True)
 class NamedMask:
-    """One object's finished mask."""
+    """One object's finished mask, kept as run lengths: hundreds of a phone photo fit into memory."""
 
     name: str
-    mask: np.ndarray  # bool [H, W]
+    runs: dict  # uncompressed COCO run lengths
     score: float = 1.0  # predicted IoU, 0..1
+
+    @classmethod
+    def of(cls, name: str, mask: np.ndarray, score: float = 1.0) -> NamedMask:
+        """From a bool [H, W] mask."""
+        return cls(name, mask_to_runs(mask), score)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """bool [H, W]."""
+        return runs_to_mask(self.runs)
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return sum(self.runs["counts"][1::2])
 
 
 def mask_image(objects: Sequence[NamedMask]) -> Image.Image:
@@ -34,11 +49,11 @@ def mask_image(objects: Sequence[NamedMask]) -> Image.Image:
         return Image.fromarray(objects[0].mask.astype(np.uint8) * 255)
     if len(objects) > 255:
         raise ValueError(f"a palette image holds at most 255 objects, got {len(objects)}; use COCO JSON")
-    labels = np.zeros(objects[0].mask.shape, np.uint8)
+    labels = np.zeros(objects[0].runs["size"], np.uint8)
     for number in range(len(objects), 0, -1):
         labels[objects[number - 1].mask] = number
     image = Image.fromarray(labels)
-    colours = [int(PALETTE[i % len(PALETTE)][k : k + 2], 16) for i in range(len(objects)) for k in (1, 3, 5)]
+    colours = [channel for i in range(len(objects)) for channel in colour_of(i)]
     image.putpalette([0, 0, 0, *colours])
     return image
 
@@ -71,8 +86,8 @@ def coco_json(objects: Sequence[NamedMask], file_name: str, size_hw: tuple[int, 
                 "id": i,
                 "image_id": 1,
                 "category_id": categories[item.name],
-                "segmentation": compress_runs(mask_to_runs(item.mask)),
-                "area": int(item.mask.sum()),
+                "segmentation": compress_runs(item.runs),
+                "area": item.area,
                 "bbox": [x, y, w, h],
                 "iscrowd": 0,
                 "score": round(item.score, 4),

@@ -10,6 +10,7 @@ import io
 from os import PathLike
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -41,35 +42,69 @@ def read_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> np.n
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
-        return _from_pil(source, "the given image", max_pixels)
+        _check_size(source.width, source.height, "the given image", max_pixels)
+        return _from_pil(source)
     if isinstance(source, bytes):
-        return _decode(io.BytesIO(source), "the given bytes", max_pixels)
+        return _decode(source, "the given bytes", max_pixels)
     if isinstance(source, (str, PathLike)):
         path = Path(source)
         if path.is_dir():
             raise ValueError(f"{path} is a folder; give the path of one picture")
         if not path.exists():
             raise FileNotFoundError(f"there is no picture at {path}")
-        return _decode(path, str(path), max_pixels)
+        try:
+            return _decode(path.read_bytes(), str(path), max_pixels)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be opened ({error.strerror})") from error
     raise ValueError(f"a picture must be a path, bytes, PIL image or numpy array, got {type(source).__name__}")
 
 
-def _decode(file: Path | io.BytesIO, name: str, max_pixels: int) -> np.ndarray:
+def _decode(content: bytes, name: str, max_pixels: int) -> np.ndarray:
     try:
-        with Image.open(file) as image:
-            return _from_pil(image, name, max_pixels)
+        image = Image.open(io.BytesIO(content))
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not a picture that can be read; try JPEG or PNG{_heic_hint(name)}") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name} has far more pixels than the limit of {max_pixels / 1e6:.0f} million") from error
+    except Exception as error:  # a broken header fails in many ways
         raise ValueError(f"{name} is damaged and cannot be read ({error})") from error
+    with image:
+        _check_size(image.width, image.height, name, max_pixels)
+        try:
+            if _is_deep_colour(image):
+                return _deep_colour(content)
+            return _from_pil(image)
+        except Exception as error:
+            raise ValueError(f"{name} is damaged and cannot be read ({error})") from error
 
 
 def _heic_hint(name: str) -> str:
     return " (for HEIC: pip install pillow-heif)" if name.lower().endswith((".heic", ".heif")) else ""
 
 
-def _from_pil(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
-    _check_size(image.width, image.height, name, max_pixels)
+def _is_deep_colour(image: Image.Image) -> bool:
+    """True for colour files of 16 bits per channel, of which Pillow would keep the upper 8."""
+    return image.mode in ("RGB", "RGBA") and any(";16" in str(tile) for tile in getattr(image, "tile", []))
+
+
+def _deep_colour(content: bytes) -> np.ndarray:
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None:
+        raise OSError("its 16-bit colours cannot be decoded")
+    order = cv2.COLOR_BGRA2RGBA if decoded.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return _from_deep_array(cv2.cvtColor(decoded, order))
+
+
+def _from_deep_array(array: np.ndarray) -> np.ndarray:
+    """uint16 [H, W, 3 or 4] -> uint8 RGB; colours by the range of their values, alpha by that of its type."""
+    colours = _stretch(array[..., :3])
+    if array.shape[2] == 3:
+        return colours
+    alpha = (array[..., 3:] // 257).astype(np.uint8)
+    return _from_pil(Image.fromarray(np.concatenate([colours, alpha], axis=2), "RGBA"))
+
+
+def _from_pil(image: Image.Image) -> np.ndarray:
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         return _grey_to_rgb(_stretch(np.asarray(image)))
@@ -88,6 +123,8 @@ def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     elif array.dtype == np.uint16:
+        if array.ndim == 3:
+            return _from_deep_array(array)
         array = _stretch(array)
     elif np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
@@ -98,7 +135,7 @@ def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
     if array.ndim == 2:
         return _grey_to_rgb(array)
     if array.shape[2] == 4:
-        return _from_pil(Image.fromarray(array, "RGBA"), "the given array", max_pixels)
+        return _from_pil(Image.fromarray(array, "RGBA"))
     return np.ascontiguousarray(array)
 
 

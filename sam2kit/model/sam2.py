@@ -14,7 +14,7 @@ Source: SAM 2: Segment Anything in Images and Videos, arXiv:2408.00714 (ICLR 202
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -71,13 +71,14 @@ class SAM2(nn.Module):
         drop_path: stochastic depth of the trunk in training; the published models used 0.1 to 0.3.
 
     `compute_dtype` is the precision that `precision()` runs the network in: float32 (the weights' own),
-    bfloat16 or float16. `memory_is_trained` is False for weights that only know pictures.
+    bfloat16 or float16; None leaves it to the caller's autocast. `memory_is_trained` is False for weights that
+    only know pictures.
     """
 
     def __init__(self, config: SAM2Config, *, drop_path: float = 0.0) -> None:
         super().__init__()
         self.config = config
-        self.compute_dtype = torch.float32
+        self.compute_dtype: torch.dtype | None = torch.float32
         self.memory_is_trained = True
         dim, memory = config.hidden_dim, config.memory
         self.image_encoder = ImageEncoder(config.trunk, dim, drop_path=drop_path)
@@ -108,6 +109,8 @@ class SAM2(nn.Module):
 
     def precision(self) -> AbstractContextManager:
         """Autocast to `compute_dtype`, whatever the calling thread had switched on before."""
+        if self.compute_dtype is None:
+            return nullcontext()
         lower = self.compute_dtype != torch.float32 and self.weight_dtype == torch.float32
         return torch.autocast(self.device.type, dtype=self.compute_dtype if lower else None, enabled=lower)
 

@@ -11,7 +11,9 @@ Source: SAM, arXiv:2304.02643, appendix B "Automatic mask generation details"; r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import count
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -20,17 +22,18 @@ import torch
 from torch import Tensor
 
 from sam2kit.media.pictures import PictureSource, read_picture
-from sam2kit.media.runlengths import mask_to_runs, runs_to_mask
+from sam2kit.media.runlengths import compress_runs, mask_to_runs, runs_to_mask
 from sam2kit.model.mask_decoder import stability
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.geometry import points_to_square
-from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor, Masks
+from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor, Masks, detections_of
 from sam2kit.predict.masks import mask_boxes, suppress_overlapping
 
 if TYPE_CHECKING:
     import supervision
 
 _NEAR_EDGE = 20  # pixels
+_MASKS_AT_A_TIME = 16
 
 Progress = Callable[[int, int], None]
 
@@ -53,13 +56,14 @@ class AutomaticOptions:
     min_region_area: float = 0.0  # smaller holes and specks are cleaned away, in pixels of the low-res logits
     refine: bool = False  # ask again with each mask as prompt
     multimask: bool = True
+    point_grids: tuple[np.ndarray, ...] | None = None  # [N, 2] points in 0..1 per layer, instead of even grids
 
     def __post_init__(self) -> None:
-        if self.points_per_side < 1 or self.points_per_batch < 1:
-            raise ValueError(
-                f"points_per_side and points_per_batch must be at least 1, got {self.points_per_side} and "
-                f"{self.points_per_batch}"
-            )
+        for name in ("points_per_side", "points_per_batch", "points_shrink"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.point_grids is not None and len(self.point_grids) <= self.crop_layers:
+            raise ValueError(f"point_grids must hold one grid per layer, {self.crop_layers + 1} in all")
         if not 0 <= self.crop_layers <= 3:
             raise ValueError(f"crop_layers must be 0 to 3, got {self.crop_layers}")
 
@@ -81,23 +85,17 @@ class FoundMask:
         return runs_to_mask(self.runs)
 
     @property
+    def coco_rle(self) -> dict:
+        """Compressed COCO run lengths, as pycocotools writes them."""
+        return compress_runs(self.runs)
+
+    @property
     def area(self) -> int:
         """Pixels of the mask."""
         return sum(self.runs["counts"][1::2])
 
 
-@dataclass
-class _Batch:
-    """Masks on their way through the filters, in coordinates of their crop."""
-
-    masks: Tensor  # [K, H, W] bool
-    boxes: Tensor  # [K, 4]
-    predicted_iou: Tensor  # [K]
-    stability: Tensor  # [K]
-    points: Tensor  # [K, 2]
-
-    def keep(self, index: Tensor) -> _Batch:
-        return _Batch(*(t[index] for t in vars(self).values()))
+Box = tuple[int, int, int, int]  # (x0, y0, x1, y1), the last two exclusive
 
 
 class AutomaticMasks:
@@ -106,116 +104,115 @@ class AutomaticMasks:
     Args:
         model: a SAM2.
         options: grid, thresholds, crops.
+        lock: as in `ImagePredictor`.
     """
 
-    def __init__(self, model: SAM2, options: AutomaticOptions | None = None) -> None:
+    def __init__(
+        self, model: SAM2, options: AutomaticOptions | None = None, *, lock: AbstractContextManager | None = None
+    ) -> None:
         self.options = options or AutomaticOptions()
-        area, threshold = self.options.min_region_area, self.options.threshold
+        area = self.options.min_region_area
         self.predictor = ImagePredictor(
-            model, ImageOptions(threshold=threshold, max_hole_area=area, max_speck_area=area)
+            model, ImageOptions(self.options.threshold, max_hole_area=area, max_speck_area=area), lock=lock
         )
 
     def generate(self, picture: PictureSource, *, progress: Progress | None = None) -> list[FoundMask]:
-        """Find all masks, best predicted IoU first.
+        """Find all masks: best predicted IoU first, and with crops the masks of the smallest crops first.
 
         Args:
             picture: whatever `read_picture` takes.
             progress: called with (batches done, batches in all); may raise to stop.
         """
         image = read_picture(picture)
-        size_hw = image.shape[:2]
-        crops = list(crop_boxes(size_hw, self.options))
-        grids = [unit_grid(self._points_per_side(layer)) for _, layer in crops]
-        total = sum(ceil(len(g) / self.options.points_per_batch) for g in grids)
-        done = 0
+        crops = list(crop_boxes(image.shape[:2], self.options))
+        grids = [self._grid(layer) for _, layer in crops]
+        total = sum(ceil(len(grid) / self.options.points_per_batch) for grid in grids)
+        done = count(1)
         found: list[FoundMask] = []
         for (crop, _), grid in zip(crops, grids, strict=True):
-            for masks in self._search_crop(image, crop, grid):
-                if isinstance(masks, list):
-                    found += masks
-                else:
-                    done += 1
-                    if progress is not None:
-                        progress(done, total)
-        if len(crops) > 1:
-            found = self._between_crops(found)
+            of_crop: list[FoundMask] = []
+            x0, y0, x1, y1 = crop
+            embedding = self.predictor.encode(np.ascontiguousarray(image[y0:y1, x0:x1]))
+            for clicks in (grid * torch.tensor([x1 - x0, y1 - y0])).split(self.options.points_per_batch):
+                of_crop += self._search(embedding, clicks, crop, image.shape[:2])
+                if progress is not None:
+                    progress(next(done), total)
+            found += _distinct(of_crop, [f.predicted_iou for f in of_crop], self.options.max_box_overlap)
+        if len(crops) > 1:  # the same thing found in several crops: the smallest crop saw it best
+            found = _distinct(found, [1 / _area(f.crop_xyxy) for f in found], self.options.max_crop_overlap)
         return found
 
-    def _points_per_side(self, layer: int) -> int:
-        return int(self.options.points_per_side / self.options.points_shrink**layer)
+    def _grid(self, layer: int) -> Tensor:
+        options = self.options
+        if options.point_grids is not None:
+            return torch.from_numpy(np.asarray(options.point_grids[layer], np.float64))
+        return unit_grid(max(1, int(options.points_per_side / options.points_shrink**layer)))
 
-    def _search_crop(
-        self, image: np.ndarray, crop: tuple[int, int, int, int], grid: Tensor
-    ) -> Iterator[list[FoundMask] | None]:
-        """Yields None after every batch of clicks and, at last, the masks of this crop."""
-        x0, y0, x1, y1 = crop
-        embedding = self.predictor.encode(np.ascontiguousarray(image[y0:y1, x0:x1]))
-        points = grid * torch.tensor([x1 - x0, y1 - y0])
-        batches = []
-        for clicks in points.split(self.options.points_per_batch):
-            batches.append(self._filtered(embedding, clicks, crop, image.shape[:2]))
-            yield None
-        everything = _Batch(*(torch.cat(parts) for parts in zip(*(vars(b).values() for b in batches), strict=True)))
-        kept = suppress_overlapping(everything.boxes, everything.predicted_iou, self.options.max_box_overlap)
-        yield [self._found(everything, i, crop, image.shape[:2]) for i in kept.tolist()]
-
-    def _filtered(
-        self, embedding: ImageEmbedding, clicks: Tensor, crop: tuple[int, int, int, int], size_hw: tuple[int, int]
-    ) -> _Batch:
-        """Answer a batch of clicks and drop what is poor, unstable or cut off by the crop's edge."""
+    def _search(
+        self, embedding: ImageEmbedding, clicks: Tensor, crop: Box, size_hw: tuple[int, int]
+    ) -> list[FoundMask]:
+        """Answer a batch of clicks; keep what is good, steady and not cut off by the crop's edge."""
         options = self.options
         answer = self._ask(embedding, clicks, multimask=options.multimask)
-        candidates = answer.logits.shape[1]
-        logits, predicted = answer.logits.flatten(0, 1), answer.predicted_iou.flatten()
-        points = clicks.repeat_interleave(candidates, dim=0).to(predicted.device)
+        candidates = answer.raw.shape[1]
+        answer = answer.flat(torch.arange(len(answer) * candidates, device=answer.raw.device))
+        points = clicks.repeat_interleave(candidates, dim=0)
         if options.refine:
-            low_res = answer.low_res.flatten(0, 1)[:, None]
-            answer = self._ask(embedding, points, multimask=False, low_res=low_res)
-            logits, predicted = answer.logits[:, 0], answer.predicted_iou[:, 0]
-        keep = torch.ones(len(predicted), dtype=torch.bool, device=predicted.device)
+            answer = self._ask(embedding, points, multimask=False, low_res=answer.low_res)
+        good = torch.ones(len(answer), dtype=torch.bool, device=answer.raw.device)
         if options.min_predicted_iou > 0:
-            keep &= predicted > options.min_predicted_iou
-        logits, predicted, points = logits[keep], predicted[keep], points[keep]
+            good = answer.predicted_iou[:, 0] > options.min_predicted_iou
+        found: list[FoundMask] = []
+        # full-size logits are made for a few masks at a time: a phone photo has millions of pixels
+        for rows in good.nonzero()[:, 0].split(_MASKS_AT_A_TIME):
+            found += self._finish(answer.flat(rows), points[rows.cpu()], crop, size_hw)
+        return found
+
+    def _finish(self, answer: Masks, points: Tensor, crop: Box, size_hw: tuple[int, int]) -> list[FoundMask]:
+        """Filter full-size masks and pack them as run lengths of the whole picture."""
+        options, (x0, y0, x1, y1) = self.options, crop
+        logits = answer.logits[:, 0]
         steady = stability(logits, offset=options.stability_offset, threshold=options.threshold)
-        # a mask that is empty at both thresholds is no mask, however steady
-        seen = (logits > options.threshold - options.stability_offset).flatten(1).any(dim=1)
-        keep = ((steady >= options.min_stability) & seen) if options.min_stability > 0 else torch.ones_like(seen)
-        masks = logits[keep] > options.threshold
+        masks = logits > options.threshold
         boxes = mask_boxes(masks)
-        batch = _Batch(masks, boxes, predicted[keep], steady[keep], points[keep])
-        return batch.keep(~_cut_off(boxes, crop, size_hw))
+        keep = ~_cut_off(boxes, crop, size_hw)
+        if options.min_stability > 0:
+            # a mask that is empty at both thresholds is no mask, however steady
+            seen = (logits > options.threshold - options.stability_offset).flatten(1).any(dim=1)
+            keep &= (steady >= options.min_stability) & seen
+        found = []
+        for i in keep.nonzero()[:, 0].tolist():
+            whole = np.zeros(size_hw, bool)
+            whole[y0:y1, x0:x1] = masks[i].cpu().numpy()
+            box, point = boxes[i].tolist(), points[i].tolist()
+            found.append(
+                FoundMask(
+                    runs=mask_to_runs(whole),
+                    box_xyxy=(box[0] + x0, box[1] + y0, box[2] + x0, box[3] + y0),
+                    predicted_iou=answer.predicted_iou[i, 0].item(),
+                    stability=steady[i].item(),
+                    point_xy=(point[0] + x0, point[1] + y0),
+                    crop_xyxy=crop,
+                )
+            )
+        return found
 
     def _ask(
         self, embedding: ImageEmbedding, clicks: Tensor, *, multimask: bool, low_res: Tensor | None = None
     ) -> Masks:
+        """Every click as a prompt of its own."""
         model = self.predictor.model
-        square = points_to_square(clicks.to(model.device), embedding.size_hw, model.config.side)[:, None]
+        square = points_to_square(clicks.float(), embedding.size_hw, model.config.side)[:, None].to(model.device)
         labels = torch.ones(square.shape[:2], dtype=torch.int64, device=model.device)
         return self.predictor.predict_square(embedding, PromptTensors(square, labels, low_res), multimask)
 
-    @staticmethod
-    def _found(batch: _Batch, i: int, crop: tuple[int, int, int, int], size_hw: tuple[int, int]) -> FoundMask:
-        x0, y0, x1, y1 = crop
-        whole = np.zeros(size_hw, bool)
-        whole[y0:y1, x0:x1] = batch.masks[i].cpu().numpy()
-        box, point = batch.boxes[i].tolist(), batch.points[i].tolist()
-        return FoundMask(
-            runs=mask_to_runs(whole),
-            box_xyxy=(box[0] + x0, box[1] + y0, box[2] + x0, box[3] + y0),
-            predicted_iou=batch.predicted_iou[i].item(),
-            stability=batch.stability[i].item(),
-            point_xy=(point[0] + x0, point[1] + y0),
-            crop_xyxy=crop,
-        )
 
-    def _between_crops(self, found: list[FoundMask]) -> list[FoundMask]:
-        """The same thing found in several crops: the smallest crop saw it best."""
-        if not found:
-            return found
-        boxes = torch.tensor([f.box_xyxy for f in found])
-        scores = torch.tensor([1 / _area(f.crop_xyxy) for f in found])
-        kept = suppress_overlapping(boxes, scores, self.options.max_crop_overlap)
-        return [found[i] for i in kept.tolist()]
+def _distinct(found: list[FoundMask], scores: list[float], max_overlap: float) -> list[FoundMask]:
+    """Of masks with nearly the same box, only the one with the best score; best first."""
+    if not found:
+        return found
+    boxes = torch.tensor([f.box_xyxy for f in found])
+    return [found[i] for i in suppress_overlapping(boxes, torch.tensor(scores), max_overlap).tolist()]
 
 
 def unit_grid(points_per_side: int) -> Tensor:
@@ -225,7 +222,7 @@ def unit_grid(points_per_side: int) -> Tensor:
     return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
-def crop_boxes(size_hw: tuple[int, int], options: AutomaticOptions) -> Iterator[tuple[tuple[int, int, int, int], int]]:
+def crop_boxes(size_hw: tuple[int, int], options: AutomaticOptions) -> Iterator[tuple[Box, int]]:
     """(x0, y0, x1, y1) and layer of every crop; the first is the whole picture."""
     height, width = size_hw
     yield (0, 0, width, height), 0
@@ -236,10 +233,11 @@ def crop_boxes(size_hw: tuple[int, int], options: AutomaticOptions) -> Iterator[
         for column in range(n):
             for row in range(n):
                 x, y = column * (long_x - overlap), row * (long_y - overlap)
-                yield (x, y, min(x + long_x, width), min(y + long_y, height)), layer
+                if x < width and y < height:
+                    yield (x, y, min(x + long_x, width), min(y + long_y, height)), layer
 
 
-def _cut_off(boxes: Tensor, crop: tuple[int, int, int, int], size_hw: tuple[int, int]) -> Tensor:
+def _cut_off(boxes: Tensor, crop: Box, size_hw: tuple[int, int]) -> Tensor:
     """[K] bool: boxes that end at an edge of the crop which is no edge of the picture."""
     edges = torch.tensor(crop, device=boxes.device)
     borders = torch.tensor([0, 0, size_hw[1], size_hw[0]], device=boxes.device)
@@ -255,14 +253,8 @@ def _area(box_xyxy: Sequence[int]) -> int:
 
 def to_detections(found: Sequence[FoundMask]) -> supervision.Detections:
     """Found masks as `supervision.Detections`, with predicted IoU as confidence."""
-    import supervision
-
     if not found:
+        import supervision
+
         return supervision.Detections.empty()
-    boxes = np.array([f.box_xyxy for f in found], np.float32)
-    boxes[:, 2:] += 1  # supervision's boxes end after the last pixel
-    return supervision.Detections(
-        xyxy=boxes,
-        mask=np.stack([f.mask for f in found]),
-        confidence=np.array([f.predicted_iou for f in found], np.float32),
-    )
+    return detections_of(np.stack([f.mask for f in found]), np.array([f.predicted_iou for f in found]))

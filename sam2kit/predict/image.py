@@ -11,14 +11,15 @@ picture is an ImageEmbedding, plain data that can move to the CPU, be pickled an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sam2kit.media.pictures import PictureSource, read_picture
-from sam2kit.model.mask_decoder import Candidates
 from sam2kit.model.sam2 import SAM2, ImageFeatures, PromptTensors
 from sam2kit.predict.geometry import image_to_square, masks_to_image
 from sam2kit.predict.masks import clean_logits, mask_boxes
@@ -44,50 +45,6 @@ class ImageEmbedding:
 
 
 @dataclass(frozen=True)
-class Masks:
-    """The answer to B prompts with M candidates each, at the size of the picture."""
-
-    logits: Tensor  # [B, M, H, W] float32 mask logits
-    predicted_iou: Tensor  # [B, M] float32: how good the model thinks each mask is, 0..1
-    object_score: Tensor  # [B, 1] float32 logit: > 0 where it thinks there is an object
-    low_res: Tensor  # [B, M, h, w] float32 low-res mask logits within -32..32, for a next Prompt
-    threshold: float = 0.0
-
-    def __len__(self) -> int:
-        return len(self.logits)
-
-    @property
-    def masks(self) -> Tensor:
-        """[B, M, H, W] bool."""
-        return self.logits > self.threshold
-
-    def best(self) -> Masks:
-        """Only the candidate with the highest predicted IoU of every prompt: M = 1."""
-        rows = torch.arange(len(self), device=self.logits.device)
-        index = self.predicted_iou.argmax(dim=1)
-        return replace(
-            self,
-            logits=self.logits[rows, index][:, None],
-            predicted_iou=self.predicted_iou[rows, index][:, None],
-            low_res=self.low_res[rows, index][:, None],
-        )
-
-    def to_detections(self) -> supervision.Detections:
-        """The best mask of every prompt as `supervision.Detections`, with predicted IoU as confidence."""
-        import supervision
-
-        best = self.best()
-        masks = best.masks[:, 0]
-        boxes = mask_boxes(masks).float()
-        boxes[:, 2:] += masks.flatten(1).any(dim=1).float()[:, None]  # supervision's boxes end after the last pixel
-        return supervision.Detections(
-            xyxy=boxes.cpu().numpy(),
-            mask=masks.cpu().numpy(),
-            confidence=best.predicted_iou[:, 0].cpu().numpy(),
-        )
-
-
-@dataclass(frozen=True)
 class ImageOptions:
     """How logits become masks. Areas count pixels of the low-res logits (a sixteenth of the square's)."""
 
@@ -96,17 +53,103 @@ class ImageOptions:
     max_speck_area: float = 0.0
 
 
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """The answer to B prompts with M candidates each.
+
+    Kept at low resolution; `logits` and `masks` are made, at the size of the picture, each time they are asked for.
+    """
+
+    raw: Tensor  # [B, M, h, w] float32 low-res mask logits, as the decoder gave them
+    predicted_iou: Tensor  # [B, M] float32: how good the model thinks each mask is, 0..1
+    object_score: Tensor  # [B, 1] float32 logit: > 0 where it thinks there is an object
+    size_hw: tuple[int, int]  # of the picture, in pixels
+    options: ImageOptions = field(default_factory=ImageOptions)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    @property
+    def low_res(self) -> Tensor:
+        """[B, M, h, w] low-res mask logits within -32..32, for a next Prompt."""
+        return self.raw.clamp(-_RETURNED_LOGITS, _RETURNED_LOGITS)
+
+    @property
+    def logits(self) -> Tensor:
+        """[B, M, H, W] float32 mask logits at the size of the picture."""
+        return self.logits_at(self.size_hw)
+
+    @property
+    def masks(self) -> Tensor:
+        """[B, M, H, W] bool."""
+        return self.logits > self.options.threshold
+
+    def logits_at(self, size_hw: tuple[int, int]) -> Tensor:
+        """[B, M, *size_hw] float32 mask logits, cleaned as the options say."""
+        with torch.inference_mode():
+            cleaned = clean_logits(
+                self.raw,
+                max_hole_area=self.options.max_hole_area,
+                max_speck_area=self.options.max_speck_area,
+                threshold=self.options.threshold,
+            )
+            return masks_to_image(cleaned, size_hw)
+
+    def candidate(self, index: int | Tensor) -> Masks:
+        """One candidate of every prompt, the same or one each [B]: M = 1."""
+        rows = torch.arange(len(self), device=self.raw.device)
+        return replace(self, raw=self.raw[rows, index][:, None], predicted_iou=self.predicted_iou[rows, index][:, None])
+
+    def best(self) -> Masks:
+        """Only the candidate with the highest predicted IoU of every prompt: M = 1."""
+        return self.candidate(self.predicted_iou.argmax(dim=1))
+
+    def flat(self, rows: Tensor) -> Masks:
+        """Of all candidates of all prompts, one after the other, those with the given indices [K]: B = K, M = 1."""
+        candidates = self.raw.shape[1]
+        return replace(
+            self,
+            raw=self.raw.flatten(0, 1)[rows][:, None],
+            predicted_iou=self.predicted_iou.flatten()[rows][:, None],
+            object_score=self.object_score.repeat_interleave(candidates, dim=0)[rows],
+        )
+
+    def to(self, device: torch.device | str) -> Masks:
+        """The same on another device."""
+        moved = {name: getattr(self, name).to(device) for name in ("raw", "predicted_iou", "object_score")}
+        return replace(self, **moved)
+
+    def to_detections(self) -> supervision.Detections:
+        """The best mask of every prompt as `supervision.Detections`, with predicted IoU as confidence."""
+        best = self.best()
+        return detections_of(best.masks[:, 0].cpu().numpy(), best.predicted_iou[:, 0].cpu().numpy())
+
+
+def detections_of(masks: np.ndarray, confidence: np.ndarray) -> supervision.Detections:
+    """bool [N, H, W] masks and [N] confidences as `supervision.Detections`."""
+    import supervision
+
+    boxes = mask_boxes(torch.from_numpy(masks)).float()
+    # supervision's boxes end after the last pixel, ours on it
+    boxes[:, 2:] += torch.from_numpy(masks).flatten(1).any(dim=1).float()[:, None]
+    return supervision.Detections(xyxy=boxes.numpy(), mask=masks, confidence=confidence.astype(np.float32))
+
+
 class ImagePredictor:
     """Masks for prompts in pictures.
 
     Args:
         model: a SAM2; it is set to eval mode.
         options: threshold and clean-up.
+        lock: held during each pass through the network, where threads share a small GPU.
     """
 
-    def __init__(self, model: SAM2, options: ImageOptions | None = None) -> None:
+    def __init__(
+        self, model: SAM2, options: ImageOptions | None = None, *, lock: AbstractContextManager | None = None
+    ) -> None:
         self.model = model.eval()
         self.options = options or ImageOptions()
+        self.lock = lock or nullcontext()
 
     def encode(self, picture: PictureSource) -> ImageEmbedding:
         """Run the image encoder on one picture: the slow part, done once.
@@ -122,7 +165,7 @@ class ImagePredictor:
             raise ValueError("no pictures were given")
         arrays = [read_picture(p) for p in pictures]
         squares = torch.stack([self._square(torch.from_numpy(a)) for a in arrays])
-        with torch.inference_mode(), self.model.precision():
+        with self.lock, torch.inference_mode(), self.model.precision():
             features = self.model.encode_image(squares)
             image = self.model.without_memory(features.stride16)
         return [ImageEmbedding(image[i : i + 1], features[i : i + 1], a.shape[:2]) for i, a in enumerate(arrays)]
@@ -147,23 +190,6 @@ class ImagePredictor:
     def predict_square(self, embedding: ImageEmbedding, prompts: PromptTensors, multimask: bool) -> Masks:
         """As `predict`, for prompts that are already in the model's square."""
         embedding = embedding.to(self.model.device)
-        with torch.inference_mode(), self.model.precision():
+        with self.lock, torch.inference_mode(), self.model.precision():
             answer = self.model.segment(embedding.image, embedding.features, prompts, multimask=multimask)
-        return self._finish(answer, embedding.size_hw)
-
-    def _finish(self, answer: Candidates, size_hw: tuple[int, int]) -> Masks:
-        options = self.options
-        with torch.inference_mode():
-            cleaned = clean_logits(
-                answer.mask_logits,
-                max_hole_area=options.max_hole_area,
-                max_speck_area=options.max_speck_area,
-                threshold=options.threshold,
-            )
-            return Masks(
-                logits=masks_to_image(cleaned, size_hw),
-                predicted_iou=answer.predicted_iou,
-                object_score=answer.object_score,
-                low_res=answer.mask_logits.clamp(-_RETURNED_LOGITS, _RETURNED_LOGITS),
-                threshold=options.threshold,
-            )
+        return Masks(answer.mask_logits, answer.predicted_iou, answer.object_score, embedding.size_hw, self.options)

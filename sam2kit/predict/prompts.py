@@ -19,7 +19,7 @@ from sam2kit.predict.geometry import points_to_square
 _LABELS = (NOT_A_POINT, NEGATIVE, POSITIVE)
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, eq=False)
 class Prompt:
     """One prompt, or B prompts of the same form, in pixels of the original picture.
 
@@ -81,11 +81,11 @@ class Prompt:
         """
         points, labels = [], []
         if self.box_xyxy is not None:
-            _check_inside(self.box_xyxy.clamp(min=0), size_hw, "box corner", whole=False)
+            _check_boxes(self.box_xyxy, size_hw)
             points.append(self.box_xyxy.unflatten(1, (2, 2)))
             labels.append(torch.tensor([[BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]]).expand(len(self), -1))
         if self.points_xy is not None and self.labels is not None:
-            _check_inside(self.points_xy[self.labels != NOT_A_POINT], size_hw, "point", whole=True)
+            _check_points(self.points_xy[self.labels != NOT_A_POINT], size_hw)
             points.append(self.points_xy)
             labels.append(self.labels)
         mask = None if self.mask_logits is None else self.mask_logits.to(device)
@@ -121,7 +121,10 @@ def _checked_labels(labels: ArrayLike | Tensor | None, points: Tensor | None) ->
         return None
     if labels is None:
         return torch.ones(points.shape[:2], dtype=torch.int64)
-    given = torch.as_tensor(np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels))
+    try:
+        given = torch.as_tensor(np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels, np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"labels must be one number per point, got {labels!r}") from error
     if given.ndim == 1:
         given = given[None]
     if given.shape != points.shape[:2]:
@@ -131,12 +134,18 @@ def _checked_labels(labels: ArrayLike | Tensor | None, points: Tensor | None) ->
     return given.long()
 
 
-def _check_inside(xy: Tensor, size_hw: tuple[int, int], what: str, *, whole: bool) -> None:
+def _check_points(xy: Tensor, size_hw: tuple[int, int]) -> None:
     height, width = size_hw
-    limit = torch.tensor([width, height], dtype=torch.float32)
-    if not whole:  # a box may reach over the border, but must not lie beyond it
-        xy = xy[:, :2]
-    outside = ((xy < 0) | (xy > limit)).any(dim=-1)
+    outside = ((xy < 0) | (xy > torch.tensor([width, height]))).any(dim=-1)
     if bool(outside.any()):
         x, y = xy[outside][0].tolist()
-        raise ValueError(f"{what} ({x:g}, {y:g}) lies outside the {width}x{height} picture; give (x, y) in its pixels")
+        raise ValueError(f"point ({x:g}, {y:g}) lies outside the {width}x{height} picture; give (x, y) in its pixels")
+
+
+def _check_boxes(xyxy: Tensor, size_hw: tuple[int, int]) -> None:
+    """A box may reach over the border, but must not lie beyond it."""
+    height, width = size_hw
+    beyond = (xyxy[:, 2:] < 0).any(dim=1) | (xyxy[:, :2] > torch.tensor([width, height])).any(dim=1)
+    if bool(beyond.any()):
+        box = ", ".join(f"{v:g}" for v in xyxy[beyond][0].tolist())
+        raise ValueError(f"box ({box}) lies outside the {width}x{height} picture; give (x0, y0, x1, y1) in its pixels")

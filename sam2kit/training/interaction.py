@@ -138,9 +138,7 @@ class InteractiveTraining(nn.Module):
                 labels = label if labels is None else torch.cat([labels, label], dim=1)
         return losses, ious
 
-    def _supervise(
-        self, answers: Candidates, truth: Tensor, weights: LossWeights
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _supervise(self, answers: Candidates, truth: Tensor, weights: LossWeights) -> tuple[Tensor, Tensor, Tensor]:
         """The summed loss of one pass, the shown low-res logits [N, 1, h, w] and their IoU [N]."""
         answers = answers.float()
         logits = F.interpolate(answers.mask_logits, size=truth.shape[1:], mode="bilinear", align_corners=False)

@@ -6,11 +6,10 @@ key; the work is in the session store. Each click sends two numbers and gets one
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import gradio as gr
@@ -18,7 +17,7 @@ import numpy as np
 
 from sam2kit.media.exports import coco_json, cut_out, mask_image, write_image, write_json
 from sam2kit.media.pictures import read_picture
-from sam2kit.predict.automatic import AutomaticOptions
+from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
@@ -53,19 +52,18 @@ class Cancelled(Exception):
 class ImageTab:
     """What the handlers need: the model, the visitors' work, the examples."""
 
-    predictor: ImagePredictor
+    predictor: ImagePredictor  # with a lock: the visitors share one network
     store: SessionStore[PictureWork]
     examples: list[Path]
-    model_lock: Lock  # one computation at a time
 
     def open_picture(self, key: str, source: str | Path, mode: str) -> list[Any]:
         """Show a new photo."""
         if not source:
             return self._nothing()
+        self.stop(key)
         with self.store.using(key) as work:
             try:
-                with self.model_lock:
-                    work.open(self.predictor, source)
+                work.open(self.predictor, source)
             except (ValueError, FileNotFoundError) as error:
                 gr.Warning(_without_folders(error), title="This photo cannot be used")
                 return self._nothing() if not work.is_open else self._refresh(work, _HINTS[mode])
@@ -80,12 +78,11 @@ class ImageTab:
         x, y = event.index
 
         def act(work: PictureWork) -> str:
-            with self.model_lock:
-                if mode == BOX:
-                    work.corner(self.predictor, (x, y))
-                    return "Now click the opposite corner." if work.now.corner else _HINTS[BOX]
-                work.click(self.predictor, (x, y), positive=mode != REMOVE)
-                return _HINTS[mode]
+            if mode == BOX:
+                work.corner(self.predictor, (x, y))
+                return "Now click the opposite corner." if work.now.corner else _HINTS[BOX]
+            work.click(self.predictor, (x, y), positive=mode != REMOVE)
+            return _HINTS[mode]
 
         return self._step(key, act)
 
@@ -121,9 +118,13 @@ class ImageTab:
         min_stability: float,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio recognises it by this default
     ) -> list[Any]:
-        """Segment everything; Stop keeps what was there before."""
+        """Segment everything; Stop, or another photo, leaves the work as it was.
+
+        The search itself holds no lock on the visitor's work, so nobody waits for it to end.
+        """
         cancelled = self.store.cancelled(key)
-        cancelled.clear()
+        with self.store.using(key) as work:
+            image = work.image
         options = AutomaticOptions(
             points_per_side=int(points_per_side), min_predicted_iou=min_iou, min_stability=min_stability
         )
@@ -134,20 +135,31 @@ class ImageTab:
             progress((done, total), desc="Segmenting everything", unit="batches")
 
         def act(work: PictureWork) -> str:
-            try:
-                with self.model_lock:
-                    count = work.find_everything(self.predictor, options, report)
-            except Cancelled:
+            if found is None or work.image is not image:
                 return "Stopped; nothing was changed."
-            if not count:
+            if not work.add_found(found, self.predictor.model.config.low_res_side):
                 return "No mask was sure enough. Lower the limits under “Segment everything” and try again."
-            return f"{count} masks found; pick one in the list to refine it with clicks."
+            return f"{len(found)} masks found; pick one in the list to refine it with clicks."
 
+        found: list[FoundMask] | None = None
+        if image is not None:
+            search = AutomaticMasks(self.predictor.model, options, lock=self.predictor.lock)
+            with suppress(Cancelled):
+                found = search.generate(image, progress=report)
         return self._step(key, act)
 
+    def begin(self, key: str) -> None:
+        """Before a job that may be stopped: forget a Stop that was meant for another."""
+        self.store.cancelled(key).clear()
+
     def stop(self, key: str) -> None:
-        """Ask the running job to stop."""
+        """Ask the running or waiting job to stop."""
         self.store.cancelled(key).set()
+
+    def start_over(self, key: str) -> list[Any]:
+        """Show the upload again; the photo stays open until another comes."""
+        self.stop(key)
+        return self._nothing()
 
     def make_file(self, key: str, kind: str) -> str | None:
         """Write a download: "mask", "cutout" or "coco"; its path."""
@@ -155,15 +167,16 @@ class ImageTab:
             objects = work.finished() if work.is_open else []
             if not objects:
                 raise gr.Error("There is no mask yet: click on something first.", print_exception=False)
-            folder = Path(tempfile.mkdtemp(prefix="sam2kit-"))
+            target = work.downloads / Path(work.file_name).stem
             try:
                 if kind == "coco":
-                    content = coco_json(objects, f"{work.name}.jpg", work.image.shape[:2])
-                    return str(write_json(content, folder / f"{work.name}_coco.json"))
+                    content = coco_json(objects, work.file_name, work.image.shape[:2])
+                    return str(write_json(content, target.with_name(f"{target.name}_coco.json")))
                 if kind == "cutout":
                     active = next((o for o in objects if o.name == work.active.name), objects[0])
-                    return str(write_image(cut_out(work.image, active.mask), folder / f"{work.name}_cutout.png"))
-                return str(write_image(mask_image(objects), folder / f"{work.name}_mask.png"))
+                    picture = cut_out(work.image, active.mask)
+                    return str(write_image(picture, target.with_name(f"{target.name}_cutout.png")))
+                return str(write_image(mask_image(objects), target.with_name(f"{target.name}_mask.png")))
             except ValueError as error:
                 raise gr.Error(str(error), print_exception=False) from error
 
@@ -282,11 +295,11 @@ def build_image_tab(tab: ImageTab, key: gr.State) -> None:
     new_object.click(tab.new_object, key, shown, **quick)
     undo.click(tab.undo, key, shown, **quick)
     clear.click(tab.clear, key, shown, **quick)
-    find.click(
+    find.click(tab.begin, key, None, queue=False).then(
         tab.find_everything, [key, points, min_iou, min_stability], shown, show_progress_on=status, concurrency_limit=1
     )
     stop.click(tab.stop, key, None, queue=False)
-    another.click(lambda: tab._nothing(), None, shown, show_progress="hidden")
+    another.click(tab.start_over, key, shown, show_progress="hidden")
     for kind, button in kinds.items():
         button.click(lambda k, kind=kind: tab.make_file(k, kind), key, file, show_progress="hidden").success(
             None, None, None, js="() => document.querySelector('#image-file').click()"

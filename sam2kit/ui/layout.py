@@ -61,13 +61,12 @@ class AppModel:
 def build_app(app_model: AppModel, examples: list[Path]) -> gr.Blocks:
     """The whole page; `launch_options` goes with it."""
     tab = ImageTab(
-        predictor=ImagePredictor(app_model.model),
+        predictor=ImagePredictor(app_model.model, lock=Lock()),
         store=SessionStore(PictureWork),
         examples=examples,
-        model_lock=Lock(),
     )
     with gr.Blocks(title="sam2kit", analytics_enabled=False, delete_cache=(600, 3600)) as app:
-        key = gr.State(SessionStore.new_key)
+        key = gr.State(SessionStore.new_key, delete_callback=tab.leave)
         device = app_model.model.device.type.upper()
         gr.Markdown(
             f"# sam2kit\nSegment anything in your photo: click, correct, download. "

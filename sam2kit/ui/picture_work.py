@@ -6,20 +6,20 @@ of the *view*, the copy that the browser shows; they are kept in pixels of the o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from sam2kit.media.drawing import draw_masks, draw_prompts
 from sam2kit.media.exports import NamedMask
 from sam2kit.media.pictures import PictureSource, read_picture
-from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask, Progress
-from sam2kit.predict.geometry import masks_to_image
-from sam2kit.predict.image import ImageEmbedding, ImagePredictor
+from sam2kit.predict.automatic import FoundMask
+from sam2kit.predict.image import ImageEmbedding, ImagePredictor, Masks
 from sam2kit.predict.prompts import Prompt
 
 VIEW_SIDES = (960, 1280)  # the longer side of what the browser shows lies between these, in pixels
@@ -27,15 +27,14 @@ _MAX_UNDO = 40
 _SURE_LOGIT = 10.0  # of a finished mask that is turned back into logits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PromptedObject:
     """One object: what was asked and what the model answered. Never changed, only replaced."""
 
     number: int  # from 0; decides name and colour
     points: tuple[tuple[float, float, int], ...] = ()  # (x, y, label), pixels of the picture
     box_xyxy: tuple[float, float, float, float] | None = None
-    low_res: Tensor | None = None  # [M, h, w] low-res mask logits of the candidates
-    predicted_iou: tuple[float, ...] = ()
+    answer: Masks | None = None  # one prompt, its candidates
     chosen: int = 0
 
     @property
@@ -43,12 +42,16 @@ class PromptedObject:
         """What the visitor reads."""
         return f"Object {self.number + 1}"
 
+    @property
+    def predicted_iou(self) -> list[float]:
+        """One per candidate; empty before the first prompt."""
+        return [] if self.answer is None else self.answer.predicted_iou[0].tolist()
+
     def mask(self, size_hw: tuple[int, int]) -> np.ndarray:
         """The chosen candidate at a size: bool [H, W]; empty before the first prompt."""
-        if self.low_res is None:
+        if self.answer is None:
             return np.zeros(size_hw, bool)
-        chosen = self.low_res[self.chosen][None, None]
-        return (masks_to_image(chosen, size_hw) > 0)[0, 0].numpy()
+        return (self.answer.candidate(self.chosen).logits_at(size_hw) > 0)[0, 0].numpy()
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,14 @@ class _Moment:
 class PictureWork:
     """A picture, its embedding and the objects in it."""
 
-    name: str = "picture"
+    file_name: str = "picture"
     image: np.ndarray | None = None  # uint8 [H, W, 3], the original
     view: np.ndarray | None = None  # the same, as the browser shows it
     embedding: ImageEmbedding | None = None
     now: _Moment = field(default_factory=_Moment)
     past: list[_Moment] = field(default_factory=list)
+    _drawn: dict[PromptedObject, np.ndarray] = field(default_factory=dict)
+    _folder: TemporaryDirectory | None = None
 
     def open(self, predictor: ImagePredictor, source: PictureSource) -> None:
         """Start on a new picture; encodes it once.
@@ -79,9 +84,16 @@ class PictureWork:
         """
         image = read_picture(source)
         embedding = predictor.encode(image).to("cpu")
-        self.name = Path(source).stem if isinstance(source, (str, Path)) else "picture"
+        self.file_name = Path(source).name if isinstance(source, (str, Path)) else "picture"
         self.image, self.view, self.embedding = image, _view_of(image), embedding
         self.now, self.past = _Moment(), []
+
+    @property
+    def downloads(self) -> Path:
+        """A folder for this visitor's files; it goes when the work goes."""
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="sam2kit-")
+        return Path(self._folder.name)
 
     @property
     def is_open(self) -> bool:
@@ -107,7 +119,7 @@ class PictureWork:
             self._remember(replace(self.now, corner=(x, y)))
             return
         box = (min(first[0], x), min(first[1], y), max(first[0], x), max(first[1], y))
-        self._answer(predictor, replace(self.active, box_xyxy=box, points=(), low_res=None))
+        self._answer(predictor, replace(self.active, box_xyxy=box, points=(), answer=None))
 
     def choose(self, candidate: int) -> None:
         """Take another of the active object's candidates."""
@@ -119,7 +131,7 @@ class PictureWork:
     def new_object(self) -> None:
         """Start another object; an empty one is used first."""
         for i, item in enumerate(self.now.objects):
-            if item.low_res is None and not item.points:
+            if item.answer is None and not item.points:
                 self.select(i)
                 return
         number = max(item.number for item in self.now.objects) + 1
@@ -141,13 +153,14 @@ class PictureWork:
         """Remove all objects; undo brings them back."""
         self._remember(_Moment())
 
-    def find_everything(self, predictor: ImagePredictor, options: AutomaticOptions, progress: Progress) -> int:
-        """Add every mask that can be found as an object; returns how many."""
-        assert self.image is not None, "find_everything needs an open picture"
-        found = AutomaticMasks(predictor.model, options).generate(self.image, progress=progress)
-        kept = tuple(item for item in self.now.objects if item.low_res is not None)
+    def add_found(self, found: Sequence[FoundMask], side: int) -> int:
+        """Add the masks of "segment everything" as objects; returns how many.
+
+        Args:
+            side: edge of the model's low-res logits.
+        """
+        kept = tuple(item for item in self.now.objects if item.answer is not None)
         first = max((item.number for item in kept), default=-1) + 1
-        side = predictor.model.config.low_res_side
         added = tuple(_from_found(f, first + i, side) for i, f in enumerate(found))
         if added:
             self._remember(_Moment((*kept, *added), len(kept)))
@@ -156,23 +169,31 @@ class PictureWork:
     def draw(self) -> np.ndarray:
         """The view with masks and prompts: uint8 [H, W, 3]."""
         assert self.view is not None, "draw needs an open picture"
-        size_hw = self.view.shape[:2]
-        drawn = [item for item in self.now.objects if item.low_res is not None]
-        picture = draw_masks(self.view, [item.mask(size_hw) for item in drawn], [item.number for item in drawn])
+        drawn = [item for item in self.now.objects if item.answer is not None]
+        picture = draw_masks(self.view, map(self._view_mask, drawn), [item.number for item in drawn])
         scale = self._scale()
         points = [(x * scale, y * scale, label) for x, y, label in self.active.points]
         box = None if self.active.box_xyxy is None else [v * scale for v in self.active.box_xyxy]
         corner = None if self.now.corner is None else [v * scale for v in self.now.corner]
         return draw_prompts(picture, points, box, corner)
 
+    def _view_mask(self, item: PromptedObject) -> np.ndarray:
+        """An object's mask at the size of the view; those that did not change are not computed again."""
+        assert self.view is not None, "a mask needs an open picture"
+        if item not in self._drawn:
+            current = set(self.now.objects)
+            self._drawn = {known: mask for known, mask in self._drawn.items() if known in current}
+            self._drawn[item] = item.mask(self.view.shape[:2])
+        return self._drawn[item]
+
     def finished(self) -> list[NamedMask]:
         """The objects that have a mask, at the size of the original picture."""
         assert self.image is not None, "finished needs an open picture"
         size_hw = self.image.shape[:2]
         return [
-            NamedMask(item.name, item.mask(size_hw), item.predicted_iou[item.chosen])
+            NamedMask.of(item.name, item.mask(size_hw), item.predicted_iou[item.chosen])
             for item in self.now.objects
-            if item.low_res is not None
+            if item.answer is not None
         ]
 
     def _answer(self, predictor: ImagePredictor, asked: PromptedObject) -> None:
@@ -180,18 +201,11 @@ class PictureWork:
         assert self.embedding is not None, "a prompt needs an open picture"
         points = [p[:2] for p in asked.points] or None
         labels = [p[2] for p in asked.points] or None
-        mask = None if asked.low_res is None else asked.low_res[asked.chosen][None]
-        prompt = Prompt(points, labels, asked.box_xyxy, mask)
-        answer = predictor.predict(self.embedding, prompt, multimask=prompt.is_ambiguous and mask is None)
-        ious = answer.predicted_iou[0].tolist()
-        self._put(
-            replace(
-                asked,
-                low_res=answer.low_res[0].cpu(),
-                predicted_iou=tuple(ious),
-                chosen=int(np.argmax(ious)),
-            )
-        )
+        before = None if asked.answer is None else asked.answer.candidate(asked.chosen).low_res
+        prompt = Prompt(points, labels, asked.box_xyxy, before)
+        answer = predictor.predict(self.embedding, prompt, multimask=prompt.is_ambiguous and before is None)
+        chosen = int(answer.predicted_iou[0].argmax())
+        self._put(replace(asked, answer=answer.to("cpu"), chosen=chosen))
 
     def _put(self, item: PromptedObject) -> None:
         objects = list(self.now.objects)
@@ -227,6 +241,8 @@ def _view_of(image: np.ndarray) -> np.ndarray:
 
 def _from_found(found: FoundMask, number: int, side: int) -> PromptedObject:
     """A found mask as an object that further clicks can refine."""
-    share = cv2.resize(found.mask.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
-    logits = torch.from_numpy((2 * share - 1) * _SURE_LOGIT)[None]
-    return PromptedObject(number, low_res=logits, predicted_iou=(found.predicted_iou,))
+    mask = found.mask
+    share = cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
+    logits = torch.from_numpy((2 * share - 1) * _SURE_LOGIT)[None, None]
+    answer = Masks(logits, torch.tensor([[found.predicted_iou]]), torch.full((1, 1), _SURE_LOGIT), mask.shape)
+    return PromptedObject(number, answer=answer)

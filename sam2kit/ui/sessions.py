@@ -31,7 +31,7 @@ class SessionStore(Generic[Work]):
         capacity: how many visitors' work is kept.
     """
 
-    def __init__(self, make: Callable[[], Work], *, capacity: int = 64) -> None:
+    def __init__(self, make: Callable[[], Work], *, capacity: int = 32) -> None:
         self._make, self._capacity = make, capacity
         self._slots: OrderedDict[str, _Slot[Work]] = OrderedDict()
         self._lock = Lock()

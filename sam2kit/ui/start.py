@@ -7,14 +7,14 @@ from sam2kit.ui.layout import AppModel
 from sam2kit.weights import load_model
 
 
-def load_for_app(source: str, device: str = "auto") -> AppModel:
+def load_for_app(source: str, device: str = "auto", *, side: int | None = None) -> AppModel:
     """Load a model for the app.
 
     Only when the Hub cannot deliver does the bundled nano model step in, and the page says so. Anything else
     that is wrong is an error, as in `load_model`.
     """
     try:
-        model = load_model(source, device)
+        model = load_model(source, device, side=side)
     except HubError as error:
         notice = (
             f"**Running the small bundled model instead of {source}.** Its masks are much rougher than SAM 2.1's. "

@@ -18,7 +18,7 @@ def halves() -> list[NamedMask]:
     """Left half and top half of a 20x30 picture; they overlap."""
     left, top = np.zeros((2, 20, 30), bool)
     left[:, :15], top[:10] = True, True
-    return [NamedMask("cat", left, 0.9), NamedMask("dog", top, 0.8)]
+    return [NamedMask.of("cat", left, 0.9), NamedMask.of("dog", top, 0.8)]
 
 
 def test_drawing_leaves_the_picture_alone(photo: np.ndarray) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -78,6 +79,17 @@ def test_sixteen_bits_are_stretched_by_their_range(tmp_path: Path) -> None:
         assert got.min() == 0
         assert got.max() == 255
         assert (np.diff(got[..., 0].ravel().astype(int)) >= 0).all()
+
+
+def test_sixteen_bit_colours_are_stretched_too(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 4095, 60).astype(np.uint16).reshape(4, 5, 3)
+    for kind in (".png", ".tiff"):
+        cv2.imwrite(str(tmp_path / f"deep{kind}"), ramp[..., ::-1])
+        got = read_picture(tmp_path / f"deep{kind}")
+        assert np.abs(got.astype(int) - np.rint(ramp / 4095 * 255)).max() <= 1
+    assert read_picture(ramp).max() == 255
+    see_through = np.concatenate([ramp, np.zeros((4, 5, 1), np.uint16)], axis=2)
+    assert (read_picture(see_through) == 255).all()
 
 
 def test_arrays() -> None:

@@ -37,6 +37,8 @@ class TestPrompt:
             ({"points_xy": [[1, 2]], "labels": [1, 1]}, "one per point"),
             ({"points_xy": [[1, 2]], "labels": [7]}, "labels must be"),
             ({"labels": [1]}, "without points_xy"),
+            ({"points_xy": [[1, 2]], "labels": ["a"]}, "one number per point"),
+            ({"points_xy": [[1, 2]], "labels": [0.5]}, "labels must be"),
             ({"box_xyxy": [5, 5, 1, 9]}, "x0 <= x1"),
             ({"box_xyxy": [1, 2, 3]}, r"\[4\]"),
             ({"mask_logits": np.zeros((2, 2, 4, 4))}, "mask_logits"),
@@ -50,7 +52,12 @@ class TestPrompt:
     def test_points_outside_are_refused_with_the_size(self, toy: SAM2, photo: np.ndarray) -> None:
         predictor = ImagePredictor(toy)
         embedding = predictor.encode(photo)
-        for prompt in (Prompt([[61, 5]]), Prompt([[5, -1]]), Prompt(box_xyxy=[70, 5, 80, 9])):
+        for prompt in (
+            Prompt([[61, 5]]),
+            Prompt([[5, -1]]),
+            Prompt(box_xyxy=[70, 5, 80, 9]),
+            Prompt(box_xyxy=[-9, 5, -2, 9]),
+        ):
             with pytest.raises(ValueError, match="60x40 picture"):
                 predictor.predict(embedding, prompt)
 

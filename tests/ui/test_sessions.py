@@ -10,7 +10,7 @@ import pytest
 
 from sam2kit.hub import HubError
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict.automatic import AutomaticOptions
+from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.ui.picture_work import VIEW_SIDES, PictureWork
 from sam2kit.ui.sessions import SessionStore
@@ -152,7 +152,8 @@ class TestPictureWork:
 
     def test_everything_becomes_objects_that_can_be_refined(self, predictor: ImagePredictor, work: PictureWork) -> None:
         options = AutomaticOptions(points_per_side=4, min_predicted_iou=0.3, min_stability=0.5)
-        count = work.find_everything(predictor, options, lambda _done, _total: None)
+        found = AutomaticMasks(predictor.model, options).generate(work.image)
+        count = work.add_found(found, predictor.model.config.low_res_side)
         assert count == len(work.finished()) > 0
         before = work.finished()[0].mask
         x, y = np.argwhere(before)[len(np.argwhere(before)) // 2][::-1] * 1.6
