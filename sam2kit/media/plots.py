@@ -38,7 +38,9 @@ def show_masks(
 
     panels = [(list(masks), range(len(masks)))] if together else [([mask], [0]) for mask in masks]
     height = width * image.shape[0] / image.shape[1] / len(panels)
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(width, height + 0.4), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(width, height + 0.4), dpi=60, squeeze=False, layout="constrained"
+    )
     for i, (axis, (shown, numbers)) in enumerate(zip(axes[0], panels, strict=True)):
         axis.imshow(draw_prompts(draw_masks(image, shown, list(numbers)), points, box_xyxy))
         axis.set_axis_off()

@@ -34,7 +34,7 @@ from sam2kit.weights import save_model
 _START = LossWeights(focal=0.0, dice=1.0, balanced=1.0, iou=4.0, others=0.1, squared_iou=True, object_score=0.1)
 _END = replace(_START, focal=8.0, balanced=0.2, others=0.03)
 _LOSSES_CHANGE = (0.35, 0.55)  # progress at which the weights leave _START and reach _END
-_FULL_SIDE_FROM = 0.6  # progress at which pictures grow to the model's side
+_FULL_SIDE_FROM = 0.72  # progress at which pictures grow to the model's side
 _HALF_SIDE_BATCH, _FULL_SIDE_BATCH = (8, 5), (4, 5)  # pictures per process, objects per picture
 _HALF_SIDE_WINDOWS = (8, 4, 8, 4)  # nano's own windows would reach over the border of half-size maps
 
