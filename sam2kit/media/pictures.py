@@ -101,7 +101,7 @@ def _from_deep_array(array: np.ndarray) -> np.ndarray:
     if array.shape[2] == 3:
         return colours
     alpha = (array[..., 3:] // 257).astype(np.uint8)
-    return _from_pil(Image.fromarray(np.concatenate([colours, alpha], axis=2), "RGBA"))
+    return _from_pil(Image.fromarray(np.concatenate([colours, alpha], axis=2)))
 
 
 def _from_pil(image: Image.Image) -> np.ndarray:
@@ -135,7 +135,7 @@ def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
     if array.ndim == 2:
         return _grey_to_rgb(array)
     if array.shape[2] == 4:
-        return _from_pil(Image.fromarray(array, "RGBA"))
+        return _from_pil(Image.fromarray(array))
     return np.ascontiguousarray(array)
 
 

@@ -171,7 +171,9 @@ class ImagePredictor:
         return [ImageEmbedding(image[i : i + 1], features[i : i + 1], a.shape[:2]) for i, a in enumerate(arrays)]
 
     def _square(self, rgb: Tensor) -> Tensor:
-        return image_to_square(rgb.to(self.model.device).permute(2, 0, 1), self.model.config.side)
+        # Apple's GPUs do not resize with antialias
+        device = self.model.device if self.model.device.type == "cuda" else torch.device("cpu")
+        return image_to_square(rgb.to(device).permute(2, 0, 1), self.model.config.side).to(self.model.device)
 
     def predict(self, embedding: ImageEmbedding, prompt: Prompt, *, multimask: bool | None = None) -> Masks:
         """Answer prompts on one picture.

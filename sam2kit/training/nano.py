@@ -126,7 +126,7 @@ def main() -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(description="Train the nano model from scratch on procedural scenes.")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
-    parser.add_argument("--minutes", type=float, default=100.0)
+    parser.add_argument("--minutes", type=float, default=120.0)
     parser.add_argument("--textures", type=Path, help="folder of photos of surfaces to dress scenes with")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class ImageTab:
     predictor: ImagePredictor  # with a lock: the visitors share one network
     store: SessionStore[PictureWork]
     examples: list[Path]
+    everything: AutomaticOptions = field(default_factory=AutomaticOptions)  # what the sliders start at
 
     def open_picture(self, key: str, source: str | Path, mode: str) -> list[Any]:
         """Show a new photo."""
@@ -262,9 +263,13 @@ def build_image_tab(tab: ImageTab, key: gr.State) -> None:
             objects = gr.Dropdown([], label="Object", elem_id="image-objects", interactive=True)
             new_object = gr.Button("New object", size="sm", elem_id="image-new")
             with gr.Accordion("Segment everything", open=False, elem_id="image-everything"):
-                points = gr.Slider(4, 64, value=16, step=4, label="Clicks per side", elem_id="image-points")
-                min_iou = gr.Slider(0, 1, value=0.8, step=0.01, label="At least this sure")
-                min_stability = gr.Slider(0, 1, value=0.9, step=0.01, label="At least this stable")
+                points = gr.Slider(
+                    4, 64, value=tab.everything.points_per_side, step=4, label="Clicks per side", elem_id="image-points"
+                )
+                min_iou = gr.Slider(0, 1, value=tab.everything.min_predicted_iou, step=0.01, label="At least this sure")
+                min_stability = gr.Slider(
+                    0, 1, value=tab.everything.min_stability, step=0.01, label="At least this stable"
+                )
                 with gr.Row():
                     find = gr.Button("Segment everything", variant="primary", size="sm", elem_id="image-find")
                     stop = gr.Button("Stop", size="sm", elem_id="image-stop", min_width=60)

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.automatic import AutomaticOptions
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.ui.image_tab import ImageTab, build_image_tab
 from sam2kit.ui.picture_work import PictureWork
@@ -49,6 +50,12 @@ _HEAD = """
 """
 
 
+# where the sliders of "segment everything" start: half of the published grid, for a wait that people accept;
+# nano is less sure of itself and its edges are less steady
+_EVERYTHING = AutomaticOptions(points_per_side=16)
+_EVERYTHING_NANO = AutomaticOptions(points_per_side=16, min_predicted_iou=0.6, min_stability=0.75)
+
+
 @dataclass(frozen=True)
 class AppModel:
     """The model that the app runs, and what visitors should know about it."""
@@ -64,6 +71,7 @@ def build_app(app_model: AppModel, examples: list[Path]) -> gr.Blocks:
         predictor=ImagePredictor(app_model.model, lock=Lock()),
         store=SessionStore(PictureWork),
         examples=examples,
+        everything=_EVERYTHING_NANO if app_model.name == "nano" else _EVERYTHING,
     )
     with gr.Blocks(title="sam2kit", analytics_enabled=False, delete_cache=(600, 3600)) as app:
         key = gr.State(SessionStore.new_key, delete_callback=tab.leave)
