@@ -38,7 +38,7 @@ _HEAD = """
   };
   document.addEventListener('paste', (e) => {
     const t = e.target;
-    const typing = t && t.matches('textarea, input:not([type=radio]):not([type=checkbox])');
+    const typing = t.matches && t.matches('textarea, input:not([type=radio]):not([type=checkbox])');
     if (!typing && give(e.clipboardData && e.clipboardData.files)) e.preventDefault();
   });
   document.addEventListener('dragover', (e) => e.preventDefault());
