@@ -31,6 +31,7 @@ class DecoderConfig:
     heads: int = 8
     mlp_dim: int = 2048
     cross_attention_downsample: int = 2  # hidden_dim / width of the attention between tokens and image
+    replaces_unstable_masks: bool = True  # a single mask with wavering edges gives way to the best of the other three
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ NANO = SAM2Config(
     trunk=TrunkConfig(
         embed_dim=32, heads=1, blocks_per_stage=(1, 2, 4, 1), window_per_stage=(8, 4, 16, 8), global_blocks=()
     ),
-    decoder=DecoderConfig(heads=4, mlp_dim=256),
+    # nano's soft edges would look unstable far too often
+    decoder=DecoderConfig(heads=4, mlp_dim=256, replaces_unstable_masks=False),
     memory=MemoryConfig(dim=32, slots=4, attention_layers=1, attention_mlp_dim=256, fuser_layers=1),
 )
 

@@ -156,7 +156,8 @@ class SAM2(nn.Module):
             Candidates with M = 3 or 1 in float32.
         """
         all_four = self.decode(image, features, prompts).float()
-        return choose_candidates(all_four, multimask=multimask, replace_unstable=not self.training)
+        replace_unstable = self.config.decoder.replaces_unstable_masks and not self.training
+        return choose_candidates(all_four, multimask=multimask, replace_unstable=replace_unstable)
 
 
 def _learned(*shape: int) -> nn.Parameter:
