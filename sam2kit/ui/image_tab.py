@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +126,11 @@ class ImageTab:
         cancelled = self.store.cancelled(key)
         with self.store.using(key) as work:
             image = work.image
-        options = AutomaticOptions(
-            points_per_side=int(points_per_side), min_predicted_iou=min_iou, min_stability=min_stability
+        options = replace(
+            self.everything,
+            points_per_side=int(points_per_side),
+            min_predicted_iou=min_iou,
+            min_stability=min_stability,
         )
 
         def report(done: int, total: int) -> None:

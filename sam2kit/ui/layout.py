@@ -11,7 +11,7 @@ import gradio as gr
 
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticOptions
-from sam2kit.predict.image import ImagePredictor
+from sam2kit.predict.image import ImageOptions, ImagePredictor
 from sam2kit.ui.image_tab import ImageTab, build_image_tab
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
@@ -50,10 +50,11 @@ _HEAD = """
 """
 
 
-# where the sliders of "segment everything" start: half of the published grid, for a wait that people accept;
-# nano is less sure of itself and its edges are less steady
+# where the sliders of "segment everything" start: half of the published grid, for a wait that people accept
 _EVERYTHING = AutomaticOptions(points_per_side=16)
-_EVERYTHING_NANO = AutomaticOptions(points_per_side=16, min_predicted_iou=0.6, min_stability=0.75)
+# nano is less sure of itself, its edges are less steady, and it leaves crumbs
+_EVERYTHING_NANO = AutomaticOptions(points_per_side=16, min_predicted_iou=0.6, min_stability=0.75, min_region_area=8)
+_CRUMBS_NANO = ImageOptions(max_hole_area=8, max_speck_area=8)
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,12 @@ class AppModel:
 
 def build_app(app_model: AppModel, examples: list[Path]) -> gr.Blocks:
     """The whole page; `launch_options` goes with it."""
+    is_nano = app_model.name == "nano"
     tab = ImageTab(
-        predictor=ImagePredictor(app_model.model, lock=Lock()),
+        predictor=ImagePredictor(app_model.model, _CRUMBS_NANO if is_nano else None, lock=Lock()),
         store=SessionStore(PictureWork),
         examples=examples,
-        everything=_EVERYTHING_NANO if app_model.name == "nano" else _EVERYTHING,
+        everything=_EVERYTHING_NANO if is_nano else _EVERYTHING,
     )
     with gr.Blocks(title="sam2kit", analytics_enabled=False, delete_cache=(600, 3600)) as app:
         key = gr.State(SessionStore.new_key, delete_callback=tab.leave)

@@ -51,7 +51,7 @@ class PromptedObject:
         """The chosen candidate at a size: bool [H, W]; empty before the first prompt."""
         if self.answer is None:
             return np.zeros(size_hw, bool)
-        return (self.answer.candidate(self.chosen).logits_at(size_hw) > 0)[0, 0].numpy()
+        return (self.answer.candidate(self.chosen).logits_at(size_hw) > self.answer.options.threshold)[0, 0].numpy()
 
 
 @dataclass(frozen=True)
