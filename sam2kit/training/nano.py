@@ -29,7 +29,7 @@ from sam2kit.training.interaction import InteractiveTraining, PromptPlan
 from sam2kit.training.losses import LossWeights
 from sam2kit.training.stream import SceneStream
 from sam2kit.training.trainer import Trainer, TrainOptions
-from sam2kit.weights import save_model
+from sam2kit.weights import load_model, save_model
 
 _START = LossWeights(focal=0.0, dice=1.0, balanced=1.0, iou=4.0, others=0.1, squared_iou=True, object_score=0.1)
 _END = replace(_START, focal=8.0, balanced=0.2, others=0.03)
@@ -78,10 +78,20 @@ def loss_weights_at(progress: float) -> LossWeights:
     return _START.towards(_END, float(np.clip((progress - start) / (end - start), 0, 1)))
 
 
-def train(folder: Path, options: TrainOptions, *, seed: int = 0, photos: list[np.ndarray] | None = None) -> SAM2:
+def train(
+    folder: Path,
+    options: TrainOptions,
+    *,
+    seed: int = 0,
+    photos: list[np.ndarray] | None = None,
+    weights: Path | None = None,
+) -> SAM2:
     """Train nano on pictures; continues a run that was interrupted in the same folder.
 
     Leaves nano.safetensors, checkpoint.pt and log.jsonl (with the held-out scores at the end) in the folder.
+
+    Args:
+        weights: a nano file to start from; None starts from nothing.
     """
     torch.manual_seed(seed)
     accelerator = Accelerator(
@@ -91,6 +101,8 @@ def train(folder: Path, options: TrainOptions, *, seed: int = 0, photos: list[np
     )
     model = SAM2(preset("nano"))
     initialise(model)
+    if weights is not None:
+        model.load_state_dict(load_model(weights, "cpu").state_dict())
     freeze_memory(model)
     stream = SceneStream(seed, rank=accelerator.process_index, photos=photos or [])
 
@@ -128,12 +140,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     parser.add_argument("--minutes", type=float, default=120.0)
     parser.add_argument("--textures", type=Path, help="folder of photos of surfaces to dress scenes with")
+    parser.add_argument("--weights", type=Path, help="a nano file to start from, instead of from nothing")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # one process per core is faster than two threads in one process
     cv2.setNumThreads(1)
     photos = [read_picture(p) for p in sorted(arguments.textures.glob("*.jpg"))] if arguments.textures else []
-    train(arguments.out, TrainOptions(minutes=arguments.minutes), seed=arguments.seed, photos=photos)
+    options = TrainOptions(minutes=arguments.minutes)
+    train(arguments.out, options, seed=arguments.seed, photos=photos, weights=arguments.weights)
 
 
 if __name__ == "__main__":

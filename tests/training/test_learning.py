@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sam2kit.config import SAM2Config
 from sam2kit.model.sam2 import SAM2
+from sam2kit.training import nano
 from sam2kit.training.evaluate import LabelledPicture, evaluate_pictures, held_out_pictures, iou, outlined_photos
 from sam2kit.training.interaction import InteractiveTraining, PictureBatch, PromptPlan
 from sam2kit.training.losses import LossWeights
@@ -20,6 +21,7 @@ from sam2kit.training.scenes import random_scene
 from sam2kit.training.stream import SceneStream, augment, draw_targets
 from sam2kit.training.textures import TextureBank
 from sam2kit.training.trainer import Trainer, TrainOptions
+from sam2kit.weights import BUNDLED, load_model
 from tests.conftest import TOY
 
 
@@ -148,6 +150,18 @@ class TestTraining:
             TrainOptions()
         with pytest.raises(ValueError, match="add up to 1"):
             PromptPlan(click=0.9, box=0.9)
+
+    def test_the_recipe_leaves_a_model_that_loads(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(nano, "held_out_pictures", lambda: held_out_pictures(1))
+        monkeypatch.setattr(nano, "_HALF_SIDE_BATCH", (1, 1))
+        monkeypatch.setattr(nano, "_FULL_SIDE_BATCH", (1, 1))
+        start = BUNDLED / "nano.safetensors"
+        trained = nano.train(tmp_path, TrainOptions(steps=2, learning_rate=1e-5), weights=start)
+        loaded = load_model(tmp_path / "nano.safetensors", "cpu")
+        assert loaded.config == trained.config
+        assert not loaded.memory_is_trained
+        torch.testing.assert_close(loaded.no_mem_embed, load_model(start, "cpu").no_mem_embed, atol=1e-3, rtol=0)
+        assert "click1" in (tmp_path / "log.jsonl").read_text()
 
     def test_the_recipe_gets_harder(self) -> None:
         rng = np.random.default_rng(0)

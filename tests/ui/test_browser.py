@@ -174,23 +174,22 @@ def test_a_click_covers_the_disc_and_downloads_are_exact(visitor: Visitor, tmp_p
 
 def test_a_negative_click_takes_away_and_undo_brings_back(visitor: Visitor, tmp_path: Path) -> None:
     image = np.full((280, 400, 3), (90, 110, 90), np.uint8)
-    cv2.circle(image, (200, 140), 110, (210, 50, 40), -1, cv2.LINE_AA)
-    cv2.circle(image, (200, 140), 45, (240, 220, 60), -1, cv2.LINE_AA)
-    Image.fromarray(image).save(tmp_path / "target.png")
-    visitor.change(lambda: visitor.upload(tmp_path / "target.png"))
+    cv2.circle(image, (140, 140), 60, (210, 50, 40), -1, cv2.LINE_AA)
+    cv2.circle(image, (255, 140), 60, (210, 50, 40), -1, cv2.LINE_AA)
+    Image.fromarray(image).save(tmp_path / "two that touch.png")
+    visitor.change(lambda: visitor.upload(tmp_path / "two that touch.png"))
     plain = visitor.picture()
-    visitor.mode("Box")
-    visitor.click(85, 25)
-    visitor.click(315, 255)
+    visitor.click(140, 140)
     first = visitor.picture()
-    inner = disc_mask((200, 140, 40)) & ~disc_mask((200, 140, 12))  # without the click's own mark
-    assert (covered(plain, first) & inner).sum() > 0.8 * inner.sum()
+    # without the clicks' own marks
+    left = disc_mask((140, 140, 50)) & ~disc_mask((140, 140, 12))
+    right = disc_mask((270, 140, 35)) & ~disc_mask((270, 140, 12))
+    assert (covered(plain, first) & right).sum() > 0.8 * right.sum(), "one click takes both for one thing"
     visitor.mode("Remove")
-    visitor.click(200, 140)
+    visitor.click(270, 140)
     less = covered(plain, visitor.picture())
-    assert (less & inner).sum() < 0.2 * inner.sum()
-    ring = disc_mask((200, 140, 105)) & ~disc_mask((200, 140, 55))
-    assert (less & ring).sum() > 0.8 * ring.sum()
+    assert (less & right).sum() < 0.2 * right.sum()
+    assert (less & left).sum() > 0.8 * left.sum()
     visitor.change(lambda: visitor.page.click("#image-undo"))
     assert np.abs(visitor.picture() - first).mean() < 1
 
