@@ -53,7 +53,7 @@ _HEAD = """
 # where the sliders of "segment everything" start: half of the published grid, for a wait that people accept
 _EVERYTHING = AutomaticOptions(points_per_side=16)
 # nano is less sure of itself, its edges are less steady, and it leaves crumbs
-_EVERYTHING_NANO = AutomaticOptions(points_per_side=16, min_predicted_iou=0.6, min_stability=0.75, min_region_area=8)
+_EVERYTHING_NANO = AutomaticOptions(points_per_side=16, min_predicted_iou=0.5, min_stability=0.7, min_region_area=8)
 _CRUMBS_NANO = ImageOptions(max_hole_area=8, max_speck_area=8)
 
 
