@@ -16,10 +16,13 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet,
 
 def normalise(pixels: Tensor) -> Tensor:
     """[..., 3, H, W] RGB, uint8 in 0..255 or float in 0..1 -> float32 around 0."""
-    if pixels.dtype == torch.uint8:
-        pixels = pixels.float() / 255
     mean, deviation = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (_MEAN, _DEVIATION))
-    return (pixels - mean) / deviation
+    return (_unit_range(pixels) - mean) / deviation
+
+
+def _unit_range(pixels: Tensor) -> Tensor:
+    """uint8 in 0..255 -> float32 in 0..1; floats are there already."""
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
 
 
 def image_to_square(image: Tensor, side: int) -> Tensor:
@@ -31,8 +34,8 @@ def image_to_square(image: Tensor, side: int) -> Tensor:
     Returns:
         [3, side, side] float32.
     """
-    pixels = image.float() / 255 if image.dtype == torch.uint8 else image.float()
-    square = F.interpolate(pixels[None], size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    pixels = _unit_range(image)[None]
+    square = F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
     return normalise(square[0])
 
 

@@ -107,19 +107,19 @@ def _score_object(predictor: ImagePredictor, embedding: ImageEmbedding, truth: n
     y, x = np.nonzero(truth)
     box = Prompt(box_xyxy=[x.min(), y.min(), x.max(), y.max()])
     boxed = predictor.predict(embedding, box).masks[0, 0].cpu().numpy()
-    points, labels, after_clicks, shown = [], [], [], None
+    points, labels, after_clicks = [], [], []
+    mask, low_res = None, None  # what is shown
     for _ in range(5):
-        click, label = centre_click(truth, None if shown is None else shown.masks[0, 0].cpu().numpy())
+        click, label = centre_click(truth, mask)
         points.append(click)
         labels.append(label)
-        low_res = None if shown is None else shown.low_res[0]
         answer = predictor.predict(embedding, Prompt(points, labels, mask_logits=low_res))
-        if shown is None:
-            best_of_3 = max(iou(m, truth) for m in answer.masks[0].cpu().numpy())
         shown = answer.best()
-        after_clicks.append(iou(shown.masks[0, 0].cpu().numpy(), truth))
-        if len(after_clicks) == 1:
+        if mask is None:
+            best_of_3 = max(iou(m, truth) for m in answer.masks[0].cpu().numpy())
             predicted = float(shown.predicted_iou[0, 0])
+        mask, low_res = shown.masks[0, 0].cpu().numpy(), shown.low_res[0]
+        after_clicks.append(iou(mask, truth))
         if after_clicks[-1] == 1.0:  # nothing is left to correct
             after_clicks += after_clicks[-1:] * (5 - len(after_clicks))
             break
