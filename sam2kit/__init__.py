@@ -7,17 +7,22 @@
     embedding = predictor.encode("photo.jpg")
     masks = predictor.predict(embedding, sam2kit.Prompt([[120, 80]]))
 
-Importing this brings torch, but no user interface, plotting or video library.
+For videos see `VideoPredictor`. Importing this brings torch, but no user interface and no plotting library.
 """
 
 from sam2kit._version import __version__
 from sam2kit.config import PRESETS, SAM2Config, preset
 from sam2kit.hub import HubError
+from sam2kit.media.clips import Clip, open_clip
 from sam2kit.media.pictures import read_picture
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask, to_detections
+from sam2kit.predict.frame_masks import FrameMasks, VideoOptions
 from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor, Masks
 from sam2kit.predict.prompts import Prompt
+from sam2kit.predict.session import FramePrompt, VideoSession
+from sam2kit.predict.stream import VideoStream
+from sam2kit.predict.video import VideoPredictor
 from sam2kit.weights import load_model, push_to_hub, save_model
 
 __all__ = [
@@ -25,7 +30,10 @@ __all__ = [
     "SAM2",
     "AutomaticMasks",
     "AutomaticOptions",
+    "Clip",
     "FoundMask",
+    "FrameMasks",
+    "FramePrompt",
     "HubError",
     "ImageEmbedding",
     "ImageOptions",
@@ -33,8 +41,13 @@ __all__ = [
     "Masks",
     "Prompt",
     "SAM2Config",
+    "VideoOptions",
+    "VideoPredictor",
+    "VideoSession",
+    "VideoStream",
     "__version__",
     "load_model",
+    "open_clip",
     "preset",
     "push_to_hub",
     "read_picture",

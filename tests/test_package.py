@@ -20,7 +20,7 @@ FLOORS = (
     ("media", "model"),
     ("predict", "hub", "transformers_layout"),
     ("weights",),
-    ("compat", "doctor", "training", "ui"),
+    ("bench", "compat", "doctor", "training", "ui"),
     ("cli",),
 )
 HEAVY = ("gradio", "supervision", "matplotlib", "moviepy", "IPython", "ipywidgets", "accelerate", "transformers")
@@ -116,6 +116,7 @@ def test_readme_python(number: int, tmp_path: Path) -> None:
     """Every Python example of the README runs, with nano for the published weights."""
     code = readme_blocks("python")[number].replace("sam2.1-hiera-tiny", "nano").replace("sam2.1-hiera-large", "nano")
     code = code.replace("facebook/nano", "nano").replace('"photo.jpg"', repr(str(ROOT / "assets/photos/coffee.jpg")))
+    code = code.replace('"clip.mp4"', repr(str(ROOT / "assets/clips/cup_grows.mp4")))
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=_environment())
 
 

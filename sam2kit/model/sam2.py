@@ -1,11 +1,14 @@
 """SAM 2 as the paper's figure: the boxes, and the verbs that connect them.
 
     encode_image   pixels -> features of three strides                     (once per picture or frame)
-    segment        features + prompts -> candidate masks                   (milliseconds per prompt)
+    recall         features + memories -> image embedding                  (frames of a video)
+    segment        image embedding + prompts -> candidate masks            (milliseconds per prompt)
+    remember       features + mask -> memory                               (frames of a video)
 
 A picture is a video of one frame: it has nothing to remember, so a learned "no memory" vector stands in
-for the memories (`without_memory`). The module holds parameters and constant buffers only; what belongs to
-one picture lives in the predictors' data.
+for the memories (`without_memory`). In a video, `answer` wraps `segment`: one mask per object, nothing at all
+where the object is absent, and an object pointer. The module holds parameters and constant buffers only; what
+belongs to one picture or video lives in the predictors' data, and memory_bank.py chooses what is recalled.
 
 Parameter names are those of the published checkpoints, so that they load without a table of renames.
 
@@ -14,10 +17,12 @@ Source: SAM 2: Segment Anything in Images and Videos, arXiv:2408.00714 (ICLR 202
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 
@@ -27,7 +32,11 @@ from sam2kit.model.layers import MLP
 from sam2kit.model.mask_decoder import Candidates, MaskDecoder, choose_candidates
 from sam2kit.model.memory_attention import MemoryAttention
 from sam2kit.model.memory_encoder import MemoryEncoder
-from sam2kit.model.prompt_encoder import PromptEncoder
+from sam2kit.model.positions import sine_map, sine_of_time
+from sam2kit.model.prompt_encoder import NOT_A_POINT, PromptEncoder
+
+ABSENT_LOGIT = -1024.0  # mask logit everywhere on a frame where the object is not
+_CERTAIN = 10.0  # logit of a mask that a person gave, and the largest value that the memory encoder sees
 
 
 @dataclass(frozen=True)
@@ -42,9 +51,9 @@ class ImageFeatures:
         """Some of the pictures, in the given order."""
         return ImageFeatures(self.stride16[index], self.stride8[index], self.stride4[index])
 
-    def to(self, device: torch.device | str) -> ImageFeatures:
-        """The same on another device."""
-        return ImageFeatures(*(t.to(device) for t in (self.stride16, self.stride8, self.stride4)))
+    def to(self, device_or_dtype: torch.device | torch.dtype | str) -> ImageFeatures:
+        """The same on another device, or in another dtype."""
+        return ImageFeatures(*(t.to(device_or_dtype) for t in (self.stride16, self.stride8, self.stride4)))
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,22 @@ class PromptTensors:
     def __len__(self) -> int:
         given = [t for t in (self.points_xy, self.mask_logits) if t is not None]
         return len(given[0]) if given else 1
+
+    @classmethod
+    def nothing_asked(cls, batch: int, device: torch.device, mask_logits: Tensor | None = None) -> PromptTensors:
+        """What a frame of a video gets that nobody clicked on: one explicit "not a point"."""
+        points = torch.zeros(batch, 1, 2, device=device)
+        return cls(points, torch.full((batch, 1), NOT_A_POINT, device=device), mask_logits)
+
+
+@dataclass(frozen=True)
+class FrameAnswer:
+    """One mask for each of B objects on a frame of a video."""
+
+    mask_logits: Tensor  # [B, 1, h, w] float32 low-res mask logits; ABSENT_LOGIT all over where the object is absent
+    predicted_iou: Tensor  # [B] float32 in 0..1
+    object_score: Tensor  # [B] float32 logit; > 0 means that the object is in the picture
+    pointer: Tensor  # [B, dim] float32 object pointer: what later frames recall of the object itself
 
 
 class SAM2(nn.Module):
@@ -158,6 +183,135 @@ class SAM2(nn.Module):
         all_four = self.decode(image, features, prompts).float()
         replace_unstable = self.config.decoder.replaces_unstable_masks and not self.training
         return choose_candidates(all_four, multimask=multimask, replace_unstable=replace_unstable)
+
+    def answer(
+        self,
+        image: Tensor,
+        features: ImageFeatures,
+        prompts: PromptTensors | None = None,
+        *,
+        present: Tensor | None = None,
+    ) -> FrameAnswer:
+        """Segment B objects on a frame of a video.
+
+        Args:
+            image: [B, dim, h, w] image embedding of each object, from `recall` or `without_memory`.
+            features: of the frame, batched like `image`, or of one frame that serves all objects.
+            prompts: B prompts with the same number of points; None on a frame that is only tracked.
+            present: [B] bool, whether each object is in the picture, where that is known; else its score decides.
+        """
+        clicks = 0 if prompts is None or prompts.points_xy is None else prompts.points_xy.shape[1]
+        if prompts is None or not clicks:
+            mask = None if prompts is None else prompts.mask_logits
+            prompts = PromptTensors.nothing_asked(len(image), image.device, mask)
+        candidates = self.segment(image, features, prompts, multimask=clicks <= 1)
+        best = candidates.predicted_iou.argmax(dim=1)
+        rows = torch.arange(len(best), device=best.device)
+        score = candidates.object_score[:, 0]
+        present = score > 0 if present is None else present
+        logits = candidates.mask_logits[rows, best][:, None]
+        return FrameAnswer(
+            mask_logits=torch.where(present[:, None, None, None], logits, ABSENT_LOGIT),
+            predicted_iou=candidates.predicted_iou[rows, best],
+            object_score=score,
+            pointer=self.pointer(candidates.mask_tokens[rows, best], present),
+        )
+
+    def answer_mask(self, features: ImageFeatures, masks: Tensor) -> FrameAnswer:
+        """Take masks that a person gave as the answer; the decoder only makes their pointers.
+
+        Args:
+            features: of the frame, batched like `masks`, or of one frame that serves all objects.
+            masks: [B, 1, S, S] float, 0 or 1, at the model's side.
+        """
+        certain = 2 * _CERTAIN * masks.float() - _CERTAIN
+        if masks.device.type == "mps":
+            certain = certain.cpu()  # Apple's GPUs do not resize with antialias
+        small = (masks.shape[-2] // 4, masks.shape[-1] // 4)
+        low_res = F.interpolate(certain, size=small, mode="bilinear", antialias=True, align_corners=False)
+        hint = self.mask_downsample(masks.to(self.weight_dtype))
+        prompts = PromptTensors.nothing_asked(len(masks), masks.device, hint)
+        decoded = self.segment(features.stride16, features, prompts, multimask=False)
+        given = masks.flatten(1).amax(dim=1) > 0
+        seen = self.pointer(decoded.mask_tokens[:, 0], decoded.object_score[:, 0] > 0)
+        return FrameAnswer(
+            mask_logits=low_res.to(masks.device),
+            predicted_iou=torch.ones(len(masks), device=masks.device),
+            object_score=torch.where(given, _CERTAIN, -_CERTAIN),
+            pointer=torch.where(given[:, None], seen, self.no_obj_ptr.float()),
+        )
+
+    def pointer(self, mask_tokens: Tensor, present: Tensor) -> Tensor:
+        """[B, dim] mask tokens -> [B, dim] float32 object pointers; a learned one where the object is absent."""
+        pointers = self.obj_ptr_proj(mask_tokens.to(self.weight_dtype)).float()
+        return torch.where(present[:, None], pointers, self.no_obj_ptr.float())
+
+    def remember(self, stride16: Tensor, mask_logits: Tensor, present: Tensor, *, binary: bool) -> Tensor:
+        """Make the memory that a frame leaves of B objects.
+
+        Args:
+            stride16: [B or 1, dim, h, w] raw features of the frame.
+            mask_logits: [B, 1, 4h, 4w] low-res mask logits.
+            present: [B] bool, whether each object is in the picture.
+            binary: remember a hard mask (frames that a person prompted), else a soft one.
+        Returns:
+            [B, memory dim, h, w].
+        """
+        side = [16 * n for n in stride16.shape[-2:]]
+        logits = F.interpolate(mask_logits.float(), size=side, mode="bilinear", align_corners=False)
+        mask = (logits > 0).float() if binary else logits.sigmoid()
+        mask = (2 * _CERTAIN * mask - _CERTAIN).to(stride16.dtype)
+        memory = self.memory_encoder(stride16, mask)
+        if self.config.memory.marks_absent_objects:
+            marked = memory + self.no_obj_embed_spatial.to(memory.dtype)[..., None, None]
+            memory = torch.where(present[:, None, None, None], memory, marked)
+        return memory
+
+    def recall(
+        self,
+        stride16: Tensor,
+        maps: Sequence[tuple[Tensor, int]],
+        pointers: Sequence[tuple[Tensor, int]],
+        *,
+        pointer_frames: int,
+    ) -> Tensor:
+        """Condition a frame's features on memories of B objects.
+
+        Args:
+            stride16: [B or 1, dim, h, w] raw features of the frame.
+            maps: memories [B, memory dim, h, w] from `remember`, each with its slot; at least one.
+            pointers: object pointers [B, dim], each with its distance in frames.
+            pointer_frames: how far pointers may look back, the unit of their distances.
+        Returns:
+            [B, dim, h, w] image embedding.
+        """
+        batch, dtype = len(maps[0][0]), stride16.dtype
+        height, width = stride16.shape[-2:]
+        channels = self.config.memory.dim
+        places = sine_map(height, width, channels, device=stride16.device).flatten(1).T  # [h*w, C]
+        memory = [m.to(dtype).flatten(2).transpose(1, 2) for m, _ in maps]  # [B, C, h, w] -> [B, h*w, C]
+        positions = [places + self.maskmem_tpos_enc[slot, 0] for _, slot in maps]
+        pieces = 0
+        if pointers:
+            split = torch.stack([p for p, _ in pointers], dim=1).to(dtype)  # [B, P, dim]
+            pieces = split.shape[1] * split.shape[2] // channels
+            memory.append(split.reshape(batch, pieces, channels))
+            positions.append(self._pointer_positions([d for _, d in pointers], pointer_frames))
+        return self.memory_attention(
+            stride16.expand(batch, -1, -1, -1),
+            torch.cat(memory, dim=1),
+            torch.cat(positions).to(dtype)[None],
+            pointer_tokens=pieces,
+        )
+
+    def _pointer_positions(self, distances: list[int], pointer_frames: int) -> Tensor:
+        """[P * dim / memory dim, memory dim]: the pieces of one pointer share their position."""
+        pieces = self.config.hidden_dim // self.config.memory.dim
+        if not self.config.memory.dates_object_pointers:
+            return self.maskmem_tpos_enc.new_zeros(len(distances) * pieces, self.config.memory.dim)
+        scaled = torch.tensor(distances, dtype=torch.float32, device=self.device) / max(pointer_frames - 1, 1)
+        encoded = self.obj_ptr_tpos_proj(sine_of_time(scaled, self.config.hidden_dim).to(self.weight_dtype))
+        return encoded.repeat_interleave(pieces, dim=0)
 
 
 def _learned(*shape: int) -> nn.Parameter:

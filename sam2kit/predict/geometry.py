@@ -7,8 +7,10 @@ Source: SAM 2, arXiv:2408.00714, training appendix (input resolution); ImageNet 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in 0..1
@@ -37,6 +39,29 @@ def image_to_square(image: Tensor, side: int) -> Tensor:
     pixels = _unit_range(image)[None]
     square = F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
     return normalise(square[0])
+
+
+def frame_to_square(frame: np.ndarray, side: int) -> Tensor:
+    """Resize and normalise a frame of a video for the image encoder.
+
+    The published video predictor resizes bytes with a bicubic filter, where the image predictor resizes floats with
+    a bilinear one; so a picture and the same picture as a video frame differ a little.
+
+    Args:
+        frame: uint8 [H, W, 3] RGB.
+        side: edge of the model's square, in pixels.
+    Returns:
+        [3, side, side] float32.
+    """
+    square = np.array(Image.fromarray(frame).resize((side, side), Image.Resampling.BICUBIC))
+    return normalise(torch.from_numpy(square).permute(2, 0, 1))
+
+
+def mask_to_square(mask: Tensor, side: int) -> Tensor:
+    """[H, W] bool mask -> [side, side] float32, 0 or 1."""
+    pixels = mask.float()[None, None]
+    square = F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    return (square[0, 0] >= 0.5).float()
 
 
 def points_to_square(points_xy: Tensor, size_hw: tuple[int, int], side: int) -> Tensor:

@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_BEYOND = 10.0  # logits that a changed pixel lies beyond the threshold
-
 
 def clean_logits(
-    mask_logits: Tensor, *, max_hole_area: float = 0, max_speck_area: float = 0, threshold: float = 0.0
+    mask_logits: Tensor,
+    *,
+    max_hole_area: float = 0,
+    max_speck_area: float = 0,
+    threshold: float = 0.0,
+    beyond: float = 10.0,
 ) -> Tensor:
     """Fill small holes and remove small specks.
 
@@ -25,6 +28,7 @@ def clean_logits(
         max_speck_area: object components up to this many pixels are removed; 0 leaves them. They are looked
             for before holes are filled.
         threshold: logit above which a pixel belongs to the object.
+        beyond: how many logits a changed pixel comes to lie beyond the threshold.
     Returns:
         [..., H, W]; the argument itself when there is nothing to do.
     """
@@ -35,9 +39,9 @@ def clean_logits(
     for before, after in zip(flat, cleaned, strict=True):
         inside = (before > threshold).cpu().numpy()
         if max_hole_area > 0:
-            after[_small_components(~inside, max_hole_area).to(after.device)] = threshold + _BEYOND
+            after[_small_components(~inside, max_hole_area).to(after.device)] = threshold + beyond
         if max_speck_area > 0:
-            after[_small_components(inside, max_speck_area).to(after.device)] = threshold - _BEYOND
+            after[_small_components(inside, max_speck_area).to(after.device)] = threshold - beyond
     return cleaned.view_as(mask_logits)
 
 

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from sam2kit.media.pictures import read_picture
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor
 from sam2kit.predict.prompts import Prompt
-from sam2kit.training.clicks import centre_click
+from sam2kit.training.clicks import centre_click, tight_boxes
+from sam2kit.training.metrics import region_similarity
 from sam2kit.training.scenes import random_scene
 from sam2kit.training.stream import draw_targets
 from sam2kit.training.textures import TextureBank
@@ -75,10 +77,11 @@ def outlined_photos(folder: Path) -> Iterable[LabelledPicture]:
     for name in content["photos"]:
         image = read_picture(folder / name)
         objects = [o for o in content["objects"] if o["photo"] == name]
-        yield LabelledPicture(image, [_fill(o["polygons"], o.get("holes", []), image.shape[:2]) for o in objects])
+        size_hw = image.shape[:2]
+        yield LabelledPicture(image, [fill_outlines(o["polygons"], o.get("holes", []), size_hw) for o in objects])
 
 
-def _fill(polygons: list, holes: list, size_hw: tuple[int, ...], fine: int = 4) -> np.ndarray:
+def fill_outlines(polygons: list, holes: list, size_hw: tuple[int, ...], fine: int = 4) -> np.ndarray:
     """bool [H, W] from outlines, counted on a grid `fine` times as dense."""
     canvas = np.zeros([n * fine for n in size_hw], np.uint8)
     for outlines, value in ((polygons, 255), (holes, 0)):
@@ -104,8 +107,7 @@ def score_picture(predictor: ImagePredictor, picture: LabelledPicture) -> list[O
 
 
 def _score_object(predictor: ImagePredictor, embedding: ImageEmbedding, truth: np.ndarray) -> ObjectScores:
-    y, x = np.nonzero(truth)
-    box = Prompt(box_xyxy=[x.min(), y.min(), x.max(), y.max()])
+    box = Prompt(box_xyxy=tight_boxes(torch.from_numpy(truth)[None]))
     boxed = predictor.predict(embedding, box).masks[0, 0].cpu().numpy()
     points, labels, after_clicks = [], [], []
     mask, low_res = None, None  # what is shown
@@ -116,10 +118,10 @@ def _score_object(predictor: ImagePredictor, embedding: ImageEmbedding, truth: n
         answer = predictor.predict(embedding, Prompt(points, labels, mask_logits=low_res))
         shown = answer.best()
         if mask is None:
-            best_of_3 = max(iou(m, truth) for m in answer.masks[0].cpu().numpy())
+            best_of_3 = max(region_similarity(m, truth) for m in answer.masks[0].cpu().numpy())
             predicted = float(shown.predicted_iou[0, 0])
         mask, low_res = shown.masks[0, 0].cpu().numpy(), shown.low_res[0]
-        after_clicks.append(iou(mask, truth))
+        after_clicks.append(region_similarity(mask, truth))
         if after_clicks[-1] == 1.0:  # nothing is left to correct
             after_clicks += after_clicks[-1:] * (5 - len(after_clicks))
             break
@@ -128,12 +130,6 @@ def _score_object(predictor: ImagePredictor, embedding: ImageEmbedding, truth: n
         best_of_3=best_of_3,
         click3=after_clicks[2],
         click5=after_clicks[4],
-        box=iou(boxed, truth),
+        box=region_similarity(boxed, truth),
         predicted_iou_error=abs(predicted - after_clicks[0]),
     )
-
-
-def iou(mask: np.ndarray, truth: np.ndarray) -> float:
-    """Intersection over union of two bool masks; 1 where both are empty: an absent object was rightly not found."""
-    either = np.count_nonzero(mask | truth)
-    return np.count_nonzero(mask & truth) / either if either else 1.0

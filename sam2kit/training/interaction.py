@@ -119,7 +119,7 @@ class InteractiveTraining(nn.Module):
         generator: torch.Generator,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """All rounds of one group: the summed loss of every pass, and the IoU [N] of every round's answer."""
-        points, labels, mask = _first_prompt(kind, group.truth, generator)
+        points, labels, mask = first_prompt(kind, group.truth, generator)
         losses, ious = [], []
         for correction in range(plan.corrections + 1):
             prompts = PromptTensors(points, labels, mask)
@@ -133,7 +133,9 @@ class InteractiveTraining(nn.Module):
                 losses.append(self._supervise(four.keep(slice(0, 1)), group.small, weights)[0])
             if correction < plan.corrections:
                 mask = shown.detach()
-                clicked, label = self._correct(mask, group.small, plan, generator)
+                clicked, label = corrective_click(
+                    mask, group.small, generator, stride=self.loss_stride, from_truth=plan.from_truth
+                )
                 points = clicked if points is None else torch.cat([points, clicked], dim=1)
                 labels = label if labels is None else torch.cat([labels, label], dim=1)
         return losses, ious
@@ -148,22 +150,29 @@ class InteractiveTraining(nn.Module):
         loss = terms.total() * len(truth)
         return loss, answers.mask_logits[rows, shown][:, None], terms.actual_iou[rows, shown].detach()
 
-    def _correct(
-        self, mask_logits: Tensor, truth: Tensor, plan: PromptPlan, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """A click in the error of the shown masks: [N, 1, 2] pixels of the square, [N, 1] labels."""
-        logits = F.interpolate(mask_logits, size=truth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
-        clicks, labels = uniform_clicks(truth >= 0.5, logits > 0, generator, from_truth=plan.from_truth)
-        centred = (clicks + 0.5) * self.loss_stride - 0.5
-        return centred[:, None], labels[:, None]
-
 
 def _draw_kinds(plan: PromptPlan, n: int, generator: torch.Generator) -> Tensor:
     chances = torch.tensor([plan.click, plan.box, plan.mask])
     return torch.multinomial(chances, n, replacement=True, generator=generator)
 
 
-def _first_prompt(
+def corrective_click(
+    mask_logits: Tensor, truth: Tensor, generator: torch.Generator, *, stride: int, from_truth: float = 0.1
+) -> tuple[Tensor, Tensor]:
+    """A click in the error of shown masks: [N, 1, 2] pixels of the square, [N, 1] labels.
+
+    Args:
+        mask_logits: [N, 1, h, w] low-res logits.
+        truth: [N, L, L] float in 0..1, one pixel for `stride` pixels of the square.
+        from_truth: as in `uniform_clicks`.
+    """
+    logits = F.interpolate(mask_logits, size=truth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    clicks, labels = uniform_clicks(truth >= 0.5, logits > 0, generator, from_truth=from_truth)
+    centred = (clicks + 0.5) * stride - 0.5
+    return centred[:, None], labels[:, None]
+
+
+def first_prompt(
     kind: str, truth: Tensor, generator: torch.Generator
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """points [N, n, 2], labels [N, n] and low-res mask logits [N, 1, h, w]; None where not given."""

@@ -43,7 +43,7 @@ class Scene:
         return [i for i, s in enumerate(share) if min_share <= s <= max_share]
 
 
-class _Canvas:
+class Canvas:
     """A scene that is being painted."""
 
     def __init__(self, rng: Generator, bank: TextureBank, side: int) -> None:
@@ -56,16 +56,19 @@ class _Canvas:
         self.next_leaf = 1
 
     def new_leaf(self, mask: np.ndarray) -> int:
+        """Give the pixels of a mask [H, W] to a leaf of their own."""
         self.leaves[mask] = self.next_leaf
         self.next_leaf += 1
         return self.next_leaf - 1
 
     def add_target(self, leaves: tuple[int, ...], weight: float) -> None:
+        """Make a set of leaves something that may be asked for."""
         self.targets.append(leaves)
         self.weights.append(weight)
         self.areas.append(self.area(leaves))
 
     def area(self, leaves: tuple[int, ...]) -> int:
+        """Pixels that still show any of the leaves."""
         return int(np.isin(self.leaves, leaves).sum())
 
     def blend(self, mask: np.ndarray, colours: np.ndarray, softness: float) -> None:
@@ -82,16 +85,16 @@ def random_scene(rng: Generator, bank: TextureBank, side: int = 256) -> Scene:
         bank: surfaces to paint with.
         side: edge of the picture, in pixels.
     """
-    canvas = _Canvas(rng, bank, side)
-    _paint_background(canvas)
+    canvas = Canvas(rng, bank, side)
+    paint_background(canvas)
     for _ in range(int(rng.integers(1, _MAX_OBJECTS))):
         _paint_object(canvas)
-    image = _photograph(rng, canvas.image)
+    image = photograph(rng, canvas.image)
     kept = [i for i, t in enumerate(canvas.targets) if canvas.area(t) >= _MIN_VISIBLE * canvas.areas[i]]
     return Scene(image, canvas.leaves, [canvas.targets[i] for i in kept], [canvas.weights[i] for i in kept])
 
 
-def _paint_background(canvas: _Canvas) -> None:
+def paint_background(canvas: Canvas) -> None:
     """One surface, or two to four that meet along lines or clouds; the regions are weak targets."""
     rng, side = canvas.rng, canvas.side
     canvas.add_target((0,), 0.15)
@@ -107,7 +110,7 @@ def _paint_background(canvas: _Canvas) -> None:
         canvas.image = cv2.GaussianBlur(canvas.image, (0, 0), rng.uniform(1, 5))
 
 
-def _paint_object(canvas: _Canvas) -> None:
+def _paint_object(canvas: Canvas) -> None:
     """One object, or a group of look-alikes that are targets each on their own."""
     rng, side = canvas.rng, canvas.side
     radius = side * float(np.exp(rng.uniform(np.log(0.05), np.log(0.55))))
@@ -122,10 +125,11 @@ def _paint_object(canvas: _Canvas) -> None:
         place = centre + (rng.normal(0, 1, 2) * radius * 2.2 if i else 0)
         mask = random_silhouette(look, side, centre_xy=place, radius=radius)
         if mask.sum() >= 24:
-            _dress_object(canvas, look, mask, radius)
+            dress_object(canvas, look, mask, radius)
 
 
-def _dress_object(canvas: _Canvas, look: Generator, mask: np.ndarray, radius: float) -> None:
+def dress_object(canvas: Canvas, look: Generator, mask: np.ndarray, radius: float) -> None:
+    """Paint one object with surface, relief, parts and shadow, all from `look`; it and its parts become targets."""
     side = canvas.side
     x0, y0, x1, y1 = _bounds(mask)
     height, width = y1 - y0, x1 - x0
@@ -170,7 +174,7 @@ def _part_region(look: Generator, side: int, box: tuple[int, int, int, int], rad
     return (along > 0) & (along < thickness)
 
 
-def _drop_shadow(canvas: _Canvas, look: Generator, mask: np.ndarray, radius: float) -> None:
+def _drop_shadow(canvas: Canvas, look: Generator, mask: np.ndarray, radius: float) -> None:
     if look.random() < 0.4:
         shift = look.normal(0, 0.15 * radius + 1, 2)
         moved = cv2.warpAffine(
@@ -204,7 +208,7 @@ def _relief(look: Generator, mask: np.ndarray, radius: float) -> np.ndarray:
     return np.clip(light, 0.05, 1.9)
 
 
-def _photograph(rng: Generator, image: np.ndarray) -> np.ndarray:
+def photograph(rng: Generator, image: np.ndarray) -> np.ndarray:
     """Uneven light, colour cast, gamma, blur, noise and JPEG: uint8 [H, W, 3]."""
     side = image.shape[0]
     if rng.random() < 0.4:

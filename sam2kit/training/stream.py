@@ -18,7 +18,7 @@ from numpy.random import Generator
 from sam2kit.predict.geometry import normalise
 from sam2kit.training.interaction import PictureBatch
 from sam2kit.training.scenes import Scene, random_scene
-from sam2kit.training.textures import TextureBank
+from sam2kit.training.textures import TextureBank, bank_seed
 
 _SCENES_PER_BANK = 3000  # then new textures are painted
 _SCENE_SIDE = 256
@@ -38,7 +38,7 @@ class SceneStream:
         self, seed: int, *, rank: int = 0, reuse: int = 4, window: int = 600, photos: Sequence[np.ndarray] = ()
     ) -> None:
         self.seed, self.rank, self.reuse, self.window = seed, rank, reuse, window
-        bank = lru_cache(maxsize=2)(lambda number: TextureBank(_mix(seed, rank, number), photos=photos))
+        bank = lru_cache(maxsize=2)(lambda number: TextureBank(bank_seed(seed, rank, number), photos=photos))
         self._scene = lru_cache(maxsize=2 * window)(
             lambda number: random_scene(
                 np.random.default_rng([seed, rank, 2, number]), bank(number // _SCENES_PER_BANK), _SCENE_SIDE
@@ -60,10 +60,6 @@ class SceneStream:
                 masks[filled] = np.stack([scene.mask(t) for t in drawn])
                 filled += 1
         return PictureBatch(normalise(torch.from_numpy(images).permute(0, 3, 1, 2)), torch.from_numpy(masks))
-
-
-def _mix(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def draw_targets(rng: Generator, scene: Scene, count: int) -> list[int]:
@@ -94,10 +90,10 @@ def augment(rng: Generator, scene: Scene, side: int) -> Scene:
     smaller = side < image.shape[0]
     image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
     leaves = cv2.resize(leaves, (side, side), interpolation=cv2.INTER_NEAREST)
-    return Scene(_recolour(rng, image), leaves, scene.targets, scene.weights)
+    return Scene(recolour(rng, image), leaves, scene.targets, scene.weights)
 
 
-def _recolour(rng: Generator, image: np.ndarray) -> np.ndarray:
+def recolour(rng: Generator, image: np.ndarray) -> np.ndarray:
     """Change saturation, contrast, brightness and the order of the channels."""
     if rng.random() < 0.5:
         image = image[..., rng.permutation(3)]

@@ -44,6 +44,11 @@ class TextureBank:
         return recolour(rng, cut)
 
 
+def bank_seed(*numbers: int) -> int:
+    """A seed for a bank, mixed from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
 def recolour(rng: Generator, texture: np.ndarray) -> np.ndarray:
     """Mix the channels, change contrast and brightness; sometimes keep it nearly as it was."""
     if rng.random() < 0.3:

@@ -35,6 +35,7 @@ class TrainOptions:
     warmup_steps: int = 100
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.05  # not on biases, norms and embeddings
+    slower: tuple[tuple[str, float], ...] = ()  # (start of a parameter's name in the model, its share of the rate)
     clip: float = 1.0  # global L2 norm of the gradient
     average: float = 0.998  # decay of the averaged weights
     save_every: int = 500  # steps
@@ -80,9 +81,8 @@ class Trainer:
         self.loss_of_step, self.evaluate = loss_of_step, evaluate
         folder.mkdir(parents=True, exist_ok=True)
         self.step, self.seconds = 0, 0.0
-        optimizer = torch.optim.AdamW(
-            parameter_groups(learner, options.weight_decay), lr=options.learning_rate, betas=options.betas
-        )
+        groups = parameter_groups(learner, options.weight_decay, options.slower)
+        optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=options.betas)
         self.learner, self.optimizer = self.accelerator.prepare(learner, optimizer)
         self.model: nn.Module = learner.model
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(options.average))
@@ -114,7 +114,7 @@ class Trainer:
 
     def _one_step(self, progress: float) -> dict[str, float]:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.options.rate(self.step, progress)
+            group["lr"] = group["share"] * self.options.rate(self.step, progress)
         with self.accelerator.autocast():
             figures = self.loss_of_step(self.learner, self.step, progress)
         loss = figures["loss"]
@@ -174,14 +174,19 @@ class Trainer:
             self.step, self.seconds = state["step"], state["seconds"]
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Trainable parameters in two groups: matrices and kernels decay; biases, norms and embeddings do not."""
+def parameter_groups(module: nn.Module, weight_decay: float, slower: tuple[tuple[str, float], ...] = ()) -> list[dict]:
+    """Trainable parameters by what they share: matrices and kernels decay; biases, norms and embeddings do not.
+
+    Args:
+        slower: (start of a name below `module.model`, share of the learning rate).
+    """
     undecayed = {
         id(p) for m in module.modules() if isinstance(m, (nn.LayerNorm, nn.Embedding)) for p in m.parameters(False)
     }
-    decay, keep = [], []
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             plain = parameter.ndim < 2 or id(parameter) in undecayed or "embed" in name.rsplit(".", 1)[-1]
-            (keep if plain else decay).append(parameter)
-    return [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
+            share = next((s for start, s in slower if name.startswith(f"model.{start}")), 1.0)
+            groups.setdefault((0.0 if plain else weight_decay, share), []).append(parameter)
+    return [{"params": p, "weight_decay": decay, "share": share} for (decay, share), p in groups.items()]

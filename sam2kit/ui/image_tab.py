@@ -21,23 +21,18 @@ from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMas
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
+from sam2kit.ui.tab_parts import ADD, BOX, REMOVE, Untouched, plain_words, thumbnail
 
-ADD, REMOVE, BOX = "Add", "Remove", "Box"
 _HINTS = {
     ADD: "Click on the thing you want.",
     REMOVE: "Click where the mask should not be.",
     BOX: "Click two opposite corners around the thing.",
 }
 _DOWNLOADS = {"mask": "Download mask", "cutout": "Download cut-out", "coco": "Download COCO JSON"}
-_THUMBNAIL = 160  # pixels
 
 
-class PhotoUpload(gr.Image):
-    """An image upload that hands over the untouched file, whatever it is: our own reader opens it."""
-
-    def preprocess(self, payload: Any) -> str | None:
-        """The path of the uploaded file."""
-        return None if payload is None else payload.path
+class PhotoUpload(Untouched, gr.Image):
+    """An image upload that hands over the untouched file."""
 
     def get_block_name(self) -> str:
         """Gradio finds the front end by this name."""
@@ -66,7 +61,7 @@ class ImageTab:
             try:
                 work.open(self.predictor, source)
             except (ValueError, FileNotFoundError) as error:
-                gr.Warning(_without_folders(error), title="This photo cannot be used")
+                gr.Warning(plain_words(error), title="This photo cannot be used")
                 return self._nothing() if not work.is_open else self._refresh(work, _HINTS[mode])
             return self._refresh(work, _HINTS[mode])
 
@@ -229,19 +224,9 @@ class ImageTab:
         ]
 
 
-def _without_folders(error: Exception) -> str:
-    """An error's text with file names instead of server paths."""
-    return " ".join(Path(word).name if word.startswith("/") else word for word in str(error).split())
-
-
 def thumbnails(photos: list[Path]) -> list[list[np.ndarray]]:
-    """Small copies for the gallery, so that the page does not load every photo in full."""
-    small = []
-    for photo in photos:
-        image = read_picture(photo)
-        step = max(1, min(image.shape[:2]) // _THUMBNAIL)
-        small.append([np.ascontiguousarray(image[::step, ::step])])
-    return small
+    """Small copies for the gallery."""
+    return [[thumbnail(read_picture(photo))] for photo in photos]
 
 
 def build_image_tab(tab: ImageTab, key: gr.State) -> None:

@@ -21,8 +21,8 @@ from sam2kit.media.pictures import PictureSource, read_picture
 from sam2kit.predict.automatic import FoundMask
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor, Masks
 from sam2kit.predict.prompts import Prompt
+from sam2kit.ui.views import view_of
 
-VIEW_SIDES = (960, 1280)  # the longer side of what the browser shows lies between these, in pixels
 _MAX_UNDO = 40
 _SURE_LOGIT = 10.0  # of a finished mask that is turned back into logits
 
@@ -85,7 +85,7 @@ class PictureWork:
         image = read_picture(source)
         embedding = predictor.encode(image).to("cpu")
         self.file_name = Path(source).name if isinstance(source, (str, Path)) else "picture"
-        self.image, self.view, self.embedding = image, _view_of(image), embedding
+        self.image, self.view, self.embedding = image, view_of(image), embedding
         self.now, self.past = _Moment(), []
 
     @property
@@ -227,16 +227,6 @@ class PictureWork:
         # the middle of the clicked view pixel, in the picture
         x, y = ((v + 0.5) / self._scale() - 0.5 for v in view_xy)
         return min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
-
-
-def _view_of(image: np.ndarray) -> np.ndarray:
-    """A copy of a size that suits a page; small photos grow, because the browser would not enlarge them."""
-    longest = max(image.shape[:2])
-    wanted = min(max(longest, VIEW_SIDES[0]), VIEW_SIDES[1])
-    if wanted == longest:
-        return image
-    height, width = (max(1, round(n * wanted / longest)) for n in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if wanted < longest else cv2.INTER_CUBIC)
 
 
 def _from_found(found: FoundMask, number: int, side: int) -> PromptedObject:

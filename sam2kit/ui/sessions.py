@@ -29,10 +29,13 @@ class SessionStore(Generic[Work]):
     Args:
         make: makes a new visitor's empty work.
         capacity: how many visitors' work is kept.
+        discard: called with work that is forgotten, to let go of its files.
     """
 
-    def __init__(self, make: Callable[[], Work], *, capacity: int = 32) -> None:
-        self._make, self._capacity = make, capacity
+    def __init__(
+        self, make: Callable[[], Work], *, capacity: int = 32, discard: Callable[[Work], None] | None = None
+    ) -> None:
+        self._make, self._capacity, self._discard = make, capacity, discard
         self._slots: OrderedDict[str, _Slot[Work]] = OrderedDict()
         self._lock = Lock()
 
@@ -55,7 +58,9 @@ class SessionStore(Generic[Work]):
     def drop(self, key: str) -> None:
         """Forget a visitor."""
         with self._lock:
-            self._slots.pop(key, None)
+            slot = self._slots.pop(key, None)
+        if slot is not None:
+            self._let_go(slot)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -64,7 +69,16 @@ class SessionStore(Generic[Work]):
         with self._lock:
             if key not in self._slots:
                 self._slots[key] = _Slot(self._make())
-                while len(self._slots) > self._capacity:
-                    self._slots.popitem(last=False)
             self._slots.move_to_end(key)
-            return self._slots[key]
+            slot, forgotten = self._slots[key], []
+            while len(self._slots) > self._capacity:
+                forgotten.append(self._slots.popitem(last=False)[1])
+        for old in forgotten:
+            self._let_go(old)
+        return slot
+
+    def _let_go(self, slot: _Slot[Work]) -> None:
+        slot.cancelled.set()
+        if self._discard is not None:
+            with slot.lock:
+                self._discard(slot.work)

@@ -9,10 +9,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import Sam2Config, Sam2Model, Sam2VideoConfig, Sam2VideoModel
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
 from sam2kit.config import TrunkConfig, preset
 from sam2kit.model.positions import sine_map
 from sam2kit.model.sam2 import PromptTensors
+from sam2kit.predict.frame_masks import VideoOptions
+from sam2kit.predict.geometry import frame_to_square
+from sam2kit.predict.video import VideoPredictor
 from sam2kit.transformers_layout import official_name
 from sam2kit.weights import load_model
 from tests.golden import inputs, weights
@@ -22,7 +26,7 @@ SIZES = ("tiny", "small", "base-plus", "large")
 SIDE = 512  # of the square: four times fewer pixels than 1024, and another side than the published one
 
 
-def theirs(kind: type, config_kind: type, trunk: TrunkConfig, **options) -> torch.nn.Module:  # noqa: ANN003
+def theirs(kind: type, config_kind: type, trunk: TrunkConfig, side: int = SIDE, **options) -> torch.nn.Module:  # noqa: ANN003
     """A transformers model of a size, with made-up weights."""
     dims = [trunk.embed_dim << i for i in range(4)]
     config = config_kind(
@@ -37,12 +41,12 @@ def theirs(kind: type, config_kind: type, trunk: TrunkConfig, **options) -> torc
                 "window_size_per_stage": list(trunk.window_per_stage),
                 "global_attention_blocks": list(trunk.global_blocks),
                 "window_positional_embedding_background_size": [trunk.position_grid] * 2,
-                "image_size": [SIDE, SIDE],
+                "image_size": [side, side],
             },
             "backbone_channel_list": dims[::-1],
-            "backbone_feature_sizes": [[SIDE // 4] * 2, [SIDE // 8] * 2, [SIDE // 16] * 2],
+            "backbone_feature_sizes": [[side // 4] * 2, [side // 8] * 2, [side // 16] * 2],
         },
-        prompt_encoder_config={"image_size": SIDE},
+        prompt_encoder_config={"image_size": side},
         **options,
     )
     model = kind(config).eval()
@@ -122,3 +126,52 @@ def test_memory_modules(version: str, tmp_path: Path) -> None:
         got = ours.memory_attention(features, memory, places, pointer_tokens=8)
         wanted = wanted.reshape(grid * grid, 1, 256).permute(1, 2, 0).unflatten(2, (grid, grid))
         compare(f"transformers {version}: conditioned features", got, wanted.numpy(), 1e-4)
+
+
+def test_video_model(tmp_path: Path) -> None:
+    """Two objects, a click and a box, tracked forwards and back: every low-res mask agrees."""
+    side, frames = 256, 6
+    oracle = theirs(
+        Sam2VideoModel,
+        Sam2VideoConfig,
+        preset("sam2.1-hiera-tiny").trunk,
+        side=side,
+        image_size=side,
+        enable_temporal_pos_encoding_for_object_pointers=True,
+        enable_occlusion_spatial_embedding=True,
+        memory_attention_rope_feat_sizes=[side // 16] * 2,
+    )
+    with torch.no_grad():
+        oracle.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(6.0)  # present: else the masks say nothing
+    save_file({k: v.contiguous() for k, v in oracle.state_dict().items()}, tmp_path / "model.safetensors")
+    ours = load_model(tmp_path, "cpu", side=side)
+    clip = np.stack([inputs.scene(side, side, t) for t in range(frames)])
+    clicks, box = torch.tensor([[130.0, 105.0], [60.0, 220.0]]), torch.tensor([[150.0, 60.0], [210.0, 170.0]])
+
+    theirs_session = Sam2VideoInferenceSession(
+        torch.stack([frame_to_square(f, side) for f in clip]), side, side, dtype=torch.float32
+    )
+    for object_id, points, labels in ((1, clicks, [1, 0]), (2, box, [2, 3])):
+        index = theirs_session.obj_id_to_idx(object_id)
+        prompt = {"point_coords": points[None, None], "point_labels": torch.tensor([[labels]], dtype=torch.int32)}
+        theirs_session.add_point_inputs(index, 2, prompt)
+    theirs_session.obj_with_new_inputs = [1, 2]
+    oracle(theirs_session, frame_idx=2)
+
+    options = VideoOptions(exact_logits=True, max_hole_area=0)
+    predictor = VideoPredictor(ours, options)
+    session = predictor.open(clip)
+    predictor.add_points(session, 2, 1, clicks.numpy(), [1, 0])
+    predictor.add_box(session, 2, 2, box.flatten().numpy())
+    for reverse in (False, True):
+        wanted = {
+            out.frame_idx: out.pred_masks[:, 0]
+            for out in oracle.propagate_in_video_iterator(theirs_session, start_frame_idx=2, reverse=reverse)
+        }
+        got = {
+            m.frame_index: m.low_res[:, 0]
+            for m in predictor.propagate(session, 2, "backward" if reverse else "forward")
+        }
+        assert set(got) == set(wanted) == set(range(3) if reverse else range(2, frames))
+        for frame, logits in got.items():
+            compare("transformers video: mask logits", logits, wanted[frame].numpy(), 2e-2)  # bfloat16

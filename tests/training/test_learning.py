@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sam2kit.config import SAM2Config
 from sam2kit.model.sam2 import SAM2
 from sam2kit.training import nano
-from sam2kit.training.evaluate import LabelledPicture, evaluate_pictures, held_out_pictures, iou, outlined_photos
+from sam2kit.training.evaluate import LabelledPicture, evaluate_pictures, held_out_pictures, outlined_photos
 from sam2kit.training.interaction import InteractiveTraining, PictureBatch, PromptPlan
 from sam2kit.training.losses import LossWeights
 from sam2kit.training.nano import corrections_at, freeze_memory, initialise, loss_weights_at
@@ -162,7 +162,7 @@ class TestTraining:
         monkeypatch.setattr(nano, "_HALF_SIDE_BATCH", (1, 1))
         monkeypatch.setattr(nano, "_FULL_SIDE_BATCH", (1, 1))
         start = BUNDLED / "nano.safetensors"
-        trained = nano.train(tmp_path, TrainOptions(steps=2, learning_rate=1e-5), weights=start)
+        trained = nano.train_pictures(nano.Run(tmp_path, TrainOptions(steps=2, learning_rate=1e-5), weights=start))
         loaded = load_model(tmp_path / "nano.safetensors", "cpu")
         assert loaded.config == trained.config
         assert not loaded.memory_is_trained
@@ -194,12 +194,6 @@ class TestEvaluation:
         pictures = list(held_out_pictures(2))
         again = list(held_out_pictures(2))
         assert all(np.array_equal(a.image, b.image) for a, b in zip(pictures, again, strict=True))
-
-    def test_iou(self) -> None:
-        mask = np.array([True, True, False])
-        assert iou(mask, mask) == 1
-        assert iou(mask, ~mask) == 0
-        assert iou(mask & False, mask & False) == 1
 
     def test_the_outlined_photos(self, assets: Path) -> None:
         pictures = list(outlined_photos(assets / "photos"))

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,52 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-sync_api = pytest.importorskip("playwright.sync_api")
+from tests.ui.chromium import download, needs_chromium, place_of
 
-ROOT = Path(__file__).parent.parent.parent
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-if CHROMIUM is None and os.environ.get("SAM2KIT_REQUIRE_BROWSER"):
-    raise RuntimeError("SAM2KIT_REQUIRE_BROWSER is set, but there is no Chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it to run the browser tests")
+pytest.importorskip("playwright.sync_api")
+pytestmark = needs_chromium
 
 DISC = (150, 110, 60)  # x, y, radius of a red disc in the test photo
 OTHER = (330, 180, 45)  # and of a blue one
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A running app with the bundled model, started as a user would."""
-    app = subprocess.Popen(
-        [sys.executable, "-u", "app.py", "--model", "nano", "--device", "cpu"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    assert app.stdout is not None
-    lines = []
-    for line in app.stdout:
-        lines.append(line)
-        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-            break
-    else:
-        pytest.fail("the app did not start:\n" + "".join(lines))
-    yield found.group()
-    app.terminate()
-    app.wait(20)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -103,15 +59,8 @@ class Visitor:
         self.page.wait_for_function("document.querySelector('#image-view img').complete")
 
     def _click_at(self, x: float, y: float) -> None:
-        box = self.page.evaluate(
-            """() => {
-                const t = document.querySelector('#image-view img'), b = t.getBoundingClientRect();
-                const r = Math.min(b.width / t.naturalWidth, b.height / t.naturalHeight, 1);
-                return [b.left + (b.width - t.naturalWidth * r) / 2, b.top + (b.height - t.naturalHeight * r) / 2,
-                        t.naturalWidth * r / 400];
-            }"""
-        )
-        self.page.mouse.click(box[0] + x * box[2], box[1] + y * box[2])
+        left, top, width = place_of(self.page, "#image-view img")
+        self.page.mouse.click(left + x * width / 400, top + y * width / 400)
 
     def source(self) -> str:
         return self.page.eval_on_selector("#image-view img", "e => e.src")
@@ -127,11 +76,7 @@ class Visitor:
         self.page.wait_for_timeout(200)
 
     def download(self, kind: str, folder: Path) -> Path:
-        with self.page.expect_download() as waiting:
-            self.page.click(f"#image-download-{kind}")
-        path = folder / waiting.value.suggested_filename
-        waiting.value.save_as(path)
-        return path
+        return download(self.page, f"#image-download-{kind}", folder)
 
     def leave(self) -> None:
         self.context.close()

@@ -12,9 +12,10 @@ from sam2kit.hub import HubError
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
 from sam2kit.predict.image import ImagePredictor
-from sam2kit.ui.picture_work import VIEW_SIDES, PictureWork
+from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.start import load_for_app
+from sam2kit.ui.views import VIEW_SIDES
 from tests.loopback_hub import LoopbackHub
 
 
@@ -64,6 +65,20 @@ class TestStore:
         store.drop("a")
         with store.using("a") as work:
             assert work == []
+
+    def test_what_is_forgotten_is_let_go_of(self) -> None:
+        gone: list[str] = []
+        made = iter("abcd")
+        store: SessionStore[str] = SessionStore(lambda: next(made), capacity=2, discard=gone.append)
+        stopped = store.cancelled("1")
+        for key in ("1", "2", "3"):
+            with store.using(key):
+                pass
+        assert gone == ["a"]
+        assert stopped.is_set()
+        store.drop("3")
+        store.drop("3")
+        assert gone == ["a", "c"]
 
 
 @pytest.fixture

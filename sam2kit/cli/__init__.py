@@ -1,0 +1,96 @@
+"""The `sam2kit` command: masks from the shell, numbers, and a doctor for the installation.
+
+    sam2kit image PHOTO --point 120,80 --out masks
+    sam2kit auto PHOTO --out masks
+    sam2kit video CLIP --prompt frame=0,object=1,point=120,80 --effect overlay --out tracked
+    sam2kit evaluate --model nano --clips
+    sam2kit bench memory
+    sam2kit doctor
+
+What a user does wrong ends with one line on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from sam2kit.cli.measure import run_bench_memory, run_doctor, run_evaluate
+from sam2kit.cli.options import add_model_options, add_results_options
+from sam2kit.cli.pictures import run_auto, run_image
+from sam2kit.cli.video import add_video_command
+from sam2kit.hub import HubError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, or 2 when the user can put it right."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, HubError, OSError, torch_memory_error()) as error:
+        print(f"sam2kit: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sam2kit: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def torch_memory_error() -> type[Exception]:
+    """What torch raises when a device is full; asked for only when something went wrong, torch is slow to load."""
+    import torch
+
+    return torch.OutOfMemoryError
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"sam2kit: {message}; see {self.prog} --help", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLineParser(prog="sam2kit", description="Segment anything with SAM 2.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    image = commands.add_parser("image", help="masks of one object in a photo, from clicks or boxes")
+    image.add_argument("photo", type=Path)
+    image.add_argument(
+        "--point", action="append", default=[], metavar="x,y[,0|1]", help="a click; 1 this (default), 0 not this"
+    )
+    image.add_argument(
+        "--box", action="append", default=[], metavar="x0,y0,x1,y1", help="a box; several make several masks"
+    )
+    image.add_argument("--candidates", action="store_true", help="write all candidates, not only the best")
+    add_results_options(image, run_image)
+
+    auto = commands.add_parser("auto", help="masks of everything in a photo")
+    auto.add_argument("photo", type=Path)
+    auto.add_argument("--points-per-side", type=int, default=32)
+    auto.add_argument("--min-iou", type=float, default=0.8, help="predicted IoU that a mask must reach")
+    auto.add_argument("--min-stability", type=float, default=0.95)
+    add_results_options(auto, run_auto)
+
+    add_video_command(commands)
+
+    evaluate = commands.add_parser("evaluate", help="measure clicks, boxes and tracking against true masks")
+    what = evaluate.add_mutually_exclusive_group()
+    what.add_argument("--photos", type=Path, help="folder with outlines.json; without it, held-out procedural scenes")
+    what.add_argument("--clips", action="store_true", help="tracking in held-out procedural clips")
+    what.add_argument("--pasted", type=Path, help="tracking of cut-outs of the photos in this folder")
+    add_model_options(evaluate, "nano", run_evaluate)
+
+    bench = commands.add_parser("bench", help="measure this machine").add_subparsers(required=True, metavar="WHAT")
+    memory = bench.add_parser("memory", help="peak memory of a short and a long propagation")
+    memory.add_argument("--short", type=int, default=100, help="frames (default: %(default)s)")
+    memory.add_argument("--long", type=int, default=2000, help="frames (default: %(default)s)")
+    add_model_options(memory, "nano", run_bench_memory)
+
+    doctor = commands.add_parser("doctor", help="versions, devices, cache, and how fast this machine is")
+    add_model_options(doctor, "sam2.1-hiera-tiny", run_doctor)
+    return parser

@@ -1,0 +1,213 @@
+"""`sam2kit video`: follow things through a clip, and write videos and masks.
+
+    sam2kit video clip.mp4 --prompt frame=0,object=1,point=120,80 --prompt frame=40,object=1,point=9,9,0 --out tracked
+
+Work is never lost: the session is written to the output folder now and then, and at a stop; `--resume` goes on there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sam2kit.cli.options import add_results_options, load, numbers_of
+from sam2kit.media.effects import EFFECTS
+
+if TYPE_CHECKING:
+    from sam2kit.media.clip_masks import Progress
+    from sam2kit.predict.session import FramePrompt, VideoSession
+    from sam2kit.predict.video import VideoPredictor
+
+_SAVE_EVERY = 60.0  # seconds between writings of the session
+_SHOULD_LOOK = "--prompt {0!r} should look like frame=0,object=1,point=120,80 (or box=..., mask=FILE), each once"
+_KEYS = ("frame", "object", "point", "box", "mask")
+_EXPORTS = ("video", "masks", "coco", "yolo", "sav", "alpha", "gif", "compare")
+
+
+def add_video_command(commands: argparse._SubParsersAction) -> None:
+    """The options of `sam2kit video`."""
+    video = commands.add_parser("video", help="follow things through a video")
+    video.add_argument("clip", type=Path, help="a video, a GIF, or a folder of pictures")
+    video.add_argument(
+        "--prompt", action="append", default=[], metavar="frame=0,object=1,point=x,y[,0|1]",
+        help="a click (point=x,y,0 for 'not this'), box=x0,y0,x1,y1 or mask=FILE; repeat for more",
+    )  # fmt: skip
+    video.add_argument("--prompts", type=Path, metavar="FILE.json", help="a list of such prompts; see the README")
+    video.add_argument("--effect", default="overlay", choices=EFFECTS, help="how the video shows it")
+    video.add_argument(
+        "--export", action="append", choices=_EXPORTS, help="what to write (default: video and masks); repeat for more"
+    )
+    video.add_argument("--start", type=int, default=0, help="first frame to use; prompts count from the clip's")
+    video.add_argument("--stop", type=int, help="frame to end before")
+    video.add_argument("--every", type=int, default=1, metavar="N", help="use every N-th frame")
+    video.add_argument("--direction", default="both", choices=("forward", "backward", "both"))
+    video.add_argument(
+        "--resume", action="store_true",
+        help="go on with the session in the output folder; give the same --start, --stop and --every",
+    )  # fmt: skip
+    add_results_options(video, run_video)
+
+
+def run_video(options: argparse.Namespace) -> None:
+    """Prompt, track, write."""
+    from sam2kit.media.clips import open_clip
+    from sam2kit.predict.video import VideoPredictor
+
+    prompts = [parse_prompt(p) for p in options.prompt] + (read_prompts(options.prompts) if options.prompts else [])
+    saved = options.out / "session.sam2kit"
+    if options.resume and not saved.exists():
+        raise ValueError(f"there is no session to resume in {options.out}; run without --resume first")
+    if not options.resume and not prompts:
+        raise ValueError("say what to follow: --prompt frame=0,object=1,point=x,y, or --prompts FILE.json")
+    with open_clip(options.clip) as whole:
+        clip = whole.cut(options.start, options.stop, options.every)
+        numbers = range(options.start, len(whole) if options.stop is None else options.stop, options.every)
+        predictor = VideoPredictor(load(options))
+        options.out.mkdir(parents=True, exist_ok=True)
+        session = predictor.load(saved, clip) if options.resume else predictor.open(clip)
+        for frame, object_id, prompt in prompts:
+            if frame not in numbers:
+                raise ValueError(f"the prompt on frame {frame} is not among the frames in use, {numbers}")
+            predictor.add_prompt(session, numbers.index(frame), object_id, prompt)
+        if not options.resume or prompts:
+            session.plan = predictor.plan(session, direction=options.direction)
+        _track(predictor, session, saved, options)
+        files, notes = _export(session, options)
+    notes = [*clip.notes, *notes]
+    if options.json:
+        print(json.dumps({"frames": len(clip), "objects": list(session.object_ids), "files": files, "notes": notes}))
+    else:
+        print("\n".join([*notes, *files]))
+
+
+def parse_prompt(text: str) -> tuple[int, Hashable, FramePrompt]:
+    """ "frame=0,object=1,point=120,80,0" -> frame, object id, prompt.
+
+    Raises:
+        ValueError: if it says anything else; shows how it should look.
+    """
+    stated: dict[str, str] = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if equals:
+            if key.strip() in stated or key.strip() not in _KEYS:
+                raise ValueError(_SHOULD_LOOK.format(text))
+            stated[key.strip()] = value
+        elif stated:
+            stated[list(stated)[-1]] += f",{part}"
+    if not stated:
+        raise ValueError(_SHOULD_LOOK.format(text))
+    entry: dict[str, Any] = {"frame": stated.get("frame", "0"), "object": stated.get("object", "1")}
+    if "point" in stated:
+        x, y, *label = numbers_of(stated["point"], (2, 3), "point", "x,y or x,y,0 or x,y,1")
+        entry |= {"points": [[x, y]], "labels": label or [1]}
+    if "box" in stated:
+        entry["box"] = numbers_of(stated["box"], (4,), "box", "x0,y0,x1,y1")
+    if "mask" in stated:
+        entry["mask"] = stated["mask"]
+    return _prompt(entry, f"--prompt {text!r}", Path())
+
+
+def read_prompts(path: Path) -> list[tuple[int, Hashable, FramePrompt]]:
+    """A JSON list of {"frame", "object", "points", "labels", "box", "mask"}; files of masks lie beside it.
+
+    Raises:
+        ValueError: if it is not such a list.
+    """
+    try:
+        entries = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error})") from error
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise ValueError(f'{path} must hold a list of {{"frame": 0, "object": 1, "points": [[x, y]]}}')
+    return [_prompt(e, f"entry {i} of {path}", path.parent) for i, e in enumerate(entries)]
+
+
+def _prompt(entry: dict[str, Any], where: str, folder: Path) -> tuple[int, Hashable, FramePrompt]:
+    import numpy as np
+    from PIL import Image
+
+    from sam2kit.predict.session import FramePrompt
+
+    try:
+        frame, name = int(entry.get("frame", 0)), str(entry.get("object", 1))
+        object_id: Hashable = int(name) if re.fullmatch("-?[0-9]+", name) else name
+        points = np.array(entry.get("points") or [], np.float32).reshape(-1, 2)
+        mask = None
+        if entry.get("mask"):
+            mask = np.array(Image.open(folder / entry["mask"]).convert("L")) > 127
+        prompt = FramePrompt(points, np.array(entry.get("labels", [1] * len(points))), entry.get("box"), mask)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} cannot be read as a prompt: {error}") from error
+    if prompt.is_empty:
+        raise ValueError(f"{where} has neither a point nor a box nor a mask")
+    if mask is not None and (len(points) or prompt.box_xyxy is not None):
+        raise ValueError(f"{where} has a mask and something else; give one or the other")
+    return frame, object_id, prompt
+
+
+def _track(predictor: VideoPredictor, session: VideoSession, saved: Path, options: argparse.Namespace) -> None:
+    """Go through the plan with a progress bar; whatever happens, the session is written."""
+    from tqdm import tqdm
+
+    last, done = time.monotonic(), False
+    try:
+        with tqdm(desc="tracking", total=len(session.plan), unit="frame", disable=options.json) as bar:
+            for _ in predictor.resume(session):
+                bar.update()
+                if time.monotonic() - last > _SAVE_EVERY:
+                    predictor.save(session, saved)
+                    last = time.monotonic()
+        done = True
+    finally:
+        predictor.save(session, saved)
+        if not done:
+            print(f"sam2kit: what is done is kept in {saved}; --resume goes on there", file=sys.stderr)
+
+
+def _export(session: VideoSession, options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Write what was asked for; the files and what could not be taken over."""
+    from tqdm import tqdm
+
+    from sam2kit.media import mask_exports, video_exports
+
+    clip, out, stem = session.clip, options.out, options.clip.stem
+
+    def masks_of(frame: int) -> dict[Hashable, Any]:
+        return dict(session.masks(frame))
+
+    writers: dict[str, tuple[Path, Callable[[Path], Progress]]] = {
+        "video": (
+            out / f"{stem}_{options.effect}.{'webm' if options.effect == 'cut_out' else 'mp4'}",
+            lambda p: video_exports.export_video(clip, masks_of, p, options.effect),
+        ),
+        "masks": (out / f"{stem}_masks.zip", lambda p: mask_exports.export_davis(clip, masks_of, p)),
+        "coco": (out / f"{stem}_coco.json", lambda p: mask_exports.export_coco(clip, masks_of, p)),
+        "yolo": (out / f"{stem}_yolo.zip", lambda p: mask_exports.export_yolo(clip, masks_of, p)),
+        "sav": (out / f"{stem}_sav.json", lambda p: mask_exports.export_sav(clip, masks_of, p)),
+        "alpha": (out / f"{stem}_alpha.webm", lambda p: video_exports.export_alpha(clip, masks_of, p)),
+        "gif": (out / f"{stem}.gif", lambda p: video_exports.export_gif(clip, masks_of, p, options.effect)),
+        "compare": (
+            out / f"{stem}_compare.mp4",
+            lambda p: video_exports.export_side_by_side(clip, masks_of, p, options.effect),
+        ),
+    }
+    files, notes = [], []
+    for kind in options.export or ["video", "masks"]:
+        path, write = writers[kind]
+        progress = write(path)
+        with tqdm(desc=path.name, total=len(clip), unit="frame", disable=options.json) as bar:
+            while True:
+                try:
+                    bar.update(next(progress) - bar.n)
+                except StopIteration as end:
+                    notes += end.value or ()
+                    break
+        files.append(str(path))
+    return files, notes

@@ -1,0 +1,75 @@
+"""Many files as one result: a folder, or a zip when the name ends in .zip. Nothing half-written is left behind."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from types import TracebackType
+
+from PIL import Image
+
+
+class FileBundle:
+    """Collects files under a temporary name and moves them into place at the end; use it with `with`.
+
+    Args:
+        path: a new or empty folder, or a file that ends in .zip, which is replaced.
+    Raises:
+        ValueError: if the folder holds something, or a file is in its place.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._zips = self.path.suffix.lower() == ".zip"
+        if not self._zips and self.path.exists() and (self.path.is_file() or any(self.path.iterdir())):
+            raise ValueError(f"{self.path} is there already and not an empty folder; choose another name")
+        name = f"{self.path.stem}.part.zip" if self._zips else f"{self.path.name}.part"
+        self._part = self.path.with_name(name)
+
+    def __enter__(self) -> FileBundle:
+        self._discard()
+        if self._zips:
+            self._archive = zipfile.ZipFile(self._part, "w")
+        else:
+            self._part.mkdir(parents=True)
+        return self
+
+    def write(self, name: str, content: bytes | str) -> None:
+        """Add a file; `name` may have folders, with forward slashes."""
+        content = content.encode() if isinstance(content, str) else content
+        if self._zips:
+            # pictures are compressed already
+            packed = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
+            self._archive.writestr(name, content, compress_type=packed)
+            return
+        file = self._part / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._zips:
+                self._archive.close()
+            if kind is None:
+                if not self._zips and self.path.exists():
+                    self.path.rmdir()
+                os.replace(self._part, self.path)
+        finally:
+            self._discard()
+
+    def _discard(self) -> None:
+        if self._part.is_dir():
+            shutil.rmtree(self._part)
+        self._part.unlink(missing_ok=True)
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """A picture as PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()

@@ -1,0 +1,39 @@
+"""What all exports of a clip share: masks by frame, and progress.
+
+Every export is a generator that yields how many frames are done, so that progress and cancelling come free: stop
+asking (or close it) and nothing is left on the disk. The last number comes when the result is in its place. Masks come
+from a function, so that only one frame's are in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Hashable, Iterator
+
+import numpy as np
+
+from sam2kit.media.clips import Clip
+
+MasksOf = Callable[[int], dict[Hashable, np.ndarray]]  # frame -> object id -> bool [H, W]; absent: missing or empty
+Names = dict[Hashable, str]
+Progress = Generator[int, None, tuple[str, ...]]  # returns sentences that say what could not be taken over
+
+
+def frames_with_masks(clip: Clip, masks_of: MasksOf) -> Iterator[tuple[int, np.ndarray, dict[Hashable, np.ndarray]]]:
+    """Number, uint8 [H, W, 3] and non-empty masks of every frame."""
+    for index, frame in enumerate(clip.frames()):
+        yield index, frame, checked_masks(masks_of(index), index, clip)
+
+
+def checked_masks(masks: dict[Hashable, np.ndarray], index: int, clip: Clip) -> dict[Hashable, np.ndarray]:
+    """The masks that are not empty, as bool [H, W].
+
+    Raises:
+        ValueError: if one has another size than the clip.
+    """
+    for object_id, mask in masks.items():
+        if np.shape(mask) != tuple(clip.size_hw):
+            raise ValueError(
+                f"the mask of object {object_id} in frame {index} is {list(np.shape(mask))}, "
+                f"but the clip is {list(clip.size_hw)}; give bool [H, W] in the clip's size"
+            )
+    return {object_id: np.asarray(mask, bool) for object_id, mask in masks.items() if np.any(mask)}

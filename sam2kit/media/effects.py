@@ -1,0 +1,264 @@
+"""What can be done to a frame with masks: draw over the objects, hide them, or hide everything else.
+
+Hiding means that what is hidden cannot be read: blocks and blurs grow with the object (or the picture), work on
+slightly widened masks, and a blurred background takes no colour from the object in front of it.
+
+Surprises: a painter remembers where objects were for the `trail` effect, so paint frames in order, or `reset()`.
+Blocks and blur of a moving object can, with effort, be undone in part from many frames; only a plain colour can't.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+import cv2
+import numpy as np
+
+from sam2kit.media.drawing import PALETTE, colour_of, draw_masks
+
+EFFECTS = {
+    "overlay": "Objects in colour, with outlines",
+    "outline": "Outlines only",
+    "spotlight": "Everything else darkened",
+    "blur_background": "Everything else blurred",
+    "pixelate_background": "Everything else in blocks",
+    "blur_object": "Objects blurred",
+    "pixelate_object": "Objects in blocks",
+    "cut_out": "Objects alone, on a transparent ground",
+    "green_screen": "Objects alone, on one colour",
+    "desaturate_background": "Everything else in grey",
+    "trail": "Outlines, and the way that each object took",
+}
+TRAIL_FRAMES = 40
+Masks = dict[Hashable, np.ndarray]
+
+
+class EffectPainter:
+    """Paints one effect on frame after frame.
+
+    Args:
+        effect: one of EFFECTS.
+        names: object id -> a name to write beside it; used by overlay, outline and trail.
+        strength: 1 is made to hide well; smaller is gentler, larger is stronger.
+        colour: RGB of the ground for green_screen.
+        opacity: of the colour in overlay, 0..1.
+    Raises:
+        ValueError: if the effect is unknown or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        effect: str,
+        *,
+        names: dict[Hashable, str] | None = None,
+        strength: float = 1.0,
+        colour: tuple[int, int, int] = (0, 177, 64),
+        opacity: float = 0.5,
+    ) -> None:
+        if effect not in EFFECTS:
+            raise ValueError(f"unknown effect {effect!r}; known are {', '.join(EFFECTS)}")
+        if not 0 < strength <= 10 or not 0 <= opacity <= 1:
+            raise ValueError(f"strength must be in 0..10 and opacity in 0..1, got {strength} and {opacity}")
+        self.effect, self.names, self.strength, self.colour, self.opacity = effect, names, strength, colour, opacity
+        self.makes_alpha = effect == "cut_out"
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget where objects were."""
+        self._trace = None
+        self._numbers: dict[Hashable, int] = {}
+
+    def paint(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        """Apply the effect to one frame.
+
+        Args:
+            frame: uint8 [H, W, 3] RGB; left unchanged.
+            masks: object id -> bool [H, W]; an object may be missing or empty.
+        Returns:
+            uint8 [H, W, 3] RGB, or [H, W, 4] with alpha for cut_out, whose hidden pixels are black.
+        Raises:
+            ValueError: if a mask does not fit the frame.
+        """
+        for object_id, mask in masks.items():
+            if mask.shape != frame.shape[:2]:
+                raise ValueError(
+                    f"the mask of object {object_id} is {list(mask.shape)}, but the frame is {list(frame.shape[:2])}"
+                )
+        masks = {object_id: np.ascontiguousarray(m, np.uint8) for object_id, m in masks.items() if m.any()}
+        paint: Callable[[np.ndarray, Masks], np.ndarray] = getattr(self, f"_{self.effect}")
+        return paint(np.ascontiguousarray(frame), masks)
+
+    # ---- drawing over objects --------------------------------------------------------------------------------
+
+    def _overlay(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        drawn = draw_masks(frame, (m > 0 for m in masks.values()), map(self._number, masks), opacity=self.opacity)
+        return self._named(drawn, masks)
+
+    def _outline(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        scene = frame.copy()
+        thickness = max(1, round(max(frame.shape[:2]) / 320 * self.strength))
+        for object_id, mask in masks.items():
+            contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(scene, contours, -1, colour_of(self._number(object_id)), thickness, cv2.LINE_AA)
+        return self._named(scene, masks)
+
+    def _trail(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        import supervision as sv
+
+        scene = self._outline(frame, masks)
+        if self._trace is None:
+            self._trace = sv.TraceAnnotator(
+                _palette(),
+                trace_length=TRAIL_FRAMES,
+                thickness=max(2, round(max(frame.shape[:2]) / 250)),
+                color_lookup=sv.ColorLookup.TRACK,
+            )
+        centres = np.array([_centre(mask) for mask in masks.values()], np.float32).reshape(-1, 2)
+        found = sv.Detections(np.tile(centres, 2), tracker_id=np.array([self._number(i) for i in masks], int))
+        return self._trace.annotate(scene, found if masks else sv.Detections.empty())
+
+    def _named(self, scene: np.ndarray, masks: Masks) -> np.ndarray:
+        shown = [i for i in masks if (self.names or {}).get(i)]
+        if not shown:
+            return scene
+        import supervision as sv
+
+        boxes = np.array([_box_xyxy(masks[i]) for i in shown], np.float32)
+        scale = max(0.4, max(scene.shape[:2]) / 1800)
+        labels = sv.LabelAnnotator(
+            _palette(), sv.ColorLookup.TRACK, sv.Color.BLACK, scale, max(1, round(scale * 1.5)), round(8 * scale)
+        )
+        found = sv.Detections(boxes, tracker_id=np.array([self._number(i) for i in shown], int))
+        return labels.annotate(scene, found, labels=[self.names[i] for i in shown])
+
+    def _number(self, object_id: Hashable) -> int:
+        """Which colour: an object id that is a number is its own; others are counted as they come."""
+        if isinstance(object_id, (int, np.integer)):
+            return abs(int(object_id))
+        return self._numbers.setdefault(object_id, len(self._numbers))
+
+    # ---- hiding everything else ------------------------------------------------------------------------------
+
+    def _spotlight(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        darker = cv2.convertScaleAbs(frame, alpha=max(0.0, 1 - 0.72 * self.strength))
+        return _inside(masks, frame, darker)
+
+    def _desaturate_background(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        return _inside(masks, frame, cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
+
+    def _green_screen(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        return _inside(masks, frame, np.full_like(frame, self.colour))
+
+    def _cut_out(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        alone = _inside(masks, frame, np.zeros_like(frame))
+        return np.dstack([alone, _union(masks, frame.shape[:2]) * 255])
+
+    def _blur_background(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        ground = 1 - _widened(_union(masks, frame.shape[:2]), max(1, round(min(frame.shape[:2]) / 250)))
+        sigma = min(frame.shape[:2]) / 40 * self.strength
+        return _inside(masks, frame, _smooth(frame, sigma, ground))
+
+    def _pixelate_background(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        ground = 1 - _widened(_union(masks, frame.shape[:2]), max(1, round(min(frame.shape[:2]) / 250)))
+        side = max(2, round(min(frame.shape[:2]) / 25 * self.strength))
+        return _inside(masks, frame, _blocks(frame, side, ground))
+
+    # ---- hiding objects --------------------------------------------------------------------------------------
+
+    def _blur_object(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        return self._each_hidden(frame, masks, lambda part, length: _smooth(part, length / 4 * self.strength))
+
+    def _pixelate_object(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        return self._each_hidden(frame, masks, lambda part, length: _blocks(part, round(length / 5 * self.strength)))
+
+    def _each_hidden(
+        self, frame: np.ndarray, masks: Masks, hide: Callable[[np.ndarray, float], np.ndarray]
+    ) -> np.ndarray:
+        """Hide what lies in each widened mask, by the object's shorter side: a number plate is as flat as its text."""
+        scene = frame.copy()
+        height, width = frame.shape[:2]
+        least = min(height, width) / 10
+        for mask in masks.values():
+            x0, y0, x1, y1 = _box_xyxy(mask)
+            length = max(min(x1 - x0, y1 - y0), least)
+            margin = max(1, round(length / 20))
+            top, bottom = max(0, y0 - 2 * margin), min(height, y1 + 2 * margin)
+            left, right = max(0, x0 - 2 * margin), min(width, x1 + 2 * margin)
+            inside = _widened(mask[top:bottom, left:right], margin)
+            region = scene[top:bottom, left:right]
+            cv2.copyTo(hide(frame[top:bottom, left:right], length), inside, region)
+        return scene
+
+
+def _palette() -> object:
+    """supervision's palette, as it is handed over in BGR."""
+    import supervision as sv
+
+    return sv.ColorPalette([sv.Color(*colour_of(i)[::-1]) for i in range(len(PALETTE))])
+
+
+def _union(masks: Masks, size_hw: tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W] of 0 and 1."""
+    union = np.zeros(size_hw, np.uint8)
+    for mask in masks.values():
+        np.maximum(union, mask, out=union)
+    return union
+
+
+def _inside(masks: Masks, frame: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
+    """The frame where any mask is, something else elsewhere; writes into the latter."""
+    cv2.copyTo(frame, _union(masks, frame.shape[:2]), elsewhere)
+    return elsewhere
+
+
+def _widened(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """uint8 of 0 and 1, grown by some pixels."""
+    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1)))
+
+
+def _box_xyxy(mask: np.ndarray) -> tuple[int, int, int, int]:
+    x, y, width, height = cv2.boundingRect(mask)
+    return x, y, x + width, y + height
+
+
+def _centre(mask: np.ndarray) -> tuple[float, float]:
+    moments = cv2.moments(mask, binaryImage=True)
+    return moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
+
+
+def _smooth(image: np.ndarray, sigma: float, where: np.ndarray | None = None) -> np.ndarray:
+    """Blur, worked out on a smaller picture; with `where`, each pixel is a mean of only the pixels where it is 1."""
+    height, width = image.shape[:2]
+    factor = max(1.0, sigma / 3)
+    size_wh = max(1, round(width / factor)), max(1, round(height / factor))
+    sigma = max(0.5, sigma / factor)
+    if where is None:
+        small = cv2.GaussianBlur(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), (0, 0), sigma)
+    else:
+        colours, share = _mean_where(image, where, size_wh)
+        weight = cv2.GaussianBlur(share, (0, 0), sigma)
+        small = cv2.GaussianBlur(colours * share[..., None], (0, 0), sigma) / np.maximum(weight, 1e-4)[..., None]
+        small = np.clip(small, 0, 255).astype(np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _blocks(image: np.ndarray, side: int, where: np.ndarray | None = None) -> np.ndarray:
+    """Squares of one colour; with `where`, the mean of only the pixels where it is 1."""
+    height, width = image.shape[:2]
+    side = max(2, side)
+    size_wh = max(1, round(width / side)), max(1, round(height / side))
+    if where is None:
+        small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+    else:
+        small = _mean_where(image, where, size_wh)[0].astype(np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def _mean_where(image: np.ndarray, where: np.ndarray, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """float32 [h, w, 3] means of the pixels where `where` is 1, and float32 [h, w] their share."""
+    kept = np.zeros_like(image)
+    cv2.copyTo(image, where, kept)
+    # INTER_AREA rounds bytes; the sum of a dark sliver would be lost
+    sums = cv2.resize(kept.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA)
+    share = cv2.resize(where.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA)
+    return np.where(share[..., None] > 1e-4, sums / np.maximum(share, 1e-4)[..., None], 0), share

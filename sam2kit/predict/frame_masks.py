@@ -1,0 +1,174 @@
+"""What a video session answers: one object on one frame (FrameResult), and all of them together (FrameMasks).
+
+Answers stay packed until somebody looks at them; reading one fills its small holes, and leaves each pixel to one
+object if that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam2kit.model.sam2 import ABSENT_LOGIT
+from sam2kit.predict.geometry import masks_to_image
+from sam2kit.predict.image import detections_of
+from sam2kit.predict.logits import CompactLogits, ExactLogits
+from sam2kit.predict.masks import clean_logits
+
+if TYPE_CHECKING:
+    import supervision
+
+_CORRECTIONS = ("stick", "recent", "lost")
+_HOLE_FILLED_WITH = 0.1  # logit
+_OVERLAPPED = -10.0  # highest logit of a pixel that belongs to another object
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """How a video is tracked. `official()` gives the published predictor's habits, for comparisons.
+
+    Args:
+        corrections: what becomes of a frame that is corrected after it was tracked: "stick" makes it a conditioning
+            frame (what the published fine-tuning does too); "recent" keeps the answer but remembers it like any
+            tracked frame (the first published predictor); "lost" lets the next tracking overwrite it (the newest).
+        replaced_prompts_linger: prompts that replace earlier ones still start from the earlier answer, and cleared
+            prompts leave their answer behind (published).
+        max_hole_area: holes up to this many low-res pixels are filled; 0 leaves them.
+        exclusive: a pixel belongs to one object only, the one with the highest logit.
+        exact_logits: keep logits in full, not rounded; takes many times the space.
+        forget: keep only the memories near the current frame, and make others again when they are needed.
+        memory_dtype: of stored memories; the published predictor rounds them to bfloat16.
+    Raises:
+        ValueError: if `corrections` is none of the three.
+    """
+
+    corrections: Literal["stick", "recent", "lost"] = "stick"
+    replaced_prompts_linger: bool = False
+    max_hole_area: float = 8.0
+    exclusive: bool = False
+    exact_logits: bool = False
+    forget: bool = True
+    memory_dtype: torch.dtype = torch.bfloat16
+
+    def __post_init__(self) -> None:
+        if self.corrections not in _CORRECTIONS:
+            raise ValueError(f"corrections must be one of {', '.join(_CORRECTIONS)}, got {self.corrections!r}")
+
+    @classmethod
+    def official(cls, **changes: object) -> VideoOptions:
+        """The habits of the newest published predictor."""
+        habits = {"corrections": "lost", "replaced_prompts_linger": True, "exact_logits": True}
+        return cls(**{**habits, **changes})
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """What the model answered for one object on one frame."""
+
+    logits: CompactLogits | ExactLogits  # low-res mask logits, as decoded
+    object_score: float  # logit; > 0 where the object is in the picture
+    predicted_iou: float  # 0..1
+    pointer: Tensor  # [dim] float32 object pointer
+    prompted: bool  # a person asked for it, so that its memory is made from the hard mask
+    run: int = 0  # number of the propagation that made it
+
+    @property
+    def present(self) -> bool:
+        """Whether the model sees the object on this frame."""
+        return self.object_score > 0
+
+    def low_res(self, max_hole_area: float = 0.0) -> Tensor:
+        """[1, h, w] float32 low-res mask logits on the CPU; ABSENT_LOGIT all over where the object is absent.
+
+        Args:
+            max_hole_area: holes up to this many low-res pixels are filled.
+        """
+        logits = self.logits.tensor()[None]
+        if not self.present and not self.prompted:
+            return torch.full_like(logits, ABSENT_LOGIT)
+        return clean_logits(logits, max_hole_area=max_hole_area, beyond=_HOLE_FILLED_WITH)
+
+
+@dataclass(frozen=True, eq=False)
+class FrameMasks:
+    """The masks of B objects on one frame."""
+
+    frame_index: int
+    object_ids: tuple[Hashable, ...]  # objects that have an answer on this frame
+    results: tuple[FrameResult, ...]
+    numbers: tuple[int, ...]  # of the objects in their session, from 1; the same on all frames
+    size_hw: tuple[int, int]  # of the clip, in pixels
+    options: VideoOptions
+
+    def __len__(self) -> int:
+        return len(self.object_ids)
+
+    def __iter__(self) -> Iterator[tuple[Hashable, np.ndarray]]:
+        """(object id, bool [H, W] mask) pairs."""
+        return iter(zip(self.object_ids, self.masks, strict=True))
+
+    @property
+    def low_res(self) -> Tensor:
+        """[B, 1, h, w] float32 low-res mask logits with small holes filled."""
+        if not self.results:
+            return torch.zeros(0, 1, 1, 1)
+        return torch.stack([r.low_res(self.options.max_hole_area) for r in self.results])
+
+    @property
+    def logits(self) -> Tensor:
+        """[B, H, W] float32 mask logits at the size of the clip."""
+        return self.logits_at(self.size_hw)
+
+    @property
+    def masks(self) -> np.ndarray:
+        """bool [B, H, W]."""
+        return (self.logits > 0).numpy()
+
+    @property
+    def object_scores(self) -> np.ndarray:
+        """float32 [B] logits; > 0 where the object is in the picture."""
+        return np.array([r.object_score for r in self.results], np.float32)
+
+    @property
+    def predicted_iou(self) -> np.ndarray:
+        """float32 [B] in 0..1."""
+        return np.array([r.predicted_iou for r in self.results], np.float32)
+
+    def logits_at(self, size_hw: tuple[int, int]) -> Tensor:
+        """[B, *size_hw] float32 mask logits."""
+        if not self.results:
+            return torch.zeros(0, *size_hw)
+        logits = masks_to_image(self.low_res, size_hw)[:, 0]
+        return _without_overlaps(logits) if self.options.exclusive else logits
+
+    def mask(self, object_id: Hashable) -> np.ndarray:
+        """bool [H, W] mask of one object.
+
+        Raises:
+            KeyError: if the object has no answer on this frame.
+        """
+        if object_id not in self.object_ids:
+            known = ", ".join(map(repr, self.object_ids)) or "no object has"
+            raise KeyError(f"object {object_id!r} has no mask on frame {self.frame_index}; these have: {known}")
+        return self.masks[self.object_ids.index(object_id)]
+
+    def to_detections(self) -> supervision.Detections:
+        """As `supervision.Detections`, without absent objects; confidence is the predicted IoU.
+
+        `tracker_id` is the object's number, the same on all frames.
+        """
+        found = detections_of(self.masks, self.predicted_iou)
+        found.tracker_id = np.array(self.numbers, int)
+        return found[self.masks.any(axis=(1, 2))]
+
+
+def _without_overlaps(logits: Tensor) -> Tensor:
+    """[B, H, W] -> the same with every pixel left to the object of the highest logit."""
+    winner = logits.argmax(dim=0, keepdim=True)
+    mine = torch.arange(len(logits), device=logits.device)[:, None, None] == winner
+    return torch.where(mine, logits, logits.clamp(max=_OVERLAPPED))

@@ -1,0 +1,252 @@
+"""A session as one file, to go on in another process: prompts, answers, memories, and what was left to do.
+
+The file is safetensors: numbers as tensors, everything else as JSON in its header, so that opening a file from a
+stranger runs no code; what it says is checked before it is believed. The frames are not in it; the clip is recognised
+by its fingerprint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sam2kit.config import SAM2Config
+from sam2kit.media.clips import Clip
+from sam2kit.predict.frame_masks import FrameResult, VideoOptions
+from sam2kit.predict.logits import CompactLogits, ExactLogits
+from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
+
+_FORMAT = "sam2kit session 1"
+_DTYPES = {str(d): d for d in (torch.bfloat16, torch.float16, torch.float32, torch.float64)}
+
+
+def write_session(session: VideoSession, config: SAM2Config, path: Path, *, with_path: bool = True) -> Path:
+    """Write a session; a crash while writing leaves the file that was there.
+
+    Args:
+        config: of the model that worked on it.
+        with_path: note where the clip is.
+    Raises:
+        FileNotFoundError: if the folder does not exist.
+        ValueError: if an object id is neither text nor a whole number.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to save the session in")
+    tensors: dict[str, Tensor] = {}
+    tracks = [_track_out(f"{number}", i, t, tensors) for number, (i, t) in enumerate(session.tracks.items())]
+    origin = session.clip.origin if with_path else None
+    content = {
+        "clip": {
+            "fingerprint": session.clip.fingerprint(),
+            "path": None if origin is None else str(origin.resolve()),
+            "frames": len(session.clip),
+            "size_hw": list(session.clip.size_hw),
+        },
+        "options": {**asdict(session.options), "memory_dtype": str(session.options.memory_dtype)},
+        "model": config.as_dict(),
+        "run": session.run,
+        "pointer_frames": session.pointer_frames,
+        "plan": [[s.frame, s.reverse, [i for i in s.object_ids if i in session.tracks], s.since] for s in session.plan],
+        "tracks": tracks,
+    }
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        save_file(tensors, unfinished, {"format": _FORMAT, "session": json.dumps(content)})
+        os.replace(unfinished, path)
+    except SafetensorError as error:
+        raise OSError(f"the session could not be written to {path}: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def session_clip_path(path: Path) -> Path | None:
+    """Where the clip of a session file was when it was written; None if the file does not say."""
+    stated = _content(_opened(path), path)["clip"]["path"]
+    return None if stated is None else Path(stated)
+
+
+def read_session(path: Path, clip: Clip, config: SAM2Config, device: torch.device) -> VideoSession:
+    """Read a session.
+
+    Args:
+        clip: the clip that the session is about, opened by the caller.
+        config: of the model that will go on with it.
+        device: where memories and pointers go.
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a session, or belongs to another clip or model.
+    """
+    file = _opened(path)
+    content = _content(file, path)
+    _check_fit(content, clip, config, path)
+    try:
+        return _session(content, clip, config, file, device)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, SafetensorError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _session(content: dict[str, Any], clip: Clip, config: SAM2Config, file: Any, device: torch.device) -> VideoSession:
+    options = content["options"]
+    session = VideoSession(
+        clip,
+        VideoOptions(**{**options, "memory_dtype": _DTYPES[options["memory_dtype"]]}),
+        run=int(content["run"]),
+        pointer_frames=None if content["pointer_frames"] is None else int(content["pointer_frames"]),
+    )
+    reader = _Reader(file, session, config, device)
+    for number, stated in enumerate(content["tracks"]):
+        if not isinstance(stated["id"], (str, int)):
+            raise ValueError(f"{stated['id']!r} is no object id")
+        session.tracks[stated["id"]] = reader.track(f"{number}", stated)
+    session.plan = deque(
+        Step(session.checked_frame(frame), bool(reverse), tuple(ids), int(since))
+        for frame, reverse, ids, since in content["plan"]
+    )
+    session.mend_plan()
+    return session
+
+
+def _opened(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no session file {path}")
+    try:
+        file = safe_open(str(path), framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a session file ({error})") from error
+    if (file.metadata() or {}).get("format") != _FORMAT:
+        raise ValueError(f"{path} is not a session file, or was written by another version of sam2kit")
+    return file
+
+
+def _content(file: Any, path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.metadata()["session"])
+        clip = content["clip"]
+        known = isinstance(clip["path"], (str, type(None))) and isinstance(clip["fingerprint"], str)
+        if not known or len(clip["size_hw"]) != 2:
+            raise ValueError("it does not say what its clip is")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    return content
+
+
+def _check_fit(content: dict[str, Any], clip: Clip, config: SAM2Config, path: Path) -> None:
+    stated = content["clip"]
+    if stated["fingerprint"] != clip.fingerprint():
+        height, width = stated["size_hw"]
+        raise ValueError(
+            f"{path} belongs to another clip: it needs {stated.get('frames')} frames of {width}x{height} that look the "
+            f"same, at the same times; got {len(clip)} frames of {clip.size_hw[1]}x{clip.size_hw[0]}"
+        )
+    # as JSON, where tuples are lists
+    if content.get("model") != json.loads(json.dumps(config.as_dict())):
+        raise ValueError(f"{path} was made with another model size, version or side; load the same model to go on")
+
+
+def _track_out(number: str, object_id: Hashable, track: ObjectTrack, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The JSON of one track; its numbers go to `tensors` under names that begin with `number`."""
+    if not isinstance(object_id, (str, int)):
+        raise ValueError(f"only text and whole numbers can be object ids in a file, got {object_id!r}")
+    for frame, memory in track.memories.items():
+        tensors[f"{number}/memory/{frame}"] = memory.cpu().contiguous()
+    _results_out(f"{number}/prompted", track.prompted, tensors)
+    _results_out(f"{number}/tracked", track.tracked, tensors)
+    tensors[f"{number}/directions"] = torch.tensor(list(track.directions.items()), dtype=torch.int64).reshape(-1, 2)
+    return {
+        "id": object_id,
+        "prompts": {str(f): _prompt_out(f"{number}/mask/{f}", p, tensors) for f, p in track.prompts.items()},
+        "memories": list(track.memories),
+    }
+
+
+def _prompt_out(name: str, prompt: FramePrompt, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    if prompt.mask is not None:
+        tensors[name] = torch.from_numpy(np.packbits(prompt.mask))
+        return {"mask": True}
+    return {
+        "points": prompt.points_xy.tolist(),
+        "labels": prompt.labels.tolist(),
+        "box": None if prompt.box_xyxy is None else prompt.box_xyxy.tolist(),
+    }
+
+
+def _results_out(name: str, results: dict[int, FrameResult], tensors: dict[str, Tensor]) -> None:
+    """One row of numbers per answer, all logits in one tensor, all pointers in another."""
+    packed = [r.logits.png if isinstance(r.logits, CompactLogits) else b"" for r in results.values()]
+    if any(packed):
+        tensors[f"{name}/logits"] = torch.frombuffer(bytearray(b"".join(packed)), dtype=torch.uint8)
+    elif results:
+        tensors[f"{name}/logits"] = torch.stack([r.logits.tensor() for r in results.values()])
+    if results:
+        tensors[f"{name}/pointers"] = torch.stack([r.pointer.cpu() for r in results.values()])
+    rows = [
+        [f, r.object_score, r.predicted_iou, r.prompted, r.run, len(p)]
+        for (f, r), p in zip(results.items(), packed, strict=True)
+    ]
+    tensors[f"{name}/rows"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, 6)
+
+
+class _Reader:
+    """Reads the tracks of one session file."""
+
+    def __init__(self, file: Any, session: VideoSession, config: SAM2Config, device: torch.device) -> None:
+        self.file, self.session, self.config, self.device = file, session, config, device
+
+    def track(self, number: str, stated: dict[str, Any]) -> ObjectTrack:
+        """One object."""
+        grid = self.config.embedding_side
+        memories = {f: self.file.get_tensor(f"{number}/memory/{f}") for f in map(self._frame, stated["memories"])}
+        wanted = (self.config.memory.dim, grid, grid)
+        if any(tuple(m.shape) != wanted for m in memories.values()):
+            raise ValueError(f"a memory is not {list(wanted)}")
+        directions = self.file.get_tensor(f"{number}/directions").tolist()
+        return ObjectTrack(
+            prompts={self._frame(f): self._prompt(f"{number}/mask/{f}", p) for f, p in stated["prompts"].items()},
+            prompted=self._results(f"{number}/prompted"),
+            tracked=self._results(f"{number}/tracked"),
+            directions={self._frame(f): bool(reverse) for f, reverse in directions},
+            memories={f: m.to(self.device) for f, m in memories.items()},
+        )
+
+    def _frame(self, stated: str | float) -> int:
+        return self.session.checked_frame(int(stated))
+
+    def _prompt(self, name: str, stated: dict[str, Any]) -> FramePrompt:
+        if "mask" in stated:
+            height, width = self.session.clip.size_hw
+            bits = np.unpackbits(self.file.get_tensor(name).numpy(), count=height * width)
+            return FramePrompt(mask=bits.reshape(height, width).astype(bool))
+        points = np.array(stated["points"], np.float32).reshape(-1, 2)
+        return FramePrompt(points, np.array(stated["labels"]), stated["box"])
+
+    def _results(self, name: str) -> dict[int, FrameResult]:
+        rows = self.file.get_tensor(f"{name}/rows").tolist()
+        if not rows:
+            return {}
+        logits = self.file.get_tensor(f"{name}/logits")
+        pointers = self.file.get_tensor(f"{name}/pointers").to(self.device)
+        if pointers.shape != (len(rows), self.config.hidden_dim):
+            raise ValueError(f"object pointers are {list(pointers.shape)}")
+        results, start = {}, 0
+        for i, (frame, score, iou, prompted, run, length) in enumerate(rows):
+            stop = start + int(length)
+            exact = self.session.options.exact_logits
+            stored = ExactLogits(logits[i]) if exact else CompactLogits(logits[start:stop].numpy().tobytes())
+            if stop > len(logits) and not exact:
+                raise ValueError(f"the answer for frame {int(frame)} is cut off")
+            stored.check((self.config.low_res_side, self.config.low_res_side))
+            results[self._frame(frame)] = FrameResult(stored, score, iou, pointers[i].clone(), bool(prompted), int(run))
+            start = stop
+        return results

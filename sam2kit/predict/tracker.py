@@ -1,0 +1,180 @@
+"""One frame of a session through the network: encode, choose memories, recall, answer, remember.
+
+Below video.py, which decides which frames and objects. Memories that were forgotten are made again from the packed
+answers, so a long video needs no more memory than a short one, and gives the same masks as if all were kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sam2kit.model.memory_bank import Recollection, choose_memories
+from sam2kit.model.sam2 import SAM2, FrameAnswer, ImageFeatures, PromptTensors
+from sam2kit.predict.frame_masks import FrameResult, VideoOptions
+from sam2kit.predict.geometry import frame_to_square, mask_to_square
+from sam2kit.predict.logits import CompactLogits, ExactLogits
+from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
+
+_MOST_TOGETHER = 16  # objects in one pass of the network
+
+
+class Tracker:
+    """A SAM2 at work on frames of sessions; holds nothing of any video.
+
+    Args:
+        model: a SAM2 in eval mode.
+        lock: held during each pass through the network.
+    """
+
+    def __init__(self, model: SAM2, lock: AbstractContextManager | None = None) -> None:
+        self.model = model
+        self.lock = lock or nullcontext()
+
+    def take_mask(self, session: VideoSession, frame: int, prompt: FramePrompt) -> FrameResult:
+        """The answer to a mask: itself."""
+        square = mask_to_square(torch.from_numpy(prompt.mask), self.model.config.side).to(self.model.device)
+        features = self._features(session, frame)
+        with self._network():
+            answer = self.model.answer_mask(features, square[None, None])
+        return _results(answer, session.options, prompted=True, run=session.run)[0]
+
+    def ask(self, session: VideoSession, frame: int, track: ObjectTrack, prompts: PromptTensors) -> FrameResult:
+        """The answer to clicks and a box; on a frame that tracking has reached, with memory."""
+        recalled = Recollection((), ())
+        if frame in track.directions:
+            others = [f for f in track.prompted if f != frame]
+            recalled = self._choose(session, track, others, Step(frame, track.directions[frame], ()))
+        image = self._recall(session, [track], recalled, frame)
+        features = self._features(session, frame)
+        with self._network():
+            answer = self.model.answer(image, features, prompts)
+        return _results(answer, session.options, prompted=True, run=session.run)[0]
+
+    def track(self, session: VideoSession, step: Step) -> None:
+        """Answer for every object that is not prompted on this frame, and remember.
+
+        Objects that recall the same frames go through the network together.
+        """
+        tracks = [session.tracks[i] for i in step.object_ids if i in session.tracks]
+        groups: dict[Recollection, list[ObjectTrack]] = {}
+        for track in tracks:
+            if not _is_settled(session, track, step.frame):
+                groups.setdefault(self._choose(session, track, list(track.prompted), step), []).append(track)
+        for chosen, members in groups.items():
+            for i in range(0, len(members), _MOST_TOGETHER):
+                self._track_together(session, step, chosen, members[i : i + _MOST_TOGETHER])
+        if session.options.forget:
+            for track in tracks:
+                track.forget(step.frame, self.model.config.memory.slots - 1)
+
+    def _track_together(
+        self, session: VideoSession, step: Step, chosen: Recollection, members: Sequence[ObjectTrack]
+    ) -> None:
+        image = self._recall(session, members, chosen, step.frame)
+        features = self._features(session, step.frame)
+        with self._network():
+            answer = self.model.answer(image, features)
+        results = _results(answer, session.options, prompted=False, run=session.run)
+        for track, result in zip(members, results, strict=True):
+            track.tracked[step.frame], track.directions[step.frame] = result, step.reverse
+            track.memories.pop(step.frame, None)
+        self._remember(session, members, step.frame)
+
+    def _choose(self, session: VideoSession, track: ObjectTrack, prompted: list[int], step: Step) -> Recollection:
+        return choose_memories(
+            step.frame,
+            prompted,
+            _AnswersSince(track.tracked, step.since),
+            slots=self.model.config.memory.slots,
+            pointer_frames=session.pointer_reach,
+            reverse=step.reverse,
+        )
+
+    def _recall(self, session: VideoSession, tracks: Sequence[ObjectTrack], chosen: Recollection, frame: int) -> Tensor:
+        """[B, dim, h, w] image embedding of a frame for objects that recall the same frames."""
+        for recalled, _ in chosen.maps:
+            self._remember(session, tracks, recalled)
+        stride16 = self._features(session, frame).stride16
+        # in one dtype before they are stacked: autocast cannot mix bfloat16 memories with float16
+        dtype = self.model.weight_dtype
+        maps = [(torch.stack([t.memories[f].to(dtype) for t in tracks]), slot) for f, slot in chosen.maps]
+        pointers = [(torch.stack([_answer(t, f).pointer for t in tracks]), d) for f, d in chosen.pointers]
+        with self._network():
+            if not maps:
+                return self.model.without_memory(stride16).expand(len(tracks), -1, -1, -1)
+            return self.model.recall(stride16, maps, pointers, pointer_frames=session.pointer_reach)
+
+    def _remember(self, session: VideoSession, tracks: Sequence[ObjectTrack], frame: int) -> None:
+        """Make the memories of a frame for those objects that do not hold theirs."""
+        for prompted in (True, False):
+            missing = [t for t in tracks if frame not in t.memories and _answer(t, frame).prompted == prompted]
+            if missing:
+                answers = [_answer(t, frame) for t in missing]
+                # the published predictor fills holes before it remembers a prompted frame, and after for a tracked one
+                area = session.options.max_hole_area if prompted else 0.0
+                logits = torch.stack([a.low_res(area) for a in answers]).to(self.model.device)
+                present = torch.tensor([a.present for a in answers], device=self.model.device)
+                features = self._features(session, frame)
+                with self._network():
+                    made = self.model.remember(features.stride16, logits, present, binary=prompted)
+                for track, memory in zip(missing, made.to(session.options.memory_dtype), strict=True):
+                    track.memories[frame] = memory.clone()  # of its own, so that one object can be forgotten
+
+    def _features(self, session: VideoSession, frame: int) -> ImageFeatures:
+        if frame not in session.features:
+            square = frame_to_square(session.clip.frame(frame), self.model.config.side)[None]
+            with self._network():
+                features = self.model.encode_image(square.to(self.model.device))
+            # in the weights' dtype: whoever uses them may have autocast or not
+            session.keep_features(frame, features.to(self.model.weight_dtype))
+        session.features.move_to_end(frame)
+        return session.features[frame]
+
+    @contextmanager
+    def _network(self) -> Iterator[None]:
+        with self.lock, torch.inference_mode(), self.model.precision():
+            yield
+
+
+def _results(answer: FrameAnswer, options: VideoOptions, *, prompted: bool, run: int) -> list[FrameResult]:
+    """The answers for B objects, packed one by one."""
+    pack = ExactLogits.of if options.exact_logits else CompactLogits.of
+    rows = zip(
+        answer.mask_logits[:, 0].cpu(),
+        answer.object_score.tolist(),
+        answer.predicted_iou.tolist(),
+        answer.pointer,
+        strict=True,
+    )
+    return [FrameResult(pack(m), score, iou, pointer.clone(), prompted, run) for m, score, iou, pointer in rows]
+
+
+def _is_settled(session: VideoSession, track: ObjectTrack, frame: int) -> bool:
+    """Whether a person's answer on this frame stands, so that it is not tracked again."""
+    if session.options.corrections == "recent" and frame in track.tracked:
+        # the first published predictor: prompted for one object, settled for all
+        return frame in track.prompted or any(frame in other.prompts for other in session.tracks.values())
+    return frame in track.prompted
+
+
+def _answer(track: ObjectTrack, frame: int) -> FrameResult:
+    result = track.result(frame)
+    assert result is not None, f"frame {frame} is recalled, so it has an answer"
+    return result
+
+
+@dataclass(frozen=True)
+class _AnswersSince:
+    """The tracked frames of propagation number `since` and later, and corrected ones, as a container."""
+
+    tracked: dict[int, FrameResult]
+    since: int
+
+    def __contains__(self, frame: object) -> bool:
+        result = self.tracked.get(frame)
+        return result is not None and (result.run >= self.since or result.prompted)

@@ -1,0 +1,127 @@
+"""How well does it track? Prompt the first frame, propagate, compare every later frame with the truth.
+
+Each object counts alone and equally: J, F and their mean over the frames after the first, in which it may be hidden
+or gone (an empty mask is then the right answer). Presence is judged apart: is something shown where the object is
+visible, and nothing where it is not? Deterministic: no random number is drawn.
+
+Source: SAM 2, arXiv:2408.00714, section 6 and appendix "Zero-shot video"; protocol of the DAVIS benchmark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.frame_masks import VideoOptions
+from sam2kit.predict.session import VideoSession
+from sam2kit.predict.video import VideoPredictor
+from sam2kit.training.clicks import centre_click, tight_boxes
+from sam2kit.training.evaluate import HELD_OUT_SEED
+from sam2kit.training.metrics import boundary_accuracy, region_similarity
+from sam2kit.training.moving_scenes import random_clip
+from sam2kit.training.textures import TextureBank
+
+PROMPTS = ("mask", "click", "box")
+_NO_CLEAN_UP = VideoOptions(max_hole_area=0)  # as behind the published numbers
+
+
+@dataclass(frozen=True)
+class LabelledClip:
+    """A clip, and the true masks of the objects that are visible on its first frame."""
+
+    frames: np.ndarray  # uint8 [T, H, W, 3]
+    masks: dict[int, np.ndarray]  # object -> bool [T, H, W], empty where it is absent
+
+
+@dataclass(frozen=True)
+class TrackScores:
+    """One object through one clip, after one kind of prompt."""
+
+    region: float  # J, mean over the frames after the first
+    boundary: float  # F
+    found: tuple[int, int]  # frames with a mask, of those on which the object is visible
+    rejected: tuple[int, int]  # frames without one, of those on which it is not
+
+    @property
+    def overall(self) -> float:
+        """J&F."""
+        return (self.region + self.boundary) / 2
+
+
+def held_out_clips(count: int = 40, *, side: int = 256, frames: int = 16) -> Iterator[LabelledClip]:
+    """Procedural clips that training never sees: always the same ones, about three objects in each."""
+    bank = TextureBank(HELD_OUT_SEED)
+    for number in range(count):
+        clip = random_clip(np.random.default_rng([HELD_OUT_SEED, 1, number]), bank, side, frames=frames)
+        visible = clip.visible(0)[:4]
+        yield LabelledClip(clip.frames, {i: clip.owners == i for i in visible})
+
+
+def evaluate_clips(model: SAM2, clips: Iterable[LabelledClip]) -> dict[str, float]:
+    """Mean scores over all objects of all clips.
+
+    Returns:
+        "mask", "click", "box": J&F after this kind of prompt; "mask_j", ...: J alone; "present_recall" and
+        "absent_recall" over all frames and prompts; "copied": J of the first mask left where it was; "objects".
+    """
+    predictor = VideoPredictor(model, _NO_CLEAN_UP)
+    scores: dict[str, list[TrackScores]] = {kind: [] for kind in PROMPTS}
+    copied: list[float] = []
+    for clip in clips:
+        for kind, found in score_clip(predictor, clip).items():
+            scores[kind] += found
+        copied += [float(np.mean([region_similarity(m[0], t) for t in m[1:]])) for m in clip.masks.values()]
+    if not copied:
+        raise ValueError("there is no object to evaluate on")
+    everything = [s for found in scores.values() for s in found]
+    return {
+        **{kind: float(np.mean([s.overall for s in found])) for kind, found in scores.items()},
+        **{f"{kind}_j": float(np.mean([s.region for s in found])) for kind, found in scores.items()},
+        "present_recall": _share(s.found for s in everything),
+        "absent_recall": _share(s.rejected for s in everything),
+        "copied": float(np.mean(copied)),
+        "objects": float(len(copied)),
+    }
+
+
+def score_clip(predictor: VideoPredictor, clip: LabelledClip) -> dict[str, list[TrackScores]]:
+    """Scores of every object of a clip after each kind of prompt; all of them in one pass through the clip."""
+    session = predictor.open(clip.frames)
+    for number, truth in clip.masks.items():
+        for kind in PROMPTS:
+            _prompt(predictor, session, kind, number, truth[0])
+    tracked: dict[tuple[str, int], list[np.ndarray]] = {i: [] for i in session.tracks}
+    for frame in predictor.propagate(session, 0, "forward"):
+        if frame.frame_index:
+            for name, mask in frame:
+                tracked[name].append(mask)
+    return {kind: [_score(tracked[kind, n], truth[1:]) for n, truth in clip.masks.items()] for kind in PROMPTS}
+
+
+def _prompt(predictor: VideoPredictor, session: VideoSession, kind: str, number: int, truth: np.ndarray) -> None:
+    name = (kind, number)
+    if kind == "mask":
+        predictor.add_mask(session, 0, name, truth)
+    elif kind == "click":
+        predictor.add_points(session, 0, name, centre_click(truth)[0])
+    else:
+        predictor.add_box(session, 0, name, tight_boxes(torch.from_numpy(truth)[None]))
+
+
+def _score(masks: list[np.ndarray], truths: np.ndarray) -> TrackScores:
+    shown = [(bool(m.any()), bool(t.any())) for m, t in zip(masks, truths, strict=True)]
+    return TrackScores(
+        region=float(np.mean([region_similarity(m, t) for m, t in zip(masks, truths, strict=True)])),
+        boundary=float(np.mean([boundary_accuracy(m, t) for m, t in zip(masks, truths, strict=True)])),
+        found=(sum(m for m, t in shown if t), sum(t for _, t in shown)),
+        rejected=(sum(not m for m, t in shown if not t), sum(not t for _, t in shown)),
+    )
+
+
+def _share(counts: Iterable[tuple[int, int]]) -> float:
+    hits, of = np.sum(list(counts), axis=0)
+    return float(hits / max(of, 1))

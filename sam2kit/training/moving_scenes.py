@@ -1,0 +1,217 @@
+"""Procedural clips with exact masks: what the nano model learns to track from.
+
+Objects of scenes.py are cut out once and then move over a background that pans: along curves, turning, growing,
+bending, squeezed as if they turned away. Look-alikes walk beside them, others pass in front, some leave the
+picture and come back, some blink out. Every pixel of every frame belongs to exactly one object, or to none.
+
+After scenes.py; before clip_stream.py. No file is read: a clip follows from its random generator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+
+from sam2kit.training.scenes import Canvas, dress_object, paint_background, photograph
+from sam2kit.training.shapes import random_silhouette
+from sam2kit.training.textures import TextureBank
+
+_MARGIN = 4  # pixels of nothing around a cut-out, so that its soft edge is not cut
+
+
+@dataclass
+class MovingScene:
+    """A clip and everything in it that may be asked for."""
+
+    frames: np.ndarray  # uint8 [T, H, W, 3] RGB
+    owners: np.ndarray  # uint8 [T, H, W]: number of the object that each pixel shows, 0 for the background
+    whole_areas: np.ndarray  # float [objects + 1]: pixels of each object when nothing hides it
+
+    def mask(self, frame: int, number: int) -> np.ndarray:
+        """bool [H, W]: the visible pixels of object 1, 2, ... on a frame."""
+        return self.owners[frame] == number
+
+    def visible(self, frame: int, *, min_share: float = 0.004, min_visible: float = 0.5) -> list[int]:
+        """Objects that can be prompted on a frame: large enough, and not mostly hidden."""
+        areas = np.bincount(self.owners[frame].ravel(), minlength=len(self.whole_areas))
+        enough = np.maximum(min_share * self.owners[frame].size, min_visible * self.whole_areas)
+        return [i for i in range(1, len(areas)) if areas[i] >= enough[i]]
+
+
+@dataclass
+class _Path:
+    """Where an object is over time; all rates are per frame."""
+
+    centre: np.ndarray  # (x, y) at time 0, pixels
+    velocity: np.ndarray
+    bend: np.ndarray  # amplitude of a sine across the way, pixels
+    bend_rate: float
+    turn: float  # radians
+    growth: float  # log of the size
+    squeeze_rate: float  # of the turn out of the picture
+    wobble: float  # bending of the outline, share of the size
+    phase: float
+    away: tuple[float, float, np.ndarray] | None = None  # (time, width, shift): leaves the picture and comes back
+    gone: tuple[int, int] = (0, 0)  # frames in which it blinks out
+
+    def place(self, t: float) -> np.ndarray:
+        at = self.centre + self.velocity * t + self.bend * np.sin(self.bend_rate * t + self.phase)
+        if self.away is not None:
+            when, width, shift = self.away
+            at = at + shift * np.exp(-(((t - when) / width) ** 4))
+        return at
+
+    def shape(self, t: float) -> np.ndarray:
+        """[2, 2] matrix: turn, size and squeeze."""
+        angle, size = self.turn * t, np.exp(self.growth * t)
+        squeeze = 0.65 + 0.35 * np.cos(self.squeeze_rate * t)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        return size * turn @ np.diag([squeeze, 1.0])
+
+
+@dataclass
+class _CutOut:
+    """One object on its way."""
+
+    pixels: np.ndarray  # uint8 [h, w, 4] RGB and coverage
+    path: _Path
+    radius: float
+    area: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.area = float((self.pixels[..., 3] > 127).sum())
+
+
+def random_clip(rng: Generator, bank: TextureBank, side: int = 256, *, frames: int = 12) -> MovingScene:
+    """Paint one clip.
+
+    Args:
+        rng: decides everything but the textures.
+        bank: surfaces to paint with.
+        side: edge of the picture, in pixels.
+        frames: how many to paint.
+    """
+    stage = Canvas(rng, bank, 3 * side // 2)
+    paint_background(stage)
+    cast = _cast(rng, bank, stage.image, side, frames)
+    pan, zoom = rng.normal(0, 1.5, 2) * (rng.random() < 0.6), rng.normal(0, 0.004)
+    camera, noise = int(rng.integers(2**31)), rng.choice([0.0, 0.0, 2.0, 5.0])
+    shown = np.empty((frames, side, side, 3), np.uint8)
+    owners = np.zeros((frames, side, side), np.uint8)
+    for t in range(frames):
+        image = _background_at(stage.image, side, pan * (t - frames / 2), 1 + zoom * t)
+        for number, cut_out in enumerate(cast, start=1):
+            start, end = cut_out.path.gone
+            if not start <= t < end:
+                _show(image, owners[t], cut_out, t, pan, number)
+        # the same camera on every frame: light, cast, blur and quality do not change
+        filmed = photograph(np.random.default_rng(camera), image)
+        shown[t] = cv2.add(filmed, rng.normal(0, noise, image.shape), dtype=cv2.CV_8U) if noise else filmed
+    return MovingScene(shown, owners, np.array([0.0] + [c.area for c in cast]))
+
+
+def _background_at(stage: np.ndarray, side: int, shift: np.ndarray, zoom: float) -> np.ndarray:
+    centre = stage.shape[0] / 2
+    matrix = np.float32([[zoom, 0, side / 2 - zoom * centre], [0, zoom, side / 2 - zoom * centre]])
+    matrix[:, 2] += shift
+    return cv2.warpAffine(stage, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+
+
+def _cast(rng: Generator, bank: TextureBank, behind: np.ndarray, side: int, frames: int) -> list[_CutOut]:
+    """Who plays, back to front: objects with their look-alikes, then perhaps somebody who passes in front."""
+    cast: list[_CutOut] = []
+    for _ in range(int(rng.integers(1, 5))):
+        radius = side * float(np.exp(rng.uniform(np.log(0.07), np.log(0.3))))
+        seed = int(rng.integers(2**31))
+        for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
+            pixels = _cut_out(np.random.default_rng(seed), bank, behind, side, radius)
+            if pixels is not None:
+                cast.append(_CutOut(pixels, _random_path(rng, side, frames), radius))
+    for victim in [c for c in cast if rng.random() < 0.25]:
+        radius = float(np.clip(victim.radius * rng.uniform(0.9, 1.8), 0.1 * side, 0.45 * side))
+        pixels = _cut_out(np.random.default_rng(rng.integers(2**31)), bank, behind, side, radius)
+        if pixels is not None:
+            cast.append(_CutOut(pixels, _crossing_path(rng, victim, radius, frames), radius))
+    return cast
+
+
+def _cut_out(look: Generator, bank: TextureBank, behind: np.ndarray, side: int, radius: float) -> np.ndarray | None:
+    """One dressed object with its coverage, or None when the shape came out too small."""
+    canvas = Canvas(look, bank, side)
+    canvas.image = behind[:side, :side].copy()
+    mask = random_silhouette(look, side, centre_xy=np.array([side / 2, side / 2]), radius=radius)
+    if mask.sum() < 60:
+        return None
+    dress_object(canvas, look, mask, radius)
+    coverage = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), look.uniform(0.5, 1.0))
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    rows = slice(max(y - _MARGIN, 0), y + height + _MARGIN)
+    columns = slice(max(x - _MARGIN, 0), x + width + _MARGIN)
+    pixels = np.concatenate([canvas.image, coverage[..., None]], axis=2)[rows, columns]
+    return (np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+
+
+def _random_path(rng: Generator, side: int, frames: int) -> _Path:
+    speed, way = side / 256 * np.exp(rng.uniform(np.log(0.3), np.log(9))), rng.uniform(0, 2 * np.pi)
+    path = _Path(
+        centre=rng.uniform(0.12, 0.88, 2) * side,
+        velocity=speed * np.array([np.cos(way), np.sin(way)]) * (rng.random() < 0.85),
+        bend=rng.normal(0, 0.06, 2) * side * (rng.random() < 0.5),
+        bend_rate=rng.uniform(0.1, 0.6),
+        turn=rng.normal(0, 0.06) * (rng.random() < 0.6),
+        growth=rng.normal(0, 0.025) * (rng.random() < 0.6),
+        squeeze_rate=rng.uniform(0.05, 0.3) * (rng.random() < 0.35),
+        wobble=rng.uniform(0.02, 0.1) * (rng.random() < 0.4),
+        phase=rng.uniform(0, 2 * np.pi),
+    )
+    # most objects stay in sight: their way leads through the middle of their time
+    path.centre = path.centre - path.velocity * frames * rng.uniform(0.0, 0.6)
+    if rng.random() < 0.2:
+        outwards = rng.uniform(0, 2 * np.pi)
+        shift = 1.3 * side * np.array([np.cos(outwards), np.sin(outwards)])
+        path.away = (rng.uniform(0.3, 0.8) * frames, rng.uniform(1.2, 3.5), shift)
+    elif rng.random() < 0.06:
+        start = int(rng.integers(1, frames - 1))
+        path.gone = (start, start + int(rng.integers(1, 5)))
+    return path
+
+
+def _crossing_path(rng: Generator, victim: _CutOut, radius: float, frames: int) -> _Path:
+    """Passes in front of another object, slowly enough to hide it for a few frames."""
+    path = _random_path(rng, 1, frames)
+    when, way = rng.uniform(0.2, 0.8) * frames, rng.uniform(0, 2 * np.pi)
+    relative = np.array([np.cos(way), np.sin(way)]) * (radius + victim.radius) * rng.uniform(0.2, 0.6)
+    path.velocity = victim.path.velocity + relative
+    path.centre = victim.path.place(when) - path.velocity * when
+    path.bend, path.away, path.gone = np.zeros(2), None, (0, 0)
+    return path
+
+
+def _show(image: np.ndarray, owners: np.ndarray, cut_out: _CutOut, t: int, pan: np.ndarray, number: int) -> None:
+    """Draw one object into a frame, only where it reaches."""
+    path, side = cut_out.path, image.shape[0]
+    centre, matrix = path.place(t) + pan * t, path.shape(t)
+    height, width = cut_out.pixels.shape[:2]
+    reach = (np.abs(matrix) @ np.array([width / 2, height / 2])) * (1 + 2 * path.wobble) + 1
+    x0, y0 = np.maximum(np.floor(centre - reach), 0).astype(int)
+    x1, y1 = np.minimum(np.ceil(centre + reach) + 1, side).astype(int)
+    if x0 >= x1 or y0 >= y1:
+        return
+    x, y = np.meshgrid(np.arange(x0, x1, dtype=np.float32), np.arange(y0, y1, dtype=np.float32))
+    back = np.linalg.inv(matrix).astype(np.float32)
+    dx, dy = x - np.float32(centre[0]), y - np.float32(centre[1])
+    u, v = back[0, 0] * dx + back[0, 1] * dy, back[1, 0] * dx + back[1, 1] * dy
+    if path.wobble:
+        strength, wave = np.float32(path.wobble * max(width, height)), np.float32(2 * np.pi / max(width, height))
+        sway = np.float32(path.phase + 0.5 * t)
+        u, v = u + strength * np.sin(wave * v + sway), v + strength * np.sin(wave * u - sway)
+    u += np.float32((width - 1) / 2)
+    v += np.float32((height - 1) / 2)
+    drawn = cv2.remap(cut_out.pixels, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    coverage = drawn[..., 3]
+    part = image[y0:y1, x0:x1]
+    part += (coverage.astype(np.float32) / 255)[..., None] * (drawn[..., :3].astype(np.float32) / 255 - part)
+    owners[y0:y1, x0:x1][coverage > 127] = number

@@ -1,0 +1,146 @@
+"""Clips of real pixels with exact masks: cut-outs of photos that move over other photos along known paths.
+
+One thing grows and turns; one is passed by another; one leaves the picture and comes back. No training sees them.
+`python -m sam2kit.training.pasted_clips assets/photos assets/clips` writes them as videos, for the app's examples.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sam2kit.media.pictures import read_picture
+from sam2kit.training.evaluate import fill_outlines
+from sam2kit.training.evaluate_clips import LabelledClip
+
+Path2D = Callable[[float], tuple[float, float, float, float]]  # time 0..1 -> x, y (shares of the picture), size, angle
+
+
+@dataclass(frozen=True)
+class _Actor:
+    """A cut-out and its way; `size` is its longer side as a share of the picture's width."""
+
+    photo: str
+    name: str
+    way: Path2D
+    is_target: bool = True
+
+
+@dataclass(frozen=True)
+class _Scene:
+    name: str
+    ground: str  # photo, or texture beside the photos
+    actors: tuple[_Actor, ...]  # back to front
+
+
+def _bump(u: float, at: float, width: float) -> float:
+    return float(np.exp(-(((u - at) / width) ** 4)))
+
+
+SCENES = (
+    _Scene(
+        "cup_grows",
+        "../textures/grass.jpg",
+        (
+            _Actor("coffee.jpg", "cup", lambda u: (0.3 + 0.35 * u, 0.6 - 0.12 * np.sin(3 * u), 0.28 + 0.2 * u, 14 * u)),
+            _Actor("astronaut.jpg", "mission patch", lambda u: (0.8 - 0.2 * u, 0.22 + 0.05 * u, 0.16, -25 * u)),
+        ),
+    ),
+    _Scene(
+        "cat_is_passed",
+        "../textures/brick.jpg",
+        (
+            _Actor("chelsea.jpg", "cat", lambda u: (0.42 + 0.1 * u, 0.55, 0.5 - 0.05 * u, 5 * np.sin(4 * u))),
+            _Actor("coffee.jpg", "saucer", lambda u: (-0.2 + 1.5 * u, 0.45 + 0.1 * u, 0.42, 40 * u), is_target=False),
+        ),
+    ),
+    _Scene(
+        "helmet_leaves",
+        "rocket.jpg",
+        (
+            _Actor(
+                "astronaut.jpg",
+                "helmet",
+                lambda u: (0.35 + 0.9 * _bump(u, 0.5, 0.22), 0.5 + 0.08 * np.sin(6 * u), 0.34, -12 * u),
+            ),
+            _Actor("camera.jpg", "video camera", lambda u: (0.2 + 0.1 * u, 0.8, 0.18, 0.0)),
+        ),
+    ),
+)
+
+
+def pasted_clips(folder: Path, *, frames: int = 24, size_hw: tuple[int, int] = (240, 320)) -> Iterator[LabelledClip]:
+    """The three clips.
+
+    Args:
+        folder: photos with their outlines.json, and the textures beside it.
+        frames: of each clip; the ways are the same at any number.
+        size_hw: of the frames, in pixels.
+    Raises:
+        FileNotFoundError: if a photo is missing.
+    """
+    outlines = json.loads((folder / "outlines.json").read_text())["objects"]
+    for scene in SCENES:
+        ground = cv2.resize(read_picture(folder / scene.ground), size_hw[::-1], interpolation=cv2.INTER_AREA)
+        cut_outs = [_cut_out(folder, outlines, actor) for actor in scene.actors]
+        images = np.empty((frames, *size_hw, 3), np.uint8)
+        owners = np.zeros((frames, *size_hw), np.uint8)
+        for t in range(frames):
+            image = ground.astype(np.float32)
+            for number, (actor, pixels) in enumerate(zip(scene.actors, cut_outs, strict=True), start=1):
+                _paste(image, owners[t], pixels, actor.way(t / max(frames - 1, 1)), number)
+            images[t] = image.astype(np.uint8)
+        targets = [n for n, actor in enumerate(scene.actors, start=1) if actor.is_target]
+        yield LabelledClip(images, {n: owners == n for n in targets})
+
+
+def _cut_out(folder: Path, outlines: list[dict], actor: _Actor) -> np.ndarray:
+    """float32 [h, w, 4]: RGB and coverage."""
+    image = read_picture(folder / actor.photo)
+    outline = next(o for o in outlines if o["photo"] == actor.photo and o["name"] == actor.name)
+    mask = fill_outlines(outline["polygons"], outline.get("holes", []), image.shape[:2])
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    both = np.concatenate([image, 255 * mask[..., None]], axis=2).astype(np.float32)
+    return np.pad(both[y : y + height, x : x + width], ((2, 2), (2, 2), (0, 0)))
+
+
+def _paste(
+    image: np.ndarray, owners: np.ndarray, pixels: np.ndarray, place: tuple[float, float, float, float], number: int
+) -> None:
+    height, width = owners.shape
+    x, y, size, angle = place
+    h, w = pixels.shape[:2]
+    matrix = cv2.getRotationMatrix2D((w / 2, h / 2), angle, size * width / max(h, w))
+    matrix[:, 2] += np.array([x * width - w / 2, y * height - h / 2])
+    premultiplied = pixels.copy()
+    premultiplied[..., :3] *= premultiplied[..., 3:] / 255
+    drawn = cv2.warpAffine(premultiplied, matrix, (width, height), flags=cv2.INTER_AREA)
+    coverage = drawn[..., 3:] / 255
+    image *= 1 - coverage
+    image += drawn[..., :3]
+    owners[coverage[..., 0] > 0.5] = number
+
+
+def write_examples(folder: Path, out: Path, *, frames: int = 72, fps: int = 24) -> list[Path]:
+    """Write the clips as small videos."""
+    from sam2kit.media.video_writing import VideoWriter
+
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / f"{scene.name}.mp4" for scene in SCENES]
+    for path, clip in zip(paths, pasted_clips(folder, frames=frames, size_hw=(360, 480)), strict=True):
+        with VideoWriter(path, (360, 480)) as writer:
+            for number, frame in enumerate(clip.frames):
+                writer.write(frame, Fraction(number, fps))
+    return paths
+
+
+if __name__ == "__main__":
+    for path in write_examples(Path(sys.argv[1]), Path(sys.argv[2])):
+        print(path)

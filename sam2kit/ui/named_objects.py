@@ -1,0 +1,60 @@
+"""The objects of a clip as a visitor sees them: numbers, which decide the colours, names, and the active one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+_LONGEST_NAME = 40
+
+
+@dataclass
+class NamedObjects:
+    """Object numbers from 0, which are the ids in the session, and their names; there is always one."""
+
+    names: dict[int, str] = field(default_factory=lambda: {0: "Object 1"})
+    active: int = 0
+
+    def add(self, used: Collection[int]) -> None:
+        """Make another object active; one that is not among the used ones comes before a new one."""
+        unused = [number for number in self.names if number not in used]
+        if unused:
+            self.active = unused[0]
+            return
+        self.active = max(self.names, default=-1) + 1
+        taken = set(self.names.values())
+        label = next(n for n in range(self.active + 1, self.active + len(taken) + 2) if f"Object {n}" not in taken)
+        self.names[self.active] = f"Object {label}"
+
+    def select(self, number: int) -> None:
+        """Make an object the one that prompts go to.
+
+        Raises:
+            ValueError: if there is no such object.
+        """
+        if number not in self.names:
+            raise ValueError("there is no such object any more")
+        self.active = number
+
+    def rename(self, number: int | None, name: str) -> None:
+        """Give an object a name; nothing happens if it has it, or is gone.
+
+        Raises:
+            ValueError: if it is empty, too long or taken.
+        """
+        name = " ".join(name.split())
+        if number not in self.names or name == self.names[number]:
+            return
+        if not name or len(name) > _LONGEST_NAME:
+            raise ValueError(f"a name needs 1 to {_LONGEST_NAME} characters, got {len(name)}")
+        if name in self.names.values():
+            raise ValueError(f"there is a “{name}” already; choose another name")
+        self.names[number] = name
+
+    def remove_active(self) -> None:
+        """Forget the active object; the nearest other one becomes active."""
+        number = self.active
+        del self.names[number]
+        if not self.names:
+            self.add(used=())
+        self.active = min(self.names, key=lambda other: abs(other - number))

@@ -1,0 +1,46 @@
+"""Tracks and steps under other frame numbers and object ids: for parts of a clip, and for session files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+
+from sam2kit.predict.session import ObjectTrack, Step
+
+
+def renumbered(track: ObjectTrack, to: Mapping[int, int]) -> ObjectTrack:
+    """A track with other frame numbers; frames without a new number and all memories are left out."""
+
+    def kept(frames: Mapping) -> dict:
+        return {to[f]: value for f, value in frames.items() if f in to}
+
+    return ObjectTrack(kept(track.prompts), kept(track.prompted), kept(track.tracked), kept(track.directions))
+
+
+def number_names(ids: Sequence[Hashable]) -> dict[Hashable, int]:
+    """A number from 0 for each object id; "Object 3" gets 2 if that is free, so that it keeps its colour."""
+    numbers: dict[Hashable, int] = {}
+    for object_id in ids:
+        usual = re.fullmatch(r"(?:Object )?([1-9][0-9]{0,3})", str(object_id))
+        if usual and int(usual[1]) - 1 not in numbers.values():
+            numbers[object_id] = int(usual[1]) - 1
+    for object_id in ids:
+        if object_id not in numbers:
+            numbers[object_id] = next(n for n in range(len(ids) + len(numbers)) if n not in numbers.values())
+    return numbers
+
+
+def renamed_step(step: Step, numbers: Mapping[Hashable, Hashable]) -> Step:
+    """A step for other object ids; ids without a new one are left out."""
+    return replace(step, object_ids=tuple(numbers[i] for i in step.object_ids if i in numbers))
+
+
+def both_tracks(first: ObjectTrack, second: ObjectTrack) -> ObjectTrack:
+    """What two tracks of different frames know together."""
+    return ObjectTrack(
+        {**first.prompts, **second.prompts},
+        {**first.prompted, **second.prompted},
+        {**first.tracked, **second.tracked},
+        {**first.directions, **second.directions},
+    )

@@ -1,0 +1,30 @@
+"""What both tabs are made of: what a click means, untouched uploads, thumbnails, errors in plain words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ADD, REMOVE, BOX = "Add", "Remove", "Box"  # what a click will do
+_THUMBNAIL = 160  # pixels
+
+
+class Untouched:
+    """Makes an upload component hand over the file as it came, whatever it is: our own readers open it."""
+
+    def preprocess(self, payload: Any) -> str | None:
+        """The path of the uploaded file."""
+        return None if payload is None else payload.path
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """A small copy, so that the page does not load every example in full."""
+    step = max(1, min(image.shape[:2]) // _THUMBNAIL)
+    return np.ascontiguousarray(image[::step, ::step])
+
+
+def plain_words(error: Exception | str | None) -> str:
+    """An error's text with file names instead of server paths."""
+    return " ".join(Path(word).name if word.startswith("/") else word for word in str(error).split())

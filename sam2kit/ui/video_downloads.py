@@ -1,0 +1,67 @@
+"""The files that the Video tab hands out, each written frame by frame so that it can be stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from sam2kit.media.clip_masks import Progress
+from sam2kit.media.clips import Clip
+from sam2kit.media.effects import EffectPainter
+from sam2kit.media.mask_exports import export_coco, export_davis
+from sam2kit.media.video_exports import export_alpha, export_gif, export_side_by_side, export_video
+from sam2kit.predict.session import VideoSession
+
+DOWNLOADS = {
+    "video": "Video with effect",
+    "side": "Side by side",
+    "gif": "GIF",
+    "alpha": "Transparent (WebM)",
+    "masks": "Masks (PNG zip)",
+    "coco": "COCO JSON",
+}
+_SUFFIXES = {
+    "video": "_{effect}.mp4",
+    "side": "_side_by_side.mp4",
+    "gif": "_{effect}.gif",
+    "alpha": "_alpha.webm",
+    "masks": "_masks.zip",
+    "coco": "_coco.json",
+}
+
+
+def start_download(
+    kind: str, session: VideoSession, folder: Path, stem: str, effect: str, names: dict[int, str], *, labels: bool
+) -> tuple[Path, Progress]:
+    """Begin to write a file.
+
+    Args:
+        kind: one of DOWNLOADS.
+        session: a still one, see `still_of`.
+        folder: where the file goes.
+        stem: what its name begins with.
+        effect: one of effects.EFFECTS.
+        names: object number -> name.
+        labels: whether names are written beside the objects.
+    Returns:
+        the path that will be there at the end, and the generator that writes it.
+    Raises:
+        ValueError: if the kind cannot show the effect.
+    """
+    clip: Clip = session.clip
+    masks_of: Callable[[int], dict[int, np.ndarray]] = lambda frame: dict(session.masks(frame))  # noqa: E731
+    path = folder / f"{stem}{_SUFFIXES[kind].format(effect=effect)}"
+    painter = EffectPainter(effect, names=names if labels else None)
+    if kind == "video" and painter.makes_alpha:
+        raise ValueError("an MP4 has no transparency; take “Transparent (WebM)”, or another effect")
+    writers: dict[str, Callable[[], Progress]] = {
+        "video": lambda: export_video(clip, masks_of, path, painter),
+        "side": lambda: export_side_by_side(clip, masks_of, path, painter),
+        "gif": lambda: export_gif(clip, masks_of, path, painter),
+        "alpha": lambda: export_alpha(clip, masks_of, path),
+        "masks": lambda: export_davis(clip, masks_of, path),
+        "coco": lambda: export_coco(clip, masks_of, path, names=names),
+    }
+    return path, writers[kind]()

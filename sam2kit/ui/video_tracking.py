@@ -1,0 +1,185 @@
+"""Tracking in the Video tab: how long it will take, frame by frame with a live picture, Stop and Go on.
+
+The visitor's lock is taken for one frame at a time, so that the slider and Stop answer meanwhile. What is done stays,
+whatever happens: the session is consistent between any two frames.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import gradio as gr
+import numpy as np
+
+from sam2kit.predict.frame_masks import FrameMasks
+from sam2kit.predict.session import VideoSession
+from sam2kit.predict.video import Direction, VideoPredictor
+from sam2kit.ui.health import DOUBTFUL
+from sam2kit.ui.sessions import SessionStore
+from sam2kit.ui.tab_parts import plain_words
+from sam2kit.ui.video_models import VideoModels, in_words, seconds_per_frame, still_of
+from sam2kit.ui.video_page import RUNNING, SKIP, Page, empty_page, page_of_step
+from sam2kit.ui.video_work import VideoWork
+
+_SHOW_EVERY = 0.35  # seconds between frames that are shown while tracking runs
+_LONG = 60.0  # seconds of tracking; above, the visitor is asked to shorten the clip
+
+
+@dataclass
+class VideoTracking:
+    """The handlers that track."""
+
+    models: VideoModels
+    store: SessionStore[VideoWork]
+
+    def estimate(self, key: str) -> Page:
+        """Say how long tracking will take; the session stays as it is."""
+        with self.store.using(key) as work:
+            session, still, count = work.session, None, 0
+            if session is None or work.busy or not (count := work.prompted_objects):
+                return Page(pace="")
+            if count not in work.pace:
+                predictor, still = self._predictor(work), still_of(session, with_features=True)
+        if still is not None:
+            try:
+                pace = seconds_per_frame(predictor, still)
+            except (ValueError, RuntimeError) as error:  # the clip was closed, or cannot be read there
+                return Page(pace=plain_words(error))
+        with self.store.using(key) as work:
+            if work.session is not session:
+                return Page()
+            if still is not None:
+                work.pace[count] = pace
+            return self._say_pace(work, work.pace[count] * len(session))
+
+    def track(self, key: str) -> Iterator[Page]:
+        """Track the whole clip from the prompts, both ways."""
+        yield from self._track(key, lambda work: work.plan(self._predictor(work), None, "both"))
+
+    def track_from_here(self, key: str, direction: Direction) -> Iterator[Page]:
+        """Track from the frame that is shown, with all that is known."""
+        yield from self._track(key, lambda work: work.plan(self._predictor(work), work.frame, direction))
+
+    def resume(self, key: str) -> Iterator[Page]:
+        """Go on where tracking was stopped."""
+        yield from self._track(key, lambda work: len(work.session.plan), ask=False)
+
+    def begin(self, key: str) -> None:
+        """Before a job that may be stopped: forget a Stop that was meant for another."""
+        self.store.cancelled(key).clear()
+
+    def stop(self, key: str) -> None:
+        """Ask the running or waiting job to stop."""
+        self.store.cancelled(key).set()
+
+    def _track(self, key: str, plan: Callable[[VideoWork], int], *, ask: bool = True) -> Iterator[Page]:
+        """Begin, unless it takes long and the visitor has not been asked yet."""
+        with self.store.using(key) as work:
+            refused = _refusal(work)
+            if refused is not None:
+                gr.Warning(refused)
+                yield page_of_step(work, None) if work.is_open else empty_page()
+                return
+            ask, measured = ask and not work.warned, work.prompted_objects in work.pace
+        if ask:
+            if not measured:
+                yield Page(status="Measuring how long this will take …")
+            told = self.estimate(key)
+            with self.store.using(key) as work:
+                is_long = work.warned
+            if is_long:
+                yield told._replace(
+                    status="This takes long: shorten the clip, or press the button again to track it all."
+                )
+                return
+            yield told
+        with self.store.using(key) as work:
+            refused = _refusal(work)  # the visitor may have done something while we measured
+            if refused is not None:
+                gr.Warning(refused)
+                return
+            total = plan(work)
+            work.busy, work.follows, work.previews = True, True, False
+            session, first = work.session, page_of_step(work, f"Tracking {total} frames …")
+        yield from self._run(key, session, total, first)
+
+    def _run(self, key: str, session: VideoSession, total: int, first: Page) -> Iterator[Page]:
+        """Track frame by frame; after each one, everybody else may have the visitor's lock."""
+        cancelled, hint, done = self.store.cancelled(key), "", 0
+        started = shown = time.perf_counter()
+        try:
+            yield first
+            while True:
+                page = None
+                with self.store.using(key) as work:
+                    if work.session is not session:
+                        return  # another clip was opened, or the visitor left
+                    if cancelled.is_set():
+                        hint = f"Stopped; {done} of {total} frames are done. Correct and track again, or press Go on."
+                        break
+                    masks = self._next_frame(work)
+                    if masks is None:
+                        hint = _summary(work, total)
+                        break
+                    done += 1
+                    if work.follows:
+                        work.go_to(masks.frame_index)
+                    now = time.perf_counter()
+                    if now - shown > _SHOW_EVERY:
+                        left = (now - started) / done * (total - done)
+                        page = page_of_step(work, f"Tracking: {done} of {total} frames, about {in_words(left)} left.")
+                        shown = now
+                if page is None:
+                    time.sleep(0.001)  # lets those have the lock who wait for it
+                else:
+                    yield page
+        except (ValueError, RuntimeError) as error:  # such as a frame that cannot be read any more, or no memory left
+            hint = f"Tracking ended after {done} frames, which are kept: {plain_words(error)}"
+            gr.Warning(hint)
+        finally:
+            with self.store.using(key) as work:
+                if work.session is session:
+                    work.busy = False
+                    if done:
+                        work.pace[work.prompted_objects] = (time.perf_counter() - started) / done
+        with self.store.using(key) as work:
+            if work.session is session:
+                yield page_of_step(work, hint)
+
+    def _next_frame(self, work: VideoWork) -> FrameMasks | None:
+        """Track one frame; None when all is done."""
+        return next(self._predictor(work).resume(work.session), None)
+
+    def _predictor(self, work: VideoWork) -> VideoPredictor:
+        return self.models.predictor(draft=work.draft)
+
+    def _say_pace(self, work: VideoWork, seconds: float) -> Page:
+        text = f"Tracking {len(work.session)} frames will take about {in_words(seconds)}."
+        if seconds < _LONG:
+            return Page(pace=text)
+        first_time, work.warned = not work.warned, True
+        draft = ", or the draft" if self.models.has_draft and not work.draft else ""
+        text = f"{text} Quicker: a part of the clip, every n-th frame{draft}, under “Shorten the clip”."
+        return Page(pace=text, shorten=gr.update(open=True) if first_time else SKIP)
+
+
+def _refusal(work: VideoWork) -> str | None:
+    """Why tracking cannot begin, or None."""
+    if not work.is_open:
+        return "Choose a video first."
+    if work.busy:
+        return RUNNING
+    if work.corner is not None:
+        return "Half a box is drawn: click its opposite corner, or press Undo."
+    if not work.prompted_objects:
+        return "There is nothing to track yet: click on something first."
+    return None
+
+
+def _summary(work: VideoWork, total: int) -> str:
+    troubled = int((np.max(list(work.states().values()), axis=0) >= DOUBTFUL).sum())
+    if not troubled:
+        return f"Done: {total} frames tracked."
+    return f"Done: {total} frames tracked; {troubled} look doubtful or lost. Correct any frame and track again."

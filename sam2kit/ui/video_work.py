@@ -1,0 +1,292 @@
+"""One visitor's work on one clip: objects with names, prompts, what was tracked, and which part of the clip it is.
+
+Everything the Video tab can do, as plain calls without any user interface; drawing is in video_view.py. Points that
+come in are pixels of the *view*, the copy that the browser shows.
+
+    whole      the clip as it was opened                     frames 0 ... T-1
+    part       the frames of it that are worked on now       range(start, stop, every)
+    session    of the part: its frame i is the whole clip's frame part[i]
+    _shelf     prompts and answers by the whole clip's frames; nothing is lost when the part changes
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from threading import Event
+
+import numpy as np
+
+from sam2kit.media.clips import Clip
+from sam2kit.predict.frame_masks import FrameResult
+from sam2kit.predict.session import FramePrompt, ObjectTrack, VideoSession
+from sam2kit.predict.video import Direction, VideoPredictor
+from sam2kit.ui.health import HealthLimits, classify
+from sam2kit.ui.named_objects import NamedObjects
+from sam2kit.ui.opened_clip import OpenedClip
+from sam2kit.ui.readings import Readings
+from sam2kit.ui.renumbering import both_tracks, number_names, renamed_step, renumbered
+
+_MAX_UNDO = 60
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What undo goes back to: all that one object had on one frame."""
+
+    number: int
+    frame: int
+    prompt: FramePrompt | None
+    prompted: FrameResult | None
+    tracked: FrameResult | None
+
+
+@dataclass
+class VideoWork:
+    """A clip, its session and the objects in it; see the module's text."""
+
+    limits: HealthLimits = field(default_factory=HealthLimits)
+    opened: OpenedClip | None = None
+    session: VideoSession | None = None
+    part: range = range(0)
+    draft: bool = False  # a quicker, coarser model works on it
+    objects: NamedObjects = field(default_factory=NamedObjects)
+    frame: int = 0
+    corner: tuple[float, float] | None = None  # first corner of a box that is being drawn, pixels of the clip
+    busy: bool = False  # tracking is running
+    follows: bool = True  # the view follows the tracking
+    effect: str = "overlay"
+    previews: bool = False  # the view shows the effect instead of the prompts
+    pace: dict[int, float] = field(default_factory=dict)  # seconds per frame, by number of objects
+    warned: bool = False  # the visitor knows that tracking takes long
+    writing_stopped: Event = field(default_factory=Event)  # set it to end the downloads that are being written
+    past: list[_Before] = field(default_factory=list)
+    _shelf: dict[int, ObjectTrack] = field(default_factory=dict)
+    _readings: Readings = field(default_factory=Readings)
+
+    # the clip
+
+    @property
+    def is_open(self) -> bool:
+        """True when there is a clip."""
+        return self.session is not None
+
+    @property
+    def whole(self) -> Clip:
+        """The clip as it was opened."""
+        assert self.opened is not None, "needs an open clip"
+        return self.opened.clip
+
+    def take(self, opened: OpenedClip, predictor: VideoPredictor) -> None:
+        """Begin on a clip; what was open is closed and forgotten."""
+        self.close()
+        session, part = predictor.open(opened.clip), range(len(opened.clip))
+        fresh = VideoWork(self.limits, opened, session, part, effect=self.effect)
+        vars(self).update(vars(fresh))
+
+    def close(self) -> None:
+        """Close the clip and delete the visitor's files."""
+        self.session = None
+        self.writing_stopped.set()
+        if self.opened is not None:
+            self.opened.close()
+            self.opened = None
+
+    def go_to(self, frame: int) -> bool:
+        """Show another frame; True if a box that was half drawn got lost."""
+        self.frame = min(max(int(frame), 0), len(self._open()) - 1)
+        lost, self.corner = self.corner is not None, None
+        return lost
+
+    def take_part(self, predictor: VideoPredictor, start: int, stop: int, every: int = 1) -> list[int]:
+        """Work on some frames of the whole clip only; prompts and answers on those frames stay.
+
+        Args:
+            start, stop, every: of the whole clip's frames, as in range.
+        Returns:
+            the whole clip's frames with prompts that are not in the part. They come back with the whole clip.
+        Raises:
+            ValueError: if no frame would be left.
+        """
+        part = range(start, stop, every)
+        clip = self.whole if part == range(len(self.whole)) else self.whole.cut(start, stop, every)
+        shown = self.part[self.frame]
+        self._put_on_shelf()
+        within = {f: i for i, f in enumerate(part)}
+        tracks = {number: renumbered(track, within) for number, track in self._shelf.items()}
+        tracks = {i: t for i, t in tracks.items() if t.prompts or t.tracked}
+        session = VideoSession(clip, self._open().options, tracks, run=self._open().run)
+        self._answer_what_is_open(predictor, session)
+        self.part, self.session, self.past, self.warned = part, session, [], False
+        self.go_to(min(range(len(part)), key=lambda i: abs(part[i] - shown)))
+        return sorted({f for track in self._shelf.values() for f in track.prompts} - set(part))
+
+    def change_model(self, predictor: VideoPredictor, *, draft: bool) -> None:
+        """Go on with another model: prompts are asked again, tracked frames are forgotten."""
+        self._put_on_shelf()
+        prompts = {number: ObjectTrack(dict(track.prompts)) for number, track in self._shelf.items() if track.prompts}
+        within = {f: i for i, f in enumerate(self.part)}
+        tracks = {number: renumbered(track, within) for number, track in prompts.items()}
+        session = VideoSession(self._open().clip, predictor.options, {i: t for i, t in tracks.items() if t.prompts})
+        self._answer_what_is_open(predictor, session)
+        self._shelf, self.session, self.draft = prompts, session, draft
+        self.past, self.pace, self.warned = [], {}, False
+
+    # objects
+
+    def add_object(self) -> None:
+        """Begin another object; one without prompts is used first."""
+        self.objects.add(used={*self._open().tracks, *self._shelf})
+        self.corner = None
+
+    def select(self, number: int) -> None:
+        """Make an object the one that prompts go to."""
+        self.objects.select(number)
+        self.corner = None
+
+    def remove_object(self) -> None:
+        """Forget the active object and all that was tracked of it."""
+        number = self.objects.active
+        self._open().tracks.pop(number, None)
+        self._shelf.pop(number, None)
+        self.past = [before for before in self.past if before.number != number]
+        self._open().mend_plan()
+        self.objects.remove_active()
+        self.corner = None
+
+    # prompts
+
+    def prompt(self, predictor: VideoPredictor, wanted: FramePrompt) -> None:
+        """Add a prompt for the active object on the frame that is shown."""
+        before = self._before()
+        predictor.add_prompt(self._open(), self.frame, self.objects.active, wanted)
+        self._remember(before)
+        self.corner = None
+
+    def click(self, predictor: VideoPredictor, xy: tuple[float, float], *, positive: bool) -> None:
+        """A click, in pixels of the clip."""
+        self.prompt(predictor, FramePrompt(np.array([xy], np.float32), np.array([int(positive)])))
+
+    def draw_corner(self, predictor: VideoPredictor, xy: tuple[float, float]) -> None:
+        """The first or the second corner of a box, in pixels of the clip; the second asks the model."""
+        if self.corner is None:
+            self.corner = xy
+            return
+        box = np.array([*np.minimum(self.corner, xy), *np.maximum(self.corner, xy)], np.float32)
+        self.prompt(predictor, FramePrompt(box_xyxy=box))
+
+    def undo(self) -> None:
+        """Take back the last prompt and show where it was; a half-drawn box goes first."""
+        if self.corner is not None:
+            self.corner = None
+        elif self.past:
+            before = self.past.pop()
+            track = self._open().tracks.setdefault(before.number, ObjectTrack())
+            for kept, value in (
+                (track.prompts, before.prompt),
+                (track.prompted, before.prompted),
+                (track.tracked, before.tracked),
+            ):
+                kept.pop(before.frame, None)
+                if value is not None:
+                    kept[before.frame] = value
+            track.memories.pop(before.frame, None)
+            self._drop_if_empty(before.number)
+            self.frame, self.objects.active = before.frame, before.number
+
+    def clear_frame(self) -> None:
+        """Take back the active object's prompts on the frame that is shown; undo brings them back."""
+        track = self._open().tracks.get(self.objects.active)
+        if track is None or self.frame not in track.prompts:
+            raise ValueError(f"{self.objects.names[self.objects.active]} has no prompts on this frame")
+        self._remember(self._before())
+        self.corner = None
+        self._open().clear(self.frame, self.objects.active)
+        self._drop_if_empty(self.objects.active)
+
+    # tracking
+
+    def plan(self, predictor: VideoPredictor, start: int | None, direction: Direction) -> int:
+        """Decide which frames will be tracked, and say how many; objects without a prompt stay as they are.
+
+        Raises:
+            ValueError: if there is nothing to track.
+        """
+        session = self._open()
+        prompted = {i: t for i, t in session.tracks.items() if t.prompted}
+        planned = replace(session, tracks=prompted)
+        session.plan = predictor.plan(planned, start, direction, None)
+        return len(session.plan)
+
+    @property
+    def prompted_objects(self) -> int:
+        """How many objects can be tracked."""
+        return sum(bool(track.prompted) for track in self._open().tracks.values())
+
+    def states(self) -> dict[int, np.ndarray]:
+        """Object number -> uint8 [T] states of health, for all objects."""
+        return {number: classify(self._readings.of(number, self._open()), self.limits) for number in self.objects.names}
+
+    def prompted_frames(self) -> dict[int, list[int]]:
+        """Object number -> frames with prompts."""
+        return {number: sorted(track.prompts) for number, track in self._open().tracks.items()}
+
+    # files
+
+    def whole_session(self) -> VideoSession:
+        """The session as it goes into a file: of the whole clip, with names as object ids."""
+        self._put_on_shelf()
+        names: dict[Hashable, str] = dict(self.objects.names)
+        plan = deque(replace(renamed_step(s, names), frame=self.part[s.frame]) for s in self._open().plan)
+        tracks: dict[Hashable, ObjectTrack] = {names[i]: t for i, t in self._shelf.items() if i in names}
+        return VideoSession(self.whole, self._open().options, tracks, plan, self._open().run)
+
+    def adopt(self, session: VideoSession) -> None:
+        """Go on with a session of the whole clip that came from a file."""
+        numbers = number_names(list(session.tracks))
+        session.tracks = {numbers[i]: track for i, track in session.tracks.items()}
+        session.plan = deque(renamed_step(step, numbers) for step in session.plan)
+        names = {n: name if isinstance(name, str) else f"Object {name}" for name, n in numbers.items()}
+        self.objects = NamedObjects(dict(sorted(names.items())), min(names)) if names else NamedObjects()
+        self.session, self.part, self._shelf, self.past, self.pace = session, range(len(session)), {}, [], {}
+        self.go_to(min((f for track in session.tracks.values() for f in track.prompts), default=0))
+
+    # inside
+
+    def _open(self) -> VideoSession:
+        assert self.session is not None, "needs an open clip"
+        return self.session
+
+    def _before(self) -> _Before:
+        track = self._open().tracks.get(self.objects.active) or ObjectTrack()
+        known = (kept.get(self.frame) for kept in (track.prompts, track.prompted, track.tracked))
+        return _Before(self.objects.active, self.frame, *known)
+
+    def _remember(self, before: _Before) -> None:
+        self.past = [*self.past[-(_MAX_UNDO - 1) :], before]
+
+    def _drop_if_empty(self, number: int) -> None:
+        track = self._open().tracks[number]
+        if not track.prompted and not track.tracked:
+            del self._open().tracks[number]
+        self._open().mend_plan()
+
+    def _put_on_shelf(self) -> None:
+        """Write what the session knows to the shelf, over what was there for its frames."""
+        outside = {f: f for f in range(len(self.whole)) if f not in self.part}
+        to_whole = dict(enumerate(self.part))
+        old, self._shelf = self._shelf, {}
+        for number in self.objects.names:
+            kept = renumbered(old.get(number, ObjectTrack()), outside)
+            now = renumbered(self._open().tracks.get(number, ObjectTrack()), to_whole)
+            whole = both_tracks(kept, now)
+            if whole.prompts or whole.tracked:
+                self._shelf[number] = whole
+
+    @staticmethod
+    def _answer_what_is_open(predictor: VideoPredictor, session: VideoSession) -> None:
+        """Ask all prompts that have no answer yet."""
+        for number, track in session.tracks.items():
+            for frame in sorted(set(track.prompts) - set(track.prompted)):
+                predictor.add_prompt(session, frame, number, track.prompts[frame], replace=True)

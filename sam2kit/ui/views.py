@@ -1,0 +1,25 @@
+"""The size at which the browser shows pictures and frames."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+VIEW_SIDES = (960, 1280)  # the longer side of what the browser shows lies between these, in pixels
+
+
+def view_size(size_hw: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of the view; small pictures grow, because the browser would not enlarge them."""
+    longest = max(size_hw[:2])
+    wanted = min(max(longest, VIEW_SIDES[0]), VIEW_SIDES[1])
+    height, width = (max(1, round(n * wanted / longest)) for n in size_hw[:2])
+    return height, width
+
+
+def view_of(image: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] at the size of the view; the argument itself if it has that size."""
+    height, width = view_size(image.shape)
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = max(height, width) < max(image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)

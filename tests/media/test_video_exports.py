@@ -1,0 +1,280 @@
+"""Exports read back: the same masks, the same times, and nothing half-done on the disk."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Hashable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from sam2kit.media.clips import Clip, VideoFile, open_clip
+from sam2kit.media.effects import EffectPainter
+from sam2kit.media.mask_exports import (
+    davis_palette,
+    export_coco,
+    export_davis,
+    export_sav,
+    export_yolo,
+    number_objects,
+)
+from sam2kit.media.polygons import mask_to_polygon, polygon_to_mask
+from sam2kit.media.runlengths import runs_to_mask
+from sam2kit.media.video_exports import export_alpha, export_gif, export_side_by_side, export_video
+from tests.media.clip_factory import number_of, write_clip
+
+SIZE = (64, 96)
+COUNT = 12
+IDS = {10: 1, "cat": 2, "cat 10": 3}  # in the order in which they are numbered
+
+
+def masks_of(index: int) -> dict[Hashable, np.ndarray]:
+    """Three objects that move: one is late, one has a hole and two parts, one overlaps and is at times empty."""
+    masks = {name: np.zeros(SIZE, bool) for name in ("cat 10", "cat", 10)}
+    masks[10][10:30, 4 * index : 4 * index + 30] = True
+    masks["cat 10"][20:50, 40:70] = index % 2 == 0
+    if index < 3:
+        del masks["cat"]
+    else:
+        masks["cat"][34:60, 4:30] = True
+        masks["cat"][40:48, 10:20] = False
+        masks["cat"][2:8, 70 + index : 80 + index] = True
+    return masks
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    times = [Fraction(i * 40 + i * i, 1000) for i in range(COUNT)]
+    return VideoFile(write_clip(tmp_path_factory.mktemp("clip") / "walk.mp4", times=times, audio="aac"))
+
+
+def run(progress: object) -> list[int]:
+    """Exhausts an export; the numbers must rise to all frames."""
+    numbers = list(progress)
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == COUNT
+    return numbers
+
+
+def test_video(clip: Clip, tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    assert run(export_video(clip, masks_of, path, "outline", names={10: "dog"})) == list(range(1, COUNT + 1))
+    with VideoFile(path) as written, av.open(str(path)) as container:
+        assert written.timestamps == clip.timestamps
+        assert [s.codec_context.name for s in container.streams] == ["h264", "aac"]
+        painted = EffectPainter("outline", names={10: "dog"}).paint(clip.frame(5), masks_of(5))
+        assert np.abs(written.frame(5).astype(int) - painted).mean() < 12
+    run(export_video(clip, masks_of, tmp_path / "silent.mp4", EffectPainter("spotlight", strength=0.5), audio=False))
+    with VideoFile(tmp_path / "silent.mp4") as written:
+        assert not written.has_audio
+    part = clip.cut(3, 9, 2)
+    assert list(export_video(part, lambda i: masks_of(i * 2 + 3), tmp_path / "cut.mp4", "trail")) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("effect", ["overlay", "cut_out"])
+def test_side_by_side(effect: str, clip: Clip, tmp_path: Path) -> None:
+    path = tmp_path / "both.mp4"
+    run(export_side_by_side(clip, masks_of, path, effect))
+    with VideoFile(path) as written:
+        assert written.size_hw == (64, 192)
+        assert written.timestamps == clip.timestamps
+        assert written.has_audio
+        assert [number_of(frame[:, :96]) for frame in written.frames()] == list(range(COUNT))
+        assert np.abs(written.frame(0)[:, :96].astype(int) - written.frame(0)[:, 96:]).mean() > 5
+
+
+def test_gif(clip: Clip, tmp_path: Path) -> None:
+    path = tmp_path / "small.gif"
+    run(export_gif(clip, masks_of, path, "outline", fps=10, width=48))
+    with VideoFile(path) as written:
+        assert written.size_hw == (32, 48)
+        assert len(written) == pytest.approx(clip.duration * 10, abs=1)
+        assert written.duration == pytest.approx(clip.duration, abs=0.15)
+    with pytest.raises(ValueError, match=r"name in \.gif"):
+        list(export_gif(clip, masks_of, tmp_path / "a.mp4", "outline"))
+
+
+@pytest.mark.parametrize("name", ["alpha.mov", "alpha.webm", "folder", "pack.zip"])
+def test_alpha(name: str, clip: Clip, tmp_path: Path) -> None:
+    path = tmp_path / name
+    run(export_alpha(clip, masks_of, path))
+    union = np.any(list(masks_of(5).values()), axis=0)
+    if path.suffix in ("", ".zip"):
+        files = read_bundle(path)
+        assert sorted(files) == [f"{i:05d}.png" for i in range(COUNT)]
+        picture = np.array(Image.open(io.BytesIO(files["00005.png"])))
+        assert np.array_equal(picture[..., 3] == 255, union)
+        assert np.array_equal(picture[union][:, :3], clip.frame(5)[union])
+        return
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert [s.type for s in container.streams] == ["video", "audio"]
+        decoder = stream.codec_context if name.endswith(".mov") else av.CodecContext.create("libvpx-vp9", "r")
+        packets = (packet if packet.size else None for packet in container.demux(stream))
+        frames = [f.reformat(format="rgba").to_ndarray() for packet in packets for f in decoder.decode(packet)]
+    assert len(frames) == COUNT
+    assert ((frames[5][..., 3] > 128) == union).mean() > 0.98
+
+
+def read_bundle(path: Path) -> dict[str, bytes]:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", ["davis", "davis.zip"])
+def test_davis(name: str, clip: Clip, tmp_path: Path) -> None:
+    run(export_davis(clip, masks_of, tmp_path / name))
+    files = read_bundle(tmp_path / name)
+    table = json.loads(files.pop("objects.json"))
+    assert [(row["object_id"], row["number"]) for row in table] == list(IDS.items())
+    assert sorted(files) == [f"{i:05d}.png" for i in range(COUNT)]
+    for index in range(COUNT):
+        picture = Image.open(io.BytesIO(files[f"{index:05d}.png"]))
+        assert picture.mode == "P"
+        assert picture.getpalette()[:12] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
+        labels, taken = np.array(picture), np.zeros(SIZE, bool)
+        for object_id, number in IDS.items():
+            wanted = masks_of(index).get(object_id, np.zeros(SIZE, bool)) & ~taken
+            assert np.array_equal(labels == number, wanted)
+            taken |= wanted
+        assert not labels[~taken].any()
+    assert davis_palette()[255].tolist() == [224, 224, 192]
+
+
+def test_too_many_for_a_palette(tmp_path: Path) -> None:
+    clip = open_clip(np.zeros((1, 16, 16, 3), np.uint8))
+
+    def many(_: int) -> dict[int, np.ndarray]:
+        return {i: np.eye(256, dtype=bool)[i % 256].reshape(16, 16) for i in range(256)}
+
+    with pytest.raises(ValueError, match="at most 255 objects, got 256"):
+        list(export_davis(clip, many, tmp_path / "a"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_coco(clip: Clip, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    run(export_coco(clip, masks_of, path, names={"cat": "Tom"}))
+    coco = COCO(str(path))
+    assert len(coco.imgs) == COUNT
+    id_of = {number: object_id for object_id, number in IDS.items()}
+    seen = 0
+    for annotation in coco.anns.values():
+        mask = masks_of(annotation["image_id"] - 1)[id_of[annotation["track_id"]]]
+        assert np.array_equal(coco.annToMask(annotation).astype(bool), mask)
+        assert annotation["area"] == mask.sum()
+        x, y, width, height = annotation["bbox"]
+        assert mask[y : y + height, x : x + width].sum() == mask.sum()
+        seen += 1
+    assert seen == sum(mask.any() for i in range(COUNT) for mask in masks_of(i).values())
+    content = json.loads(path.read_text())
+    assert content["categories"] == [{"id": 1, "name": "object"}]
+    assert {"number": 2, "object_id": "cat", "name": "Tom"} in content["objects"]
+
+
+@pytest.mark.parametrize("name", ["yolo", "yolo.zip"])
+def test_yolo(name: str, clip: Clip, tmp_path: Path) -> None:
+    run(export_yolo(clip, masks_of, tmp_path / name, names={"cat": 'a "cat"'}))
+    files = read_bundle(tmp_path / name)
+    assert 'names:\n  0: "object"\n  1: "a \\"cat\\""\n' in files["data.yaml"].decode()
+    for index in range(COUNT):
+        masks = {object_id: mask for object_id, mask in masks_of(index).items() if mask.any()}
+        lines = files[f"labels/{index:05d}.txt"].decode().splitlines()
+        assert len(lines) == len(masks)
+        for line, (object_id, mask) in zip(lines, masks.items(), strict=True):
+            number, *values = line.split()
+            assert int(number) == (object_id == "cat")
+            corners = np.array(values, float).reshape(-1, 2)
+            assert corners.min() >= 0
+            assert corners.max() <= 1
+            got = polygon_to_mask(corners * (96, 64), SIZE)
+            assert (got & mask).sum() / (got | mask).sum() > 0.9, "all but the bridges"
+
+
+def test_polygons_keep_holes_and_parts() -> None:
+    mask = masks_of(5)["cat"]
+    got = polygon_to_mask(mask_to_polygon(mask), SIZE)
+    assert not got[42:46, 12:18].any()
+    assert got[3:7, 76:84].all()
+    assert (got != mask).sum() < 100, "only the bridges differ"
+    assert mask_to_polygon(mask & False).shape == (0, 2)
+    assert np.array_equal(polygon_to_mask(mask_to_polygon(masks_of(5)[10]), SIZE), masks_of(5)[10])
+
+
+def test_sav(clip: Clip, tmp_path: Path) -> None:
+    path = tmp_path / "walk.json"
+    run(export_sav(clip, masks_of, path))
+    content = json.loads(path.read_text())
+    assert content["video_id"] == "walk"
+    assert (content["video_frame_count"], content["video_height"], content["video_width"]) == (COUNT, *SIZE)
+    assert content["video_duration"] == pytest.approx(clip.duration)
+    assert (content["masklet_num"], content["masklet_id"]) == (3, [1, 2, 3])
+    assert content["masklet_first_appeared_frame"] == [0, 3, 0]
+    assert content["masklet_frame_count"] == [12, 9, 6]
+    for index, runs in enumerate(content["masklet"]):
+        for object_id, run_lengths in zip(IDS, runs, strict=True):
+            assert isinstance(run_lengths["counts"], str)
+            wanted = masks_of(index).get(object_id, np.zeros(SIZE, bool))
+            assert np.array_equal(runs_to_mask(run_lengths), wanted)
+
+
+EXPORTS = {
+    "a.mp4": lambda clip, masks, path: export_video(clip, masks, path, "overlay"),
+    "b.mp4": lambda clip, masks, path: export_side_by_side(clip, masks, path, "overlay"),
+    "c.gif": lambda clip, masks, path: export_gif(clip, masks, path, "overlay"),
+    "d.webm": export_alpha,
+    "e": export_alpha,
+    "f": export_davis,
+    "g.zip": export_davis,
+    "h.json": export_coco,
+    "i": export_yolo,
+    "j.json": export_sav,
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_cancelled_or_failed_leaves_nothing(name: str, clip: Clip, tmp_path: Path) -> None:
+    progress = EXPORTS[name](clip, masks_of, tmp_path / name)
+    for _ in range(4):
+        next(progress)
+    progress.close()
+    assert list(tmp_path.iterdir()) == []
+
+    def wrong(index: int) -> dict[int, np.ndarray]:
+        return {1: np.ones((4, 4) if index == 7 else SIZE, bool)}
+
+    with pytest.raises(ValueError, match=r"object 1 in frame 7 is \[4, 4\]"):
+        list(EXPORTS[name](clip, wrong, tmp_path / name))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_the_result_is_there_with_the_last_number(name: str, clip: Clip, tmp_path: Path) -> None:
+    progress = EXPORTS[name](clip, masks_of, tmp_path / name)
+    while next(progress) < COUNT:
+        assert not (tmp_path / name).exists()
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_in_use_is_left_alone(clip: Clip, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(ValueError, match="not an empty folder"):
+        list(export_davis(clip, masks_of, tmp_path))
+    assert (tmp_path / "mine.txt").read_text() == "keep"
+    (tmp_path / "new").mkdir()
+    run(export_davis(clip, masks_of, tmp_path / "new"))
+
+
+def test_no_objects_at_all(clip: Clip, tmp_path: Path) -> None:
+    assert number_objects(clip, lambda _: {}) == {}
+    for name, export in EXPORTS.items():
+        assert run(export(clip, lambda _: {}, tmp_path / name))

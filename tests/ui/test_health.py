@@ -1,0 +1,78 @@
+"""The health strip: what is doubtful, which column shows which frames, and what the page gets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sam2kit.ui.health import (
+    DOUBTFUL,
+    LOST,
+    PRESENT,
+    UNTRACKED,
+    Reading,
+    classify,
+    column_states,
+    frame_at_share,
+    health_html,
+    next_trouble,
+    row_picture,
+)
+
+
+def seen(area: float = 0.1, iou: float = 0.9, *, present: bool = True, prompted: bool = False) -> Reading:
+    return Reading(present, iou, area, prompted)
+
+
+def test_each_state_has_its_reason() -> None:
+    readings = [
+        seen(prompted=True, iou=0.1),  # a person looked at it
+        seen(),
+        seen(iou=0.3),
+        seen(present=False, area=0),
+        seen(area=0.1),  # back after a loss: nothing to compare with
+        seen(area=0.3),  # sudden growth
+        seen(area=0.29),
+        seen(area=0),
+        None,
+    ]
+    wanted = [PRESENT, PRESENT, DOUBTFUL, LOST, PRESENT, DOUBTFUL, PRESENT, DOUBTFUL, UNTRACKED]
+    assert classify(readings).tolist() == wanted
+
+
+def test_specks_may_change_size() -> None:
+    assert classify([seen(area=0.0001), seen(area=0.001)]).tolist() == [PRESENT, PRESENT]
+
+
+def test_the_worst_of_a_column_is_shown() -> None:
+    states = np.full(6000, PRESENT, np.uint8)
+    states[3507] = LOST
+    columns = column_states(states)
+    assert len(columns) == 600
+    assert np.flatnonzero(columns == LOST).tolist() == [350]
+    assert column_states(states[:10]) is not states
+    assert len(column_states(states[:601])) == 600
+
+
+def test_the_height_of_a_bar_says_the_state() -> None:
+    picture = row_picture(np.array([UNTRACKED, PRESENT, DOUBTFUL, LOST], np.uint8), (1, 2, 3))
+    heights = (picture[..., 3] > 0).sum(axis=0)
+    assert heights[0] == 0
+    assert heights[1] > heights[2] > heights[3] > 0
+
+
+def test_clicks_reach_every_frame() -> None:
+    assert [frame_at_share(share, 4) for share in (-0.1, 0, 0.26, 0.999, 1.2)] == [0, 0, 1, 3, 3]
+
+
+def test_trouble_is_found_by_its_beginning_and_all_around() -> None:
+    states = np.array([PRESENT, LOST, LOST, PRESENT, DOUBTFUL], np.uint8)
+    assert next_trouble([states], 0) == 1
+    assert next_trouble([states], 1) == 4
+    assert next_trouble([states], 4) == 1
+    assert next_trouble([np.full(3, PRESENT, np.uint8)], 0) is None
+
+
+def test_names_are_text_not_html() -> None:
+    page = health_html({0: np.zeros(3, np.uint8)}, {0: [1]}, {0: "<script>alert(1)</script>"}, 2)
+    assert "<script" not in page
+    assert "◆" in page

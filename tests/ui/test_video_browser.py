@@ -1,0 +1,129 @@
+"""The Video tab in a real browser, as a visitor: drop, click, track, correct, track again, download."""
+
+from __future__ import annotations
+
+import base64
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam2kit.media.clips import open_clip
+from tests.media.clip_factory import sound_of
+from tests.ui.chromium import download, needs_chromium, place_of
+from tests.ui.moving_disc import FRAMES, SIZE_HW, centre, disc, iou, write_disc_clip
+
+pytest.importorskip("playwright.sync_api")
+pytestmark = needs_chromium
+
+DROP = """([content, name]) => {
+    const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+    const data = new DataTransfer();
+    data.items.add(new File([bytes], name, { type: 'video/mp4' }));
+    document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+}"""
+
+
+class VideoVisitor:
+    """One browser window on the Video tab."""
+
+    def __init__(self, browser, address: str) -> None:  # noqa: ANN001
+        self.context = browser.new_context(viewport={"width": 1400, "height": 1000})
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.page.goto(address)
+        self.page.wait_for_selector("#image-examples button.gallery-item")
+
+    def drop(self, clip: Path) -> None:
+        """Let a file fall on the page, whichever tab is shown."""
+        self.page.evaluate(DROP, [base64.b64encode(clip.read_bytes()).decode(), clip.name])
+        self.wait_until("#video-where", "Frame 0")
+        self.page.wait_for_function("document.querySelector('#video-view img')?.naturalWidth > 0")
+
+    def click(self, x: float, y: float) -> None:
+        """Click on a pixel of the clip and wait for the new picture."""
+        view = self.page.locator("#video-view img")
+        view.scroll_into_view_if_needed()
+        before = view.get_attribute("src")
+        left, top, width = place_of(self.page, "#video-view img")
+        self.page.mouse.click(left + (x + 0.5) * width / SIZE_HW[1], top + (y + 0.5) * width / SIZE_HW[1])
+        self.page.wait_for_function("s => document.querySelector('#video-view img').src !== s", arg=before)
+
+    def go_to(self, frame: int) -> None:
+        """Click on the health strip."""
+        bars = self.page.locator("#video-health .bars").first
+        bars.scroll_into_view_if_needed()
+        box = bars.bounding_box()
+        self.page.mouse.click(box["x"] + box["width"] * (frame + 0.5) / FRAMES, box["y"] + box["height"] / 2)
+        self.wait_until("#video-where", f"Frame {frame} ")
+
+    def track(self) -> None:
+        self.page.click("#video-track")
+        self.wait_until("#video-status", "Done")
+
+    def wait_until(self, place: str, text: str) -> None:
+        self.page.wait_for_function(
+            "([place, text]) => document.querySelector(place)?.innerText.includes(text)", arg=[place, text]
+        )
+
+    def download(self, kind: str, folder: Path) -> Path:
+        return download(self.page, f"#video-download-{kind}", folder)
+
+    def masks(self, folder: Path) -> list[np.ndarray]:
+        """The masks as a visitor gets them."""
+        with zipfile.ZipFile(self.download("masks", folder)) as archive:
+            return [np.array(Image.open(io.BytesIO(archive.read(f"{i:05d}.png")))) == 1 for i in range(FRAMES)]
+
+
+def test_from_a_dropped_clip_to_a_finished_video(browser, address: str, tmp_path: Path) -> None:  # noqa: ANN001
+    source = write_disc_clip(tmp_path / "a disc.mp4")
+    visitor = VideoVisitor(browser, address)
+    visitor.drop(source)
+    visitor.click(*centre(0))
+    visitor.wait_until("#video-pace", "will take about")
+    visitor.track()
+    visitor.page.click("#video-downloads button")
+    (tmp_path / "first").mkdir()
+    masks = visitor.masks(tmp_path / "first")
+    assert np.mean([iou(mask, disc(f)) for f, mask in enumerate(masks)]) > 0.75
+
+    visitor.go_to(8)
+    x, y = centre(8)
+    visitor.click(x + 9, y)
+    visitor.wait_until("#video-status", "Click on the thing")
+    visitor.track()
+    assert visitor.page.locator("#video-health .bars b").count() == 2, "both prompted frames are marked"
+    again = visitor.masks(tmp_path)
+    assert np.mean([iou(mask, disc(f)) for f, mask in enumerate(again)]) > 0.75
+
+    result = visitor.download("video", tmp_path)
+    assert result.name == "a disc_overlay.mp4"
+    with open_clip(source) as wanted, open_clip(result) as made:
+        assert (len(made), made.size_hw) == (len(wanted), wanted.size_hw)
+        for ours, theirs in zip(made.timestamps, wanted.timestamps, strict=True):
+            assert abs(ours - theirs) < 1e-3
+        changed = np.abs(made.frame(8).astype(int) - wanted.frame(8)).sum(axis=2) > 60
+        assert iou(changed, disc(8)) > 0.6, "the overlay lies on the disc"
+    sound, original = sound_of(result), sound_of(source)
+    assert abs(len(sound) - len(original)) <= 2048
+    length = min(len(sound), len(original))
+    assert np.corrcoef(sound[:length], original[:length])[0, 1] > 0.99
+    assert visitor.page.locator(".toast-body").count() == 0
+    visitor.context.close()
+
+
+def test_what_is_no_video_gets_one_clear_line(browser, address: str, tmp_path: Path) -> None:  # noqa: ANN001
+    bad = tmp_path / "holiday.mp4"
+    bad.write_text("this is no video")
+    visitor = VideoVisitor(browser, address)
+    visitor.page.get_by_role("tab", name="Video").click()
+    visitor.page.set_input_files("#video-upload input[type=file]", str(bad))
+    toast = visitor.page.wait_for_selector(".toast-body").inner_text()
+    assert "holiday.mp4" in toast
+    assert "Traceback" not in toast
+    assert "/tmp" not in toast
+    visitor.drop(write_disc_clip(tmp_path / "good.mp4"))
+    visitor.context.close()
