@@ -6,7 +6,9 @@ right half is blue, so that a turned or mirrored picture is recognised.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -58,7 +60,7 @@ def write_clip(
     times = [Fraction(i, 25) for i in range(count)] if times is None else times
     pictures = [numbered_frame(i, size_hw) for i in range(len(times))] if pictures is None else pictures
     height, width = pictures[0].shape[:2]
-    with av.open(str(path), "w", options=container_options or {}) as container:
+    with usual_priority(), av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=25, options={"g": "8", **(options or {})})
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.time_base = Fraction(1, 1000)
@@ -74,6 +76,19 @@ def write_clip(
         if sound:
             _write_sine(container, sound, float(times[-1] - times[0]) + 0.04)
     return path
+
+
+@contextmanager
+def usual_priority() -> Iterator[None]:
+    """Undo what SVT-AV1 does when root encodes: it gives the calling thread real-time priority and leaves it there.
+
+    All threads started later inherit it, and as soon as more of them spin than there are cores, nothing else runs.
+    """
+    try:
+        yield
+    finally:
+        if hasattr(os, "sched_setscheduler"):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _write_sine(container: av.container.OutputContainer, stream: av.AudioStream, seconds: float) -> None:
