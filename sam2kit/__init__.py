@@ -7,11 +7,13 @@
     embedding = predictor.encode("photo.jpg")
     masks = predictor.predict(embedding, sam2kit.Prompt([[120, 80]]))
 
-For videos see `VideoPredictor`. Importing this brings torch, but no user interface and no plotting library.
+For videos see `VideoPredictor`; for teaching it new things, `sam2kit.training.finetune`. Importing this brings torch,
+but no user interface and no plotting library.
 """
 
 from sam2kit._version import __version__
 from sam2kit.config import PRESETS, SAM2Config, preset
+from sam2kit.datasets.opening import open_dataset
 from sam2kit.hub import HubError
 from sam2kit.media.clips import Clip, open_clip
 from sam2kit.media.pictures import read_picture
@@ -48,6 +50,7 @@ __all__ = [
     "__version__",
     "load_model",
     "open_clip",
+    "open_dataset",
     "preset",
     "push_to_hub",
     "read_picture",

@@ -1,4 +1,4 @@
-"""Getting a weight file from the Hugging Face Hub, or saying clearly why not.
+"""Which source means the Hugging Face Hub, and getting a weight file from there, or saying clearly why not.
 
 Everything goes through huggingface-hub, so its cache, tokens, mirrors (HF_ENDPOINT) and offline switch
 (HF_HUB_OFFLINE) work. One quick question goes ahead of each download: left alone, huggingface-hub retries
@@ -7,6 +7,8 @@ for about 25 seconds before it says that there is no network.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url, snapshot_download
@@ -21,18 +23,39 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from sam2kit.config import PRESETS
+
 TRANSFORMERS_FILE = "model.safetensors"
+FINETUNED_WEIGHTS = "finetuned.safetensors"  # what a fine-tuning changed; only of use with the other file
+FINETUNED_JSON = "finetuned.json"
 _ANSWER_WITHIN = 5.0  # seconds for the question whether a file is there
+
+
+_PATH_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 class HubError(RuntimeError):
     """A weight file could not be had from the Hub; the message says why and what to do."""
 
 
+def hub_repo(name: str) -> str | None:
+    """The Hub repo that a source means; None for nano and for paths. A file that is there comes first."""
+    if name in PRESETS:
+        return None if name == "nano" else f"facebook/{name}"
+    return name if name.count("/") == 1 and not is_path(name) else None
+
+
+def is_path(name: str) -> bool:
+    """Whether a source means a file or folder: it looks like one, or there is one."""
+    path = Path(name).expanduser()
+    return path.exists() or path.suffix in _PATH_SUFFIXES or name.startswith((".", "/", "~"))
+
+
 def download_weights(repo_id: str) -> Path:
     """Path of a repo's weight file in the local cache, downloaded if needed.
 
-    Takes `model.safetensors` if the repo has it, else its only .safetensors file, else its only .pt file.
+    Takes `model.safetensors` if the repo has it, else `finetuned.safetensors` with its JSON file beside it, else the
+    only .safetensors file, else the only .pt file.
 
     Raises:
         HubError: if the Hub cannot be reached, refuses, or has no such file - and the cache does not help.
@@ -40,7 +63,10 @@ def download_weights(repo_id: str) -> Path:
     try:
         validate_repo_id(repo_id)
         filename = _find_filename(repo_id)
-        return Path(hf_hub_download(repo_id, filename))
+        path = Path(hf_hub_download(repo_id, filename))
+        if filename == FINETUNED_WEIGHTS:
+            hf_hub_download(repo_id, FINETUNED_JSON, revision=path.parent.name)  # of the same commit
+        return path
     except _Unreachable as error:
         return _from_cache(repo_id, error)
     except GatedRepoError as error:
@@ -87,10 +113,13 @@ def _find_filename(repo_id: str) -> str:
 
 
 def _choose_file(repo_id: str, files: list[str]) -> str:
-    """The transformers file, or else the only .safetensors file, or else the only pickle."""
+    """The transformers file, or else a fine-tuning, or else the only .safetensors file, or else the only pickle."""
     if TRANSFORMERS_FILE in files:
         return TRANSFORMERS_FILE
-    candidates = [f for f in files if f.endswith(".safetensors")] or [f for f in files if f.endswith((".pt", ".pth"))]
+    if FINETUNED_WEIGHTS in files and FINETUNED_JSON in files:
+        return FINETUNED_WEIGHTS
+    whole = [f for f in files if f != FINETUNED_WEIGHTS]
+    candidates = [f for f in whole if f.endswith(".safetensors")] or [f for f in whole if f.endswith((".pt", ".pth"))]
     if len(candidates) != 1:
         raise HubError(
             f"{repo_id} has {len(candidates)} weight files where one was expected; download the one you want and give "
@@ -117,6 +146,27 @@ def cached_weights(repo_id: str) -> Path | None:
         return folder / _choose_file(repo_id, [str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()])
     except (LocalEntryNotFoundError, HFValidationError, HubError):
         return None
+
+
+@contextmanager
+def uploading(repo_id: str) -> Iterator[None]:
+    """Say in one sentence why an upload failed.
+
+    Raises:
+        HubError: if the Hub cannot be reached or refuses.
+    """
+    try:
+        yield
+    except HFValidationError as error:
+        raise HubError(f"{repo_id!r} is no Hub id; it should look like you/leaves") from error
+    except (HubError, ValueError):
+        raise
+    except HfHubHTTPError as error:
+        refused = error.response is not None and error.response.status_code in (401, 403)
+        cure = "log in with `hf auth login`, with a token that may write there" if refused else "try again"
+        raise HubError(f"the Hub did not take {repo_id} ({_short(error)}); {cure}") from error
+    except Exception as error:  # no token, the HTTP client's own errors
+        raise HubError(f"the upload to {repo_id} broke off ({_short(error)}); log in, connect and try again") from error
 
 
 def _short(error: BaseException) -> str:

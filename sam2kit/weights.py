@@ -1,35 +1,45 @@
-"""From a name to a ready model: preset, file, folder or Hub repo; and back to a file.
+"""From a name to a ready model: preset, file, folder, fine-tuning or Hub repo; and back to a file or the Hub.
 
-Two layouts are told apart by their keys: the official one (whose names the modules carry) and that of
-transformers (transformers_layout.py). Size and version follow from the shapes; files that this project saved
-say what they are in their metadata. Pickles are opened for their tensors only, so they cannot run code.
+weight_files.py reads and writes the files, finetuned.py what a fine-tuning left, hub.py downloads.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
-from huggingface_hub import HfApi
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from huggingface_hub import CommitOperationAdd, HfApi
 
-from sam2kit.config import PRESETS, SAM2Config
-from sam2kit.hub import TRANSFORMERS_FILE, download_weights
+from sam2kit.config import PRESETS
+from sam2kit.finetuned import check_base, is_finetuned, read_changes, read_finetuned
+from sam2kit.hub import (
+    FINETUNED_JSON,
+    FINETUNED_WEIGHTS,
+    TRANSFORMERS_FILE,
+    HubError,
+    download_weights,
+    hub_repo,
+    is_path,
+    uploading,
+)
 from sam2kit.model.sam2 import SAM2
-from sam2kit.transformers_layout import is_transformers_layout, to_official_names
+from sam2kit.model_card import CARD_FILE, model_card
+from sam2kit.weight_files import (
+    WEIGHT_SUFFIXES,
+    Weights,
+    about_model,
+    build,
+    in_dtype,
+    plain_state_of,
+    read_weights,
+    write_safetensors,
+)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BUNDLED = Path(__file__).parent / "bundled"
-_METADATA_KEY = "sam2kit"
-_WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin")
-_PICTURE_PARTS = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
 
 
 def load_model(
@@ -43,7 +53,8 @@ def load_model(
 
     Args:
         source: a preset ("nano", "sam2.1-hiera-tiny", ... see `PRESETS`), a Hub id ("facebook/sam2.1-hiera-large"),
-            or a local .safetensors or .pt file, or a folder with one.
+            or a local .safetensors or .pt file, or a folder with one. Folder and Hub id may also be those of a
+            fine-tuning, whose base is then loaded with it.
         device: "auto" takes a CUDA GPU if there is one, else Apple's if there is one, else the CPU.
         dtype: precision to compute in: "float32", "bfloat16", "float16"; "auto" is bfloat16 on a CUDA GPU
             that has it, float16 on an older one, float32 elsewhere. Weights are kept in float32.
@@ -56,11 +67,10 @@ def load_model(
     """
     target = choose_device(device)
     compute_dtype = choose_dtype(dtype, target)
-    path = find_weights(source)
-    state, config, complete = _read(path, str(source))
+    weights, path = _read(source)
     if side is not None:
-        config = SAM2Config.from_dict(config.as_dict() | {"side": side})
-    model = _build(config, state, complete, path)
+        weights = replace(weights, config=replace(weights.config, side=side))
+    model = build(weights, path)
     model.compute_dtype = compute_dtype
     return model.to(target).eval()
 
@@ -109,118 +119,61 @@ def find_weights(source: str | os.PathLike) -> Path:
         return download_weights(repo)
     path = Path(name).expanduser()
     if path.is_file():
-        return path
+        return path.with_name(FINETUNED_WEIGHTS) if path.name == FINETUNED_JSON else path
     if path.is_dir():
         return _only_weights_in(path)
-    if path.suffix in _WEIGHT_FILES or name.startswith((".", "/", "~")):
+    if is_path(name):
         raise FileNotFoundError(f"there is no weight file at {path}")
     raise ValueError(
         f"unknown model {name!r}; give one of {', '.join(PRESETS)}, a Hub id like facebook/sam2.1-hiera-tiny, or a path"
     )
 
 
-def hub_repo(name: str) -> str | None:
-    """The Hub repo that a source means; None for nano and for paths. A file that is there comes first."""
-    if name in PRESETS:
-        return None if name == "nano" else f"facebook/{name}"
-    path = Path(name).expanduser()
-    is_path = path.exists() or path.suffix in _WEIGHT_FILES or name.startswith((".", "/", "~"))
-    return name if name.count("/") == 1 and not is_path else None
-
-
 def _only_weights_in(folder: Path) -> Path:
+    if is_finetuned(folder):
+        return folder / FINETUNED_WEIGHTS
     if (folder / TRANSFORMERS_FILE).is_file():
         return folder / TRANSFORMERS_FILE
-    files = [f for f in sorted(folder.iterdir()) if f.suffix in _WEIGHT_FILES]
+    files = [f for f in sorted(folder.iterdir()) if f.suffix in WEIGHT_SUFFIXES]
     if len(files) != 1:
         raise ValueError(f"{folder} has {len(files)} weight files where one was expected; give the file's path")
     return files[0]
 
 
-def _read(path: Path, name: str) -> tuple[dict[str, Tensor], SAM2Config, bool]:
-    """Weights under official names, the config, and whether the memory's weights are trained and there."""
+def _read(source: str | os.PathLike, opened: tuple[Path, ...] = ()) -> tuple[Weights, Path]:
+    """The weights behind a source, and the file that they came from; `opened` are the fine-tunings that led here."""
+    path = find_weights(source)
+    if path.name != FINETUNED_WEIGHTS:
+        return read_weights(path, str(source)), path
+    if path.resolve() in opened:
+        raise ValueError(f"{path.parent} is its own base, so there is nothing to start from; put the base right")
+    return _read_finetuned(path.parent, (*opened, path.resolve())), path
+
+
+def _read_finetuned(folder: Path, opened: tuple[Path, ...]) -> Weights:
+    about, changes = read_finetuned(folder), read_changes(folder)
+    base = _base_of(about.base, folder)
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-        else:
-            metadata, state = {}, _read_pickle(path)
+        weights, path = _read(base, opened)
+        state = build(weights, path).state_dict()
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no weight file at {path}") from error
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as weights ({error}); it may be cut off: download it again") from error
-    if _METADATA_KEY in metadata:
-        try:
-            saved = json.loads(metadata[_METADATA_KEY])
-            return _floats(state), SAM2Config.from_dict(saved["config"]), saved["memory_is_trained"]
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} does not say what model it is: its sam2kit metadata cannot be read") from error
-    if is_transformers_layout(state):
-        state = to_official_names(state)
-    state = _floats(state)
-    knows_videos = any(not key.startswith(_PICTURE_PARTS) for key in state)
-    return state, _config_from_shapes(state, name), knows_videos
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise ValueError(
-            f"{path} is no plain weight file: it is damaged, or it holds objects that could run code, which are refused"
+        raise FileNotFoundError(
+            f"{folder} was fine-tuned from {about.base!r}, which is not there; put it back, or write where it is now "
+            f'as "base" into {FINETUNED_JSON}'
         ) from error
-    except Exception as error:  # an unreadable pickle fails in many ways
-        raise ValueError(f"{path} cannot be read as weights; it may be cut off: download it again") from error
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]  # the official files keep the weights there, trainers add other things beside
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"{path} holds no weights: a mapping of names to tensors, perhaps under 'model', was expected")
-    return dict(content)
+    except HubError as error:
+        raise HubError(f"the base of {folder} is missing: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"the base of {folder} cannot be used: {error}") from error
+    check_base(about, state, folder)
+    memory = weights.memory_is_trained if changes.memory_is_trained is None else changes.memory_is_trained
+    return Weights(changes.applied_to(state, folder), changes.config or weights.config, memory)
 
 
-def _floats(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.float() for key, value in state.items()}
-
-
-def _config_from_shapes(state: Mapping[str, Tensor], name: str) -> SAM2Config:
-    """Tell size and version from the trunk's width and depth and from the 2.1-only weights."""
-    trunk = "image_encoder.trunk."
-    patch = state.get(trunk + "patch_embed.proj.weight")
-    if patch is None:
-        known = ", ".join(sorted(state)[:3])
-        raise ValueError(f"{name} is not a SAM 2 model: its weights have names like {known}")
-    depth = 1 + max(int(key.split(".")[3]) for key in state if key.startswith(trunk + "blocks."))
-    is_2_0 = "maskmem_tpos_enc" in state and "obj_ptr_tpos_proj.weight" not in state
-    for key, config in PRESETS.items():
-        shape = (config.trunk.embed_dim, sum(config.trunk.blocks_per_stage))
-        if key.startswith("sam2-" if is_2_0 else "sam2.1-") and shape == (patch.shape[0], depth):
-            return config
-    raise ValueError(
-        f"{name} is a SAM 2 model of unknown size (width {patch.shape[0]}, {depth} blocks); only tiny, small, "
-        "base-plus and large can be told from their shapes"
-    )
-
-
-def _build(config: SAM2Config, state: dict[str, Tensor], complete: bool, path: Path) -> SAM2:
-    """A model with exactly these weights; says what is missing, left over or of another shape."""
-    with torch.device("meta"):
-        model = SAM2(config)
-    wanted = model.state_dict()
-    missing = [k for k in wanted if k not in state and (complete or k.startswith(_PICTURE_PARTS))]
-    extra = [k for k in state if k not in wanted]
-    wrong = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
-    if missing or extra or wrong:
-        problems = [
-            f"{len(keys)} {what} (such as {keys[0]})"
-            for what, keys in (("missing", missing), ("unknown", extra), ("of another shape", wrong))
-            if keys
-        ]
-        raise ValueError(f"{path} does not fit the model: weights {', '.join(problems)}")
-    untrained = {k: torch.zeros(v.shape) for k, v in wanted.items() if k not in state}
-    model.load_state_dict(state | untrained, assign=True)
-    model.memory_is_trained = complete
-    return model
+def _base_of(base: str, folder: Path) -> str | Path:
+    """A path is looked for beside the result first, so that both can move together."""
+    beside = folder / Path(base).expanduser()
+    return beside if base not in PRESETS and beside.exists() else base
 
 
 def save_model(model: SAM2, path: str | os.PathLike, *, dtype: torch.dtype | None = None) -> Path:
@@ -230,25 +183,61 @@ def save_model(model: SAM2, path: str | os.PathLike, *, dtype: torch.dtype | Non
         path: file to write; replaced only when the new one is complete.
         dtype: store in this dtype, such as torch.float16; None keeps the weights' own.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    about = {"config": model.config.as_dict(), "memory_is_trained": model.memory_is_trained}
-    state = {k: v.detach().to("cpu", dtype or v.dtype).contiguous() for k, v in model.state_dict().items()}
-    unfinished = path.with_name(path.name + ".part")
-    save_file(state, unfinished, metadata={"format": "pt", _METADATA_KEY: json.dumps(about)})
-    os.replace(unfinished, path)
-    return path
+    return write_safetensors(plain_state_of(model, dtype), Path(path), about_model(model))
 
 
-def push_to_hub(model: SAM2, repo_id: str, *, private: bool = False, dtype: torch.dtype | None = None) -> str:
-    """Upload a model to the Hub; `load_model(repo_id)` gets it back anywhere. Needs a login with write access.
+def push_to_hub(
+    model_or_folder: SAM2 | str | os.PathLike,
+    repo_id: str,
+    *,
+    private: bool = False,
+    dtype: torch.dtype | None = None,
+) -> str:
+    """Upload a model or a fine-tuning to the Hub; `load_model(repo_id)` gets it back anywhere.
 
+    Needs a login with write access (`hf auth login`). A fine-tuning goes with its model card, see
+    `model_card.write_model_card`.
+
+    Args:
+        model_or_folder: a model, or the folder of a fine-tuning.
+        repo_id: "you/name"; made if needed.
+        private: whether a new repo is only for you.
+        dtype: store in this dtype, such as torch.float16; None keeps the weights' own.
     Returns:
         Address of the commit.
+    Raises:
+        ValueError: if the folder holds no fine-tuning, or one whose base others cannot get.
+        HubError: if the Hub cannot be reached or refuses.
     """
+    if not isinstance(model_or_folder, SAM2):
+        return _push_finetuned(Path(model_or_folder), repo_id, private, dtype)
     api = HfApi()
-    api.create_repo(repo_id, private=private, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        file = save_model(model, Path(folder) / TRANSFORMERS_FILE, dtype=dtype)
+    with uploading(repo_id), tempfile.TemporaryDirectory() as folder:
+        file = save_model(model_or_folder, Path(folder) / TRANSFORMERS_FILE, dtype=dtype)
+        api.create_repo(repo_id, private=private, exist_ok=True)
         commit = api.upload_file(path_or_fileobj=file, path_in_repo=TRANSFORMERS_FILE, repo_id=repo_id)
+    return str(commit.commit_url)
+
+
+def _push_finetuned(folder: Path, repo_id: str, private: bool, dtype: torch.dtype | None) -> str:
+    base = read_finetuned(folder).base
+    if base != "nano" and (isinstance(_base_of(base, folder), Path) or hub_repo(base) is None):
+        raise ValueError(
+            f"{folder} was fine-tuned from the local {base!r}, which others do not have; push the base and name its "
+            f'Hub id as "base" in {FINETUNED_JSON}, or merge both and push the model'
+        )
+    api, card = HfApi(), model_card(folder, repo_id)
+    with uploading(repo_id), tempfile.TemporaryDirectory() as room:
+        weights = folder / FINETUNED_WEIGHTS
+        if dtype is not None:
+            weights = in_dtype(weights, Path(room) / FINETUNED_WEIGHTS, dtype)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if api.file_exists(repo_id, TRANSFORMERS_FILE):
+            raise ValueError(f"{repo_id} holds a whole model, which would be loaded instead; choose another name")
+        parts = {FINETUNED_WEIGHTS: weights, FINETUNED_JSON: folder / FINETUNED_JSON, CARD_FILE: card.encode()}
+        commit = api.create_commit(
+            repo_id,
+            [CommitOperationAdd(name, content) for name, content in parts.items()],
+            commit_message="Upload a fine-tuning by sam2kit",
+        )
     return str(commit.commit_url)

@@ -1,7 +1,8 @@
-"""A Hugging Face Hub of one's own, on this machine: serves files as the real one does, or misbehaves on purpose."""
+"""A Hugging Face Hub of one's own, on this machine: serves and takes files as the real one does, or misbehaves."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import socket
@@ -19,7 +20,8 @@ def free_port() -> int:
 class LoopbackHub:
     """Serves `repos[repo_id][file name] = bytes` on 127.0.0.1:port.
 
-    `trouble` may be "500", "cut off" (half of each file) or "silence" (never an answer).
+    What is uploaded lands there too. `trouble` may be "500", "cut off" (half of each file), "silence" (never an
+    answer) or "read only" (nobody may upload).
     """
 
     def __init__(self, port: int) -> None:
@@ -93,6 +95,31 @@ class _Handler(BaseHTTPRequestHandler):
             content = hub.repos[repo][name]
             tag = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit}
             self._reply(200, content, with_body, tag, cut=hub.trouble == "cut off")
+
+    def do_POST(self) -> None:
+        """Uploads: make a repo, say that all files come inside the commit, take the commit."""
+        hub = self.owner
+        hub.requests.append(f"POST {self.path}")
+        sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if hub.trouble == "read only":
+            self._reply(403, b"{}", True)
+            return
+        path = self.path.split("?")[0]
+        repo, answer = "/".join(path.removeprefix("/api/models/").split("/")[:2]), {}
+        if path == "/api/repos/create":
+            body = json.loads(sent)
+            repo = f"{body['organization']}/{body['name']}" if body.get("organization") else body["name"]
+            hub.repos.setdefault(repo, {})
+            answer = {"url": f"http://127.0.0.1:{hub.port}/{repo}"}
+        elif "/preupload/" in path:
+            names = [file["path"] for file in json.loads(sent)["files"]]
+            answer = {"files": [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]}
+        elif "/commit/" in path:
+            lines = [json.loads(line) for line in sent.splitlines()]
+            for file in (line["value"] for line in lines if line["key"] == "file"):
+                hub.repos[repo][file["path"]] = base64.b64decode(file["content"])
+            answer = {"commitUrl": f"http://127.0.0.1:{hub.port}/{repo}/commit/{'0' * 40}", "commitOid": "0" * 40}
+        self._reply(200, json.dumps(answer).encode(), True)
 
     def _reply(
         self, status: int, content: bytes, with_body: bool, headers: dict[str, str] | None = None, *, cut: bool = False

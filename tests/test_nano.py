@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sam2kit.datasets.opening import open_dataset
+from sam2kit.evaluation.clips import evaluate_clips
+from sam2kit.evaluation.pictures import evaluate_pictures
 from sam2kit.model.sam2 import SAM2
-from sam2kit.training.evaluate import evaluate_pictures, held_out_pictures, outlined_photos
-from sam2kit.training.evaluate_clips import evaluate_clips, held_out_clips
+from sam2kit.training.held_out import held_out_clips, held_out_pictures
 from sam2kit.training.pasted_clips import pasted_clips
 
 # a little under the measured values (see sam2kit/bundled/README.md), for another machine's rounding
@@ -25,7 +27,7 @@ def test_on_held_out_scenes(nano: SAM2) -> None:
 
 
 def test_on_real_photos(nano: SAM2, assets: Path) -> None:
-    scores = evaluate_pictures(nano, outlined_photos(assets / "photos"))
+    scores = evaluate_pictures(nano, [s.read() for s in open_dataset(assets / "photos").pictures])
     print(scores)
     assert scores["objects"] >= 12
     for name, least in PHOTOS.items():

@@ -13,13 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.proof_data import write_coins
+
 ROOT = Path(__file__).parent.parent
 # from the bottom up; a room may import its own floor and those below
 FLOORS = (
     ("config", "_version"),
     ("media", "model"),
     ("predict", "hub", "transformers_layout"),
-    ("weights",),
+    ("weights", "weight_files", "finetuned", "exports", "model_card", "datasets"),
+    ("evaluation",),
     ("bench", "compat", "doctor", "training", "ui"),
     ("cli",),
 )
@@ -117,6 +120,8 @@ def test_readme_python(number: int, tmp_path: Path) -> None:
     code = readme_blocks("python")[number].replace("sam2.1-hiera-tiny", "nano").replace("sam2.1-hiera-large", "nano")
     code = code.replace("facebook/nano", "nano").replace('"photo.jpg"', repr(str(ROOT / "assets/photos/coffee.jpg")))
     code = code.replace('"clip.mp4"', repr(str(ROOT / "assets/clips/cup_grows.mp4")))
+    if '"coins"' in code:
+        write_coins(tmp_path / "coins")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=_environment())
 
 

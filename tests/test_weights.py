@@ -129,7 +129,7 @@ class TestFiles:
             file.write_bytes(b"half")
             raise OSError("No space left on device")
 
-        monkeypatch.setattr("sam2kit.weights.save_file", full_disk)
+        monkeypatch.setattr("sam2kit.weight_files.save_file", full_disk)
         with pytest.raises(OSError, match="No space"):
             save_model(toy, path)
         assert path.read_bytes() == before

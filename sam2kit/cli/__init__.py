@@ -4,6 +4,11 @@
     sam2kit auto PHOTO --out masks
     sam2kit video CLIP --prompt frame=0,object=1,point=120,80 --effect overlay --out tracked
     sam2kit evaluate --model nano --clips
+    sam2kit data check PATH --sheet sheet.png
+    sam2kit train PATH --base nano --recipe decoder --out mine
+    sam2kit merge mine --out mine.safetensors
+    sam2kit export mine --to official --out mine.pt
+    sam2kit push mine you/mine
     sam2kit bench memory
     sam2kit doctor
 
@@ -18,25 +23,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from sam2kit.cli.measure import run_bench_memory, run_doctor, run_evaluate
+from sam2kit.cli.data import add_data_command
+from sam2kit.cli.evaluate import add_evaluate_command
+from sam2kit.cli.finetuned import add_finetuned_commands
+from sam2kit.cli.measure import run_bench_memory, run_doctor
 from sam2kit.cli.options import add_model_options, add_results_options
 from sam2kit.cli.pictures import run_auto, run_image
+from sam2kit.cli.train import add_train_command
 from sam2kit.cli.video import add_video_command
 from sam2kit.hub import HubError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, or 2 when the user can put it right."""
+    """Run a command; returns the exit code: 0, 2 when the user can put it right, or what a check found."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
-    except (ValueError, HubError, OSError, torch_memory_error()) as error:
+        code = options.run(options)
+    except (ValueError, HubError, OSError, FloatingPointError, torch_memory_error()) as error:
         print(f"sam2kit: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("sam2kit: stopped", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 def torch_memory_error() -> type[Exception]:
@@ -77,13 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     add_results_options(auto, run_auto)
 
     add_video_command(commands)
-
-    evaluate = commands.add_parser("evaluate", help="measure clicks, boxes and tracking against true masks")
-    what = evaluate.add_mutually_exclusive_group()
-    what.add_argument("--photos", type=Path, help="folder with outlines.json; without it, held-out procedural scenes")
-    what.add_argument("--clips", action="store_true", help="tracking in held-out procedural clips")
-    what.add_argument("--pasted", type=Path, help="tracking of cut-outs of the photos in this folder")
-    add_model_options(evaluate, "nano", run_evaluate)
+    add_data_command(commands)
+    add_train_command(commands)
+    add_finetuned_commands(commands)
+    add_evaluate_command(commands)
 
     bench = commands.add_parser("bench", help="measure this machine").add_subparsers(required=True, metavar="WHAT")
     memory = bench.add_parser("memory", help="peak memory of a short and a long propagation")

@@ -4,37 +4,31 @@ Each object counts alone and equally: J, F and their mean over the frames after 
 or gone (an empty mask is then the right answer). Presence is judged apart: is something shown where the object is
 visible, and nothing where it is not? Deterministic: no random number is drawn.
 
+Differs from the benchmarks (semi_supervised.py): all objects are visible on the first frame, every later frame counts
+and none is left out at the end, frames on which both are empty count 1 from the start, and mask, click and box are
+tracked side by side in one pass. Made for short clips in memory; quick enough to watch a training.
+
 Source: SAM 2, arXiv:2408.00714, section 6 and appendix "Zero-shot video"; protocol of the DAVIS benchmark.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from sam2kit.datasets.samples import LabelledClip
+from sam2kit.evaluation.clicks import centre_click, tight_boxes
+from sam2kit.evaluation.metrics import boundary_accuracy, region_similarity
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.frame_masks import VideoOptions
 from sam2kit.predict.session import VideoSession
 from sam2kit.predict.video import VideoPredictor
-from sam2kit.training.clicks import centre_click, tight_boxes
-from sam2kit.training.evaluate import HELD_OUT_SEED
-from sam2kit.training.metrics import boundary_accuracy, region_similarity
-from sam2kit.training.moving_scenes import random_clip
-from sam2kit.training.textures import TextureBank
 
 PROMPTS = ("mask", "click", "box")
 _NO_CLEAN_UP = VideoOptions(max_hole_area=0)  # as behind the published numbers
-
-
-@dataclass(frozen=True)
-class LabelledClip:
-    """A clip, and the true masks of the objects that are visible on its first frame."""
-
-    frames: np.ndarray  # uint8 [T, H, W, 3]
-    masks: dict[int, np.ndarray]  # object -> bool [T, H, W], empty where it is absent
 
 
 @dataclass(frozen=True)
@@ -50,15 +44,6 @@ class TrackScores:
     def overall(self) -> float:
         """J&F."""
         return (self.region + self.boundary) / 2
-
-
-def held_out_clips(count: int = 40, *, side: int = 256, frames: int = 16) -> Iterator[LabelledClip]:
-    """Procedural clips that training never sees: always the same ones, about three objects in each."""
-    bank = TextureBank(HELD_OUT_SEED)
-    for number in range(count):
-        clip = random_clip(np.random.default_rng([HELD_OUT_SEED, 1, number]), bank, side, frames=frames)
-        visible = clip.visible(0)[:4]
-        yield LabelledClip(clip.frames, {i: clip.owners == i for i in visible})
 
 
 def evaluate_clips(model: SAM2, clips: Iterable[LabelledClip]) -> dict[str, float]:

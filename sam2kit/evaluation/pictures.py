@@ -4,31 +4,31 @@ Every object on its own: first a click in its middle (three candidates, the best
 then clicks in the middle of the largest error, each with the shown logits as mask prompt; and, separately, its
 tight box. Deterministic: no random number is drawn.
 
+    click_curve        IoU after 1, 2, ... clicks on one object
+    score_picture      the paper's figures for every object of a picture; evaluate_pictures is their mean
+    picture_rows       all of it, a row for each object, with clicks needed and how well the model knows its errors
+
 Source: SAM 2, arXiv:2408.00714, appendix "Zero-shot image evaluation".
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
-from sam2kit.media.pictures import read_picture
+from sam2kit.datasets.samples import LabelledPicture
+from sam2kit.evaluation.clicks import centre_click, tight_boxes
+from sam2kit.evaluation.metrics import region_similarity
+from sam2kit.evaluation.rows import ObjectRow
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor
 from sam2kit.predict.prompts import Prompt
-from sam2kit.training.clicks import centre_click, tight_boxes
-from sam2kit.training.metrics import region_similarity
-from sam2kit.training.scenes import random_scene
-from sam2kit.training.stream import draw_targets
-from sam2kit.training.textures import TextureBank
 
-HELD_OUT_SEED = 20_240_729  # scenes and textures of this seed are never trained on
+CLICKS = 5
+_NOC_TARGETS = (85, 90)  # percent of IoU that NoC asks for
 
 
 @dataclass(frozen=True)
@@ -41,58 +41,69 @@ class ObjectScores:
     click5: float
     box: float
     predicted_iou_error: float  # |predicted - actual| of the mask shown after one click
+    missed: float  # 1 if, after one click, the object score says that nothing is there, else 0
 
 
 @dataclass(frozen=True)
-class LabelledPicture:
-    """A picture and the true masks to be found in it."""
+class ClickCurve:
+    """One object, click by click."""
 
-    image: np.ndarray  # uint8 [H, W, 3]
-    masks: list[np.ndarray]  # bool [H, W] each
+    ious: tuple[float, ...]  # after 1, 2, ... clicks, 0..1; stays where nothing is left to correct
+    best_of_3: float  # of the candidates after one click, the best by truth
+    predicted_iou: float  # of the mask shown after one click
+    present: bool  # whether the object score says, after one click, that something is there
 
-
-def held_out_pictures(count: int = 160, *, side: int = 256, per_picture: int = 4) -> Iterable[LabelledPicture]:
-    """Procedural scenes that training never sees: always the same ones."""
-    bank = TextureBank(HELD_OUT_SEED)
-    for number in range(count):
-        rng = np.random.default_rng([HELD_OUT_SEED, number])
-        scene = random_scene(rng, bank, side)
-        drawn = dict.fromkeys(draw_targets(rng, scene, per_picture))
-        yield LabelledPicture(scene.image, [scene.mask(t) for t in drawn])
+    def clicks_needed(self, iou: float) -> int | None:
+        """How many clicks it takes to reach an IoU; None if they were not enough."""
+        return next((n for n, reached in enumerate(self.ious, start=1) if reached >= iou), None)
 
 
-def outlined_photos(folder: Path) -> Iterable[LabelledPicture]:
-    """Photos with hand-drawn outlines: the folder's outlines.json lists polygons for each picture.
+def click_curve(
+    predictor: ImagePredictor, embedding: ImageEmbedding, truth: np.ndarray, clicks: int = CLICKS
+) -> ClickCurve:
+    """Click on one object in the middle of its largest error, again and again.
 
-    An outline's integer coordinate is the middle of a pixel; a pixel belongs to the object if at least half of
-    it is covered.
-
+    Args:
+        embedding: of the picture.
+        truth: bool [H, W], not empty.
+        clicks: how many.
     Raises:
-        FileNotFoundError: if there is no outlines.json.
+        ValueError: if the number of clicks is below 1 or the mask is empty.
     """
-    path = folder / "outlines.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}: a folder of photos needs their true outlines")
-    content = json.loads(path.read_text())
-    for name in content["photos"]:
-        image = read_picture(folder / name)
-        objects = [o for o in content["objects"] if o["photo"] == name]
-        size_hw = image.shape[:2]
-        yield LabelledPicture(image, [fill_outlines(o["polygons"], o.get("holes", []), size_hw) for o in objects])
+    if clicks < 1 or not truth.any():
+        raise ValueError(f"a click curve needs 1 click or more and a mask that is not empty, got {clicks} clicks")
+    points, labels, ious = [], [], []
+    first = mask = low_res = None  # the first answer; what is shown
+    while len(ious) < clicks:
+        point, label = centre_click(truth, mask)
+        points.append(point)
+        labels.append(label)
+        answer = predictor.predict(embedding, Prompt(points, labels, mask_logits=low_res))
+        first, shown = first or answer, answer.best()
+        mask, low_res = shown.masks[0, 0].cpu().numpy(), shown.low_res[0]
+        ious.append(region_similarity(mask, truth))
+        if ious[-1] == 1.0:  # nothing is left to correct
+            ious += ious[-1:] * (clicks - len(ious))
+    return ClickCurve(
+        ious=tuple(ious),
+        best_of_3=max(region_similarity(m, truth) for m in first.masks[0].cpu().numpy()),
+        predicted_iou=float(first.best().predicted_iou[0, 0]),
+        present=float(first.object_score[0, 0]) > 0,
+    )
 
 
-def fill_outlines(polygons: list, holes: list, size_hw: tuple[int, ...], fine: int = 4) -> np.ndarray:
-    """bool [H, W] from outlines, counted on a grid `fine` times as dense."""
-    canvas = np.zeros([n * fine for n in size_hw], np.uint8)
-    for outlines, value in ((polygons, 255), (holes, 0)):
-        for outline in outlines:
-            scaled = np.round((np.array(outline) + 0.5) * fine - 0.5).astype(np.int32)
-            cv2.fillPoly(canvas, [scaled], value)
-    return cv2.resize(canvas, size_hw[::-1], interpolation=cv2.INTER_AREA) >= 128
+def box_iou(predictor: ImagePredictor, embedding: ImageEmbedding, truth: np.ndarray) -> float:
+    """IoU, 0..1, of the mask for the tight box around a true mask bool [H, W]."""
+    box = Prompt(box_xyxy=tight_boxes(torch.from_numpy(truth)[None]))
+    return region_similarity(predictor.predict(embedding, box).masks[0, 0].cpu().numpy(), truth)
 
 
 def evaluate_pictures(model: SAM2, pictures: Iterable[LabelledPicture]) -> dict[str, float]:
-    """Mean scores over all objects of all pictures, and "objects", their number."""
+    """Mean scores over all objects of all pictures, and "objects", their number.
+
+    Raises:
+        ValueError: if there is no object.
+    """
     scores = [s for picture in pictures for s in score_picture(ImagePredictor(model), picture)]
     if not scores:
         raise ValueError("there is no object to evaluate on")
@@ -101,35 +112,88 @@ def evaluate_pictures(model: SAM2, pictures: Iterable[LabelledPicture]) -> dict[
 
 
 def score_picture(predictor: ImagePredictor, picture: LabelledPicture) -> list[ObjectScores]:
-    """Scores of every object in a picture."""
+    """Scores of every object in a picture; empty masks are passed over."""
     embedding = predictor.encode(picture.image)
-    return [_score_object(predictor, embedding, truth) for truth in picture.masks]
+    return [_score_object(predictor, embedding, truth) for truth in picture.masks if truth.any()]
 
 
 def _score_object(predictor: ImagePredictor, embedding: ImageEmbedding, truth: np.ndarray) -> ObjectScores:
-    box = Prompt(box_xyxy=tight_boxes(torch.from_numpy(truth)[None]))
-    boxed = predictor.predict(embedding, box).masks[0, 0].cpu().numpy()
-    points, labels, after_clicks = [], [], []
-    mask, low_res = None, None  # what is shown
-    for _ in range(5):
-        click, label = centre_click(truth, mask)
-        points.append(click)
-        labels.append(label)
-        answer = predictor.predict(embedding, Prompt(points, labels, mask_logits=low_res))
-        shown = answer.best()
-        if mask is None:
-            best_of_3 = max(region_similarity(m, truth) for m in answer.masks[0].cpu().numpy())
-            predicted = float(shown.predicted_iou[0, 0])
-        mask, low_res = shown.masks[0, 0].cpu().numpy(), shown.low_res[0]
-        after_clicks.append(region_similarity(mask, truth))
-        if after_clicks[-1] == 1.0:  # nothing is left to correct
-            after_clicks += after_clicks[-1:] * (5 - len(after_clicks))
-            break
+    curve = click_curve(predictor, embedding, truth)
     return ObjectScores(
-        click1=after_clicks[0],
-        best_of_3=best_of_3,
-        click3=after_clicks[2],
-        click5=after_clicks[4],
-        box=region_similarity(boxed, truth),
-        predicted_iou_error=abs(predicted - after_clicks[0]),
+        click1=curve.ious[0],
+        best_of_3=curve.best_of_3,
+        click3=curve.ious[2],
+        click5=curve.ious[4],
+        box=box_iou(predictor, embedding, truth),
+        predicted_iou_error=abs(curve.predicted_iou - curve.ious[0]),
+        missed=float(not curve.present),
     )
+
+
+def picture_rows(
+    predictor: ImagePredictor, name: str, picture: LabelledPicture, clicks: int = CLICKS
+) -> list[ObjectRow]:
+    """Everything about every object of a picture.
+
+    Args:
+        name: of the picture, for the rows.
+        clicks: how many are given; also what NoC counts for objects that never reach its IoU.
+    Returns:
+        a row for each object that is not empty, named by its number in the picture from 0: "click1", "click2", ...,
+        "best_of_3" and "box" are IoU, 0..1; "NoC@85" and "NoC@90" numbers of clicks, "NoF@90" 1 if that IoU was not
+        reached; "predicted_iou" of the first mask, "predicted_iou_error" and "missed" as in ObjectScores.
+    Source: NoC, number of clicks: Xu et al., CVPR 2016.
+    """
+    embedding = predictor.encode(picture.image)
+    rows = []
+    for number, truth in enumerate(picture.masks):
+        if truth.any():
+            curve = click_curve(predictor, embedding, truth, clicks)
+            scores = curve_scores(curve) | {"box": box_iou(predictor, embedding, truth)}
+            rows.append(ObjectRow(name, str(number), scores))
+    return rows
+
+
+def curve_scores(curve: ClickCurve) -> dict[str, float]:
+    """What `picture_rows` says of a click curve."""
+    scores = {f"click{n}": iou for n, iou in enumerate(curve.ious, start=1)}
+    scores["best_of_3"] = curve.best_of_3
+    for target in _NOC_TARGETS:
+        scores[f"NoC@{target}"] = float(curve.clicks_needed(target / 100) or len(curve.ious))
+    scores["NoF@90"] = float(curve.clicks_needed(0.9) is None)
+    scores["predicted_iou"] = curve.predicted_iou
+    scores["predicted_iou_error"] = abs(curve.predicted_iou - curve.ious[0])
+    scores["missed"] = float(not curve.present)
+    return scores
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Objects whose predicted IoU lies in a range."""
+
+    low: float  # the range, 0..1
+    high: float
+    predicted: float  # mean predicted IoU after one click
+    actual: float  # mean true IoU of the same masks
+    objects: int
+
+
+def calibration(rows: Sequence[ObjectRow], bins: int = 10) -> list[CalibrationBin]:
+    """How far the predicted IoU can be trusted: predicted against actual, by ranges of the prediction.
+
+    Args:
+        rows: of `picture_rows`.
+        bins: equal ranges of 0..1.
+    Returns:
+        the ranges that hold objects, in order.
+    """
+    predicted = np.array([r.scores["predicted_iou"] for r in rows], np.float64)
+    actual = np.array([r.scores["click1"] for r in rows], np.float64)
+    place = np.clip((predicted * bins).astype(int), 0, bins - 1)
+    return [
+        CalibrationBin(
+            i / bins, (i + 1) / bins, float(predicted[here].mean()), float(actual[here].mean()), int(here.sum())
+        )
+        for i in range(bins)
+        if (here := place == i).any()
+    ]

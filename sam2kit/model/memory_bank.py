@@ -25,11 +25,18 @@ class Recollection:
     """What one frame recalls of one object. Objects with equal recollections can share a pass of the network."""
 
     maps: tuple[tuple[int, int], ...]  # (frame, slot): spatial memories
-    pointers: tuple[tuple[int, int], ...]  # (frame, distance >= 0 in frames)
+    pointers: tuple[tuple[int, int], ...]  # (frame, distance in frames; negative where the frame is still to come)
 
 
 def choose_memories(
-    now: int, prompted: Iterable[int], tracked: Container[int], *, slots: int, pointer_frames: int, reverse: bool
+    now: int,
+    prompted: Iterable[int],
+    tracked: Container[int],
+    *,
+    slots: int,
+    pointer_frames: int,
+    reverse: bool,
+    future_pointers: bool = False,
 ) -> Recollection:
     """Choose what frame `now` recalls.
 
@@ -40,6 +47,8 @@ def choose_memories(
         slots: of the model: one for conditioning frames, the others for distances 1, 2, ...
         pointer_frames: how far pointers look back; POINTER_FRAMES, or the length of a shorter clip.
         reverse: time runs backwards, so "before" means a larger frame number.
+        future_pointers: also take pointers of conditioning frames that are still to come, at negative distances;
+            the published training does.
     """
     prompted = tuple(prompted)
     conditioning = set(prompted)
@@ -51,6 +60,6 @@ def choose_memories(
 
     latest = [(before(d), d) for d in range(slots - 1, 0, -1)]
     maps = [(f, slots - 1) for f in prompted] + [(f, d - 1) for f, d in latest if f is not None]
-    past = [(f, (now - f) * step) for f in prompted if (now - f) * step >= 0]
+    past = [(f, (now - f) * step) for f in prompted if future_pointers or (now - f) * step >= 0]
     recent = [(before(d), d) for d in range(1, pointer_frames)]
     return Recollection(tuple(maps), tuple(past + [(f, d) for f, d in recent if f is not None]))

@@ -16,9 +16,9 @@ from numpy.random import Generator
 
 from sam2kit.predict.geometry import normalise
 from sam2kit.training.moving_scenes import MovingScene, random_clip
+from sam2kit.training.session import Lesson
 from sam2kit.training.stream import recolour
 from sam2kit.training.textures import TextureBank, bank_seed
-from sam2kit.training.tracking import ClipBatch
 
 _CLIPS_PER_BANK = 600  # then new textures are painted
 _PER_STEP = 3  # how fast the window moves on, whatever the size of a batch
@@ -49,7 +49,7 @@ class ClipStream:
             )
         )
 
-    def batch(self, step: int, *, side: int, clips: int, frames: int, objects: int) -> ClipBatch:
+    def batch(self, step: int, *, side: int, clips: int, frames: int, objects: int) -> Lesson:
         """The batch of one step: `clips` of `frames` frames, `side` pixels and `objects` targets each."""
         rng = np.random.default_rng([self.seed, self.rank, 6, step])
         first = step * _PER_STEP // self.reuse
@@ -66,7 +66,7 @@ class ClipStream:
                     masks[:, filled, o] = clip.owners == drawn[o % len(drawn)]
                 filled += 1
         pixels = normalise(torch.from_numpy(images).permute(0, 1, 4, 2, 3))
-        return ClipBatch(pixels, torch.from_numpy(masks))
+        return Lesson(pixels, torch.from_numpy(masks))
 
 
 def view_of(rng: Generator, clip: MovingScene, side: int, frames: int) -> MovingScene:

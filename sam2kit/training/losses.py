@@ -56,13 +56,24 @@ class LossTerms:
 
     def total(self) -> Tensor:
         """Weighted sum over the objects, divided by their number: a scalar."""
+        return self.per_object().mean()
+
+    def per_object(self) -> Tensor:
+        """[N] weighted sum of the terms of each object."""
         w = self.weights
         mask = w.focal * self.focal + w.dice * self.dice
         if w.balanced:
             mask = mask + w.balanced * self.balanced
         mask = (1 - w.others) * self._of_best(mask) + w.others * mask.mean(dim=1)
-        iou = self.iou.mean(dim=1) if w.all_ious else self._of_best(self.iou)
-        return (self.supervised * (mask + w.iou * iou) + w.object_score * self.object_score).sum() / len(mask)
+        return self.supervised * (mask + w.iou * self._iou()) + w.object_score * self.object_score
+
+    def unweighted(self) -> dict[str, Tensor]:
+        """What each term adds for each object, [N]: "focal" and "dice" of the best candidate, "iou", "object_score"."""
+        terms = {"focal": self._of_best(self.focal), "dice": self._of_best(self.dice), "iou": self._iou()}
+        return {name: self.supervised * value for name, value in terms.items()} | {"object_score": self.object_score}
+
+    def _iou(self) -> Tensor:
+        return self.iou.mean(dim=1) if self.weights.all_ious else self._of_best(self.iou)
 
     def _of_best(self, values: Tensor) -> Tensor:
         return values.gather(1, self.best[:, None]).squeeze(1)

@@ -14,28 +14,31 @@ masks have found their objects; half-size pictures first, which are four times c
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
-from torch import Tensor, nn
+from accelerate import Accelerator
+from numpy.random import Generator
 
 from sam2kit.config import preset
+from sam2kit.evaluation.pictures import evaluate_pictures
 from sam2kit.media.pictures import read_picture
 from sam2kit.model.attention import Attention
 from sam2kit.model.hiera import block_plan
 from sam2kit.model.memory_bank import POINTER_FRAMES
 from sam2kit.model.sam2 import SAM2
 from sam2kit.training.clip_stream import ClipStream
-from sam2kit.training.evaluate import evaluate_pictures, held_out_pictures
-from sam2kit.training.interaction import InteractiveTraining, PictureBatch, PromptPlan
+from sam2kit.training.held_out import held_out_pictures
 from sam2kit.training.losses import LossWeights
+from sam2kit.training.parameters import everything_alike, slower
+from sam2kit.training.session import Lesson, Rules, SessionTraining, play_lesson
+from sam2kit.training.simulated_user import SessionPlan
 from sam2kit.training.stream import SceneStream
-from sam2kit.training.tracking import ClipBatch, TrackingPlan, TrackingTraining
-from sam2kit.training.trainer import LossOfStep, Trainer, TrainOptions
+from sam2kit.training.trainer import Backward, Trainer, TrainOptions
 from sam2kit.weights import load_model, save_model
 
 _START = LossWeights(focal=0.0, dice=1.0, balanced=1.0, iou=4.0, others=0.1, squared_iou=True, object_score=0.1)
@@ -49,6 +52,9 @@ _HALF_SIDE_CLIPS, _FULL_SIDE_CLIPS = (3, 7, 3), (1, 7, 3)  # clips per process, 
 _PICTURE_STEPS = 0.25  # share of the steps of the clip lessons
 _TRUTH_FADES_UNTIL = 0.4  # progress at which memories are no longer made from true masks
 _HALF_SIDE_WINDOWS = (8, 4, 8, 4)  # nano's own windows would reach over the border of half-size maps
+_PICTURES = Rules(loss_stride=2, single_too=True, true_presence=True)
+
+Played = tuple[Lesson, list[SessionPlan], Rules, LossWeights]  # one step of this process
 
 
 def initialise(model: SAM2) -> None:
@@ -78,7 +84,7 @@ def freeze_memory(model: SAM2) -> None:
             parameter.requires_grad_(False)
 
 
-def corrections_at(progress: float, rng: np.random.Generator) -> int:
+def corrections_at(progress: float, rng: Generator) -> int:
     """Corrective clicks of one step: none at first, up to four late."""
     most = min(4, int(progress * 8))
     return int(rng.integers(0, most + 1))
@@ -107,18 +113,15 @@ def train_pictures(run: Run) -> SAM2:
     freeze_memory(model)
     stream = SceneStream(run.seed, rank=accelerator.process_index, photos=run.photos)
 
-    def loss_of_step(learner: nn.Module, step: int, progress: float) -> dict[str, Tensor]:
-        shared = np.random.default_rng([run.seed, 4, step])  # the same on all processes: they wait for each other
+    def next_lesson(step: int, progress: float, shared: Generator) -> Played:
         if run.weights is not None:
             progress = _TRAINED_STARTS_AT + (1 - _TRAINED_STARTS_AT) * progress
         side, full = _side(model, progress >= _FULL_SIDE_FROM)
         pictures, objects = _FULL_SIDE_BATCH if full else _HALF_SIDE_BATCH
-        batch = stream.batch(step, side=side, pictures=pictures, objects=objects)
-        generator = torch.Generator().manual_seed(int(shared.integers(2**62)) + accelerator.process_index)
-        plan = picture_plan(progress, shared)
-        return learner(batch.to(accelerator.device), plan, loss_weights_at(progress), generator)
+        lesson = stream.batch(step, side=side, pictures=pictures, objects=objects)
+        return lesson, picture_plans(progress, pictures * objects, shared), _PICTURES, loss_weights_at(progress)
 
-    return _learn(run, accelerator, InteractiveTraining(model, loss_stride=2), loss_of_step, tracks=False)
+    return _learn(run, accelerator, model, next_lesson, tracks=False)
 
 
 def train_clips(run: Run) -> SAM2:
@@ -128,56 +131,41 @@ def train_clips(run: Run) -> SAM2:
     scenes = SceneStream(run.seed, rank=rank, photos=run.photos)
     clips = ClipStream(run.seed, rank=rank, photos=run.photos)
 
-    def loss_of_step(learner: nn.Module, step: int, progress: float) -> dict[str, Tensor]:
-        shared = np.random.default_rng([run.seed, 7, step])
+    def next_lesson(step: int, progress: float, shared: Generator) -> Played:
         side, full = _side(model, progress >= _CLIPS_FULL_SIDE_FROM)
-        generator = torch.Generator().manual_seed(int(shared.integers(2**62)) + rank)
         if shared.random() < _PICTURE_STEPS:
             pictures, objects = _FULL_SIDE_BATCH if full else _HALF_SIDE_BATCH
-            batch = scenes.batch(step, side=side, pictures=pictures, objects=objects)
-            plan, weights = picture_plan(1.0, shared), _END
-        else:
-            number, frames, objects = _FULL_SIDE_CLIPS if full else _HALF_SIDE_CLIPS
-            batch = clips.batch(step, side=side, clips=number, frames=frames, objects=objects)
-            plan, weights = tracking_plan(progress, frames, shared), replace(_END, object_score=0.5)
-        return learner(batch.to(accelerator.device), plan, weights, generator)
+            lesson = scenes.batch(step, side=side, pictures=pictures, objects=objects)
+            return lesson, picture_plans(1.0, pictures * objects, shared), _PICTURES, _END
+        number, frames, objects = _FULL_SIDE_CLIPS if full else _HALF_SIDE_CLIPS
+        lesson = clips.batch(step, side=side, clips=number, frames=frames, objects=objects)
+        plans = [tracking_plan(frames, shared)] * (number * objects)
+        return lesson, plans, tracking_rules(progress, frames, shared), replace(_END, object_score=0.5)
 
-    return _learn(run, accelerator, Lessons(model), loss_of_step, tracks=True)
-
-
-class Lessons(nn.Module):
-    """Pictures and clips for one model, in one module, so that distributed training can wrap it."""
-
-    def __init__(self, model: SAM2) -> None:
-        super().__init__()
-        self.model = model
-        self.pictures = InteractiveTraining(model, loss_stride=2)
-        self.clips = TrackingTraining(model)
-
-    def forward(
-        self,
-        batch: PictureBatch | ClipBatch,
-        plan: PromptPlan | TrackingPlan,
-        weights: LossWeights,
-        generator: torch.Generator,
-    ) -> dict[str, Tensor]:
-        """One step of whichever lesson the batch belongs to."""
-        lesson = self.clips if isinstance(batch, ClipBatch) else self.pictures
-        return lesson(batch, plan, weights, generator)
+    return _learn(run, accelerator, model, next_lesson, tracks=True)
 
 
-def picture_plan(progress: float, rng: np.random.Generator) -> PromptPlan:
-    """How objects of one picture step are prompted."""
+def picture_plans(progress: float, objects: int, rng: Generator) -> list[SessionPlan]:
+    """How the objects of one picture step are prompted; all get the same number of corrections."""
     corrections = corrections_at(progress, rng)
-    return PromptPlan(click=0.5, box=0.42, mask=0.08, corrections=corrections, supervise_single=True)
+    kinds = rng.choice(["click", "box", "hint"], objects, p=[0.5, 0.42, 0.08]).tolist()
+    return [SessionPlan(((0, kind),), ((0, corrections),)) for kind in kinds]
 
 
-def tracking_plan(progress: float, frames: int, rng: np.random.Generator) -> TrackingPlan:
-    """How objects of one clip step are prompted; true masks in memories fade out."""
-    return TrackingPlan(
-        kind=str(rng.choice(["mask", "click", "box"], p=[0.4, 0.35, 0.25])),
-        first_corrections=int(rng.choice([0, 0, 0, 1, 2])),
-        corrected_frame=int(rng.integers(1, frames)) if rng.random() < 0.25 else None,
+def tracking_plan(frames: int, rng: Generator) -> SessionPlan:
+    """How the objects of one clip step are prompted: the first frame, and one click on a later one now and then."""
+    kind = str(rng.choice(["mask", "click", "box"], p=[0.4, 0.35, 0.25]))
+    first = int(rng.choice([0, 0, 0, 1, 2]))
+    later = ((int(rng.integers(1, frames)), 1),) if rng.random() < 0.25 else ()
+    return SessionPlan(((0, kind),), ((0, first), *later))
+
+
+def tracking_rules(progress: float, frames: int, rng: Generator) -> Rules:
+    """True masks in memories fade out; a clip pretends to be part of a longer one."""
+    return replace(
+        _PICTURES,
+        single_too=False,
+        hard_memories=True,
         truth_in_memory=float(np.clip(0.95 - 0.9 * progress / _TRUTH_FADES_UNTIL, 0.05, 0.95)),
         pointer_frames=int(rng.integers(frames, POINTER_FRAMES + 1)),
     )
@@ -188,7 +176,6 @@ def _prepare(run: Run) -> tuple[Accelerator, SAM2]:
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),  # without this, several processes on CPUs do not find each other
         mixed_precision="bf16",
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     model = SAM2(preset("nano"))
     initialise(model)
@@ -204,11 +191,29 @@ def _side(model: SAM2, full: bool) -> tuple[int, bool]:
     return (model.config.side if full else model.config.side // 2), full
 
 
-def _learn(run: Run, accelerator: Accelerator, learner: nn.Module, loss_of_step: LossOfStep, *, tracks: bool) -> SAM2:
+def _learn(
+    run: Run,
+    accelerator: Accelerator,
+    model: SAM2,
+    next_lesson: Callable[[int, float, Generator], Played],
+    *,
+    tracks: bool,
+) -> SAM2:
     """Run the loop and keep what was learned."""
+    training = SessionTraining(model)
+
+    def play(step: int, progress: float, backward: Backward) -> dict[str, float]:
+        shared = np.random.default_rng([run.seed, 4, step])  # the same on all processes: they wait for each other
+        lesson, plans, rules, weights = next_lesson(step, progress, shared)
+        generator = torch.Generator().manual_seed(int(shared.integers(2**62)) + accelerator.process_index)
+        done = play_lesson(training, lesson.to(accelerator.device), plans, rules, weights, generator)
+        loss = done.total / len(plans)
+        backward(loss)
+        return {"loss": loss.item(), **done.means()}
+
     trained = Trainer(
-        learner,
-        loss_of_step,
+        model,
+        play,
         run.options,
         run.folder,
         accelerator=accelerator,
@@ -241,7 +246,7 @@ def main() -> None:
     options = TrainOptions(
         minutes=arguments.minutes,
         learning_rate=arguments.rate,
-        slower=(("image_encoder", 0.5),) if clips else (),
+        share_of=slower("image_encoder.", 0.5) if clips else everything_alike,
     )
     run = Run(arguments.out, options, arguments.seed, tuple(photos), arguments.weights)
     (train_clips if clips else train_pictures)(run)

@@ -16,15 +16,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sam2kit.datasets.outlines import fill_outlines
+from sam2kit.datasets.samples import LabelledClip
 from sam2kit.media.pictures import read_picture
-from sam2kit.training.evaluate import fill_outlines
-from sam2kit.training.evaluate_clips import LabelledClip
 
 Path2D = Callable[[float], tuple[float, float, float, float]]  # time 0..1 -> x, y (shares of the picture), size, angle
 
 
 @dataclass(frozen=True)
-class _Actor:
+class Actor:
     """A cut-out and its way; `size` is its longer side as a share of the picture's width."""
 
     photo: str
@@ -34,10 +34,12 @@ class _Actor:
 
 
 @dataclass(frozen=True)
-class _Scene:
+class Scene:
+    """Cut-outs over a background."""
+
     name: str
     ground: str  # photo, or texture beside the photos
-    actors: tuple[_Actor, ...]  # back to front
+    actors: tuple[Actor, ...]  # back to front
 
 
 def _bump(u: float, at: float, width: float) -> float:
@@ -45,32 +47,32 @@ def _bump(u: float, at: float, width: float) -> float:
 
 
 SCENES = (
-    _Scene(
+    Scene(
         "cup_grows",
         "../textures/grass.jpg",
         (
-            _Actor("coffee.jpg", "cup", lambda u: (0.3 + 0.35 * u, 0.6 - 0.12 * np.sin(3 * u), 0.28 + 0.2 * u, 14 * u)),
-            _Actor("astronaut.jpg", "mission patch", lambda u: (0.8 - 0.2 * u, 0.22 + 0.05 * u, 0.16, -25 * u)),
+            Actor("coffee.jpg", "cup", lambda u: (0.3 + 0.35 * u, 0.6 - 0.12 * np.sin(3 * u), 0.28 + 0.2 * u, 14 * u)),
+            Actor("astronaut.jpg", "mission patch", lambda u: (0.8 - 0.2 * u, 0.22 + 0.05 * u, 0.16, -25 * u)),
         ),
     ),
-    _Scene(
+    Scene(
         "cat_is_passed",
         "../textures/brick.jpg",
         (
-            _Actor("chelsea.jpg", "cat", lambda u: (0.42 + 0.1 * u, 0.55, 0.5 - 0.05 * u, 5 * np.sin(4 * u))),
-            _Actor("coffee.jpg", "saucer", lambda u: (-0.2 + 1.5 * u, 0.45 + 0.1 * u, 0.42, 40 * u), is_target=False),
+            Actor("chelsea.jpg", "cat", lambda u: (0.42 + 0.1 * u, 0.55, 0.5 - 0.05 * u, 5 * np.sin(4 * u))),
+            Actor("coffee.jpg", "saucer", lambda u: (-0.2 + 1.5 * u, 0.45 + 0.1 * u, 0.42, 40 * u), is_target=False),
         ),
     ),
-    _Scene(
+    Scene(
         "helmet_leaves",
         "rocket.jpg",
         (
-            _Actor(
+            Actor(
                 "astronaut.jpg",
                 "helmet",
                 lambda u: (0.35 + 0.9 * _bump(u, 0.5, 0.22), 0.5 + 0.08 * np.sin(6 * u), 0.34, -12 * u),
             ),
-            _Actor("camera.jpg", "video camera", lambda u: (0.2 + 0.1 * u, 0.8, 0.18, 0.0)),
+            Actor("camera.jpg", "video camera", lambda u: (0.2 + 0.1 * u, 0.8, 0.18, 0.0)),
         ),
     ),
 )
@@ -86,22 +88,27 @@ def pasted_clips(folder: Path, *, frames: int = 24, size_hw: tuple[int, int] = (
     Raises:
         FileNotFoundError: if a photo is missing.
     """
-    outlines = json.loads((folder / "outlines.json").read_text())["objects"]
     for scene in SCENES:
-        ground = cv2.resize(read_picture(folder / scene.ground), size_hw[::-1], interpolation=cv2.INTER_AREA)
-        cut_outs = [_cut_out(folder, outlines, actor) for actor in scene.actors]
-        images = np.empty((frames, *size_hw, 3), np.uint8)
-        owners = np.zeros((frames, *size_hw), np.uint8)
-        for t in range(frames):
-            image = ground.astype(np.float32)
-            for number, (actor, pixels) in enumerate(zip(scene.actors, cut_outs, strict=True), start=1):
-                _paste(image, owners[t], pixels, actor.way(t / max(frames - 1, 1)), number)
-            images[t] = image.astype(np.uint8)
-        targets = [n for n, actor in enumerate(scene.actors, start=1) if actor.is_target]
-        yield LabelledClip(images, {n: owners == n for n in targets})
+        yield paste_clip(folder, scene, frames=frames, size_hw=size_hw)
 
 
-def _cut_out(folder: Path, outlines: list[dict], actor: _Actor) -> np.ndarray:
+def paste_clip(folder: Path, scene: Scene, *, frames: int, size_hw: tuple[int, int]) -> LabelledClip:
+    """One clip; arguments as `pasted_clips`. Objects are numbered back to front, from 1."""
+    outlines = json.loads((folder / "outlines.json").read_text())["objects"]
+    ground = cv2.resize(read_picture(folder / scene.ground), size_hw[::-1], interpolation=cv2.INTER_AREA)
+    cut_outs = [_cut_out(folder, outlines, actor) for actor in scene.actors]
+    images = np.empty((frames, *size_hw, 3), np.uint8)
+    owners = np.zeros((frames, *size_hw), np.uint8)
+    for t in range(frames):
+        image = ground.astype(np.float32)
+        for number, (actor, pixels) in enumerate(zip(scene.actors, cut_outs, strict=True), start=1):
+            _paste(image, owners[t], pixels, actor.way(t / max(frames - 1, 1)), number)
+        images[t] = image.astype(np.uint8)
+    targets = [n for n, actor in enumerate(scene.actors, start=1) if actor.is_target]
+    return LabelledClip(images, {n: owners == n for n in targets})
+
+
+def _cut_out(folder: Path, outlines: list[dict], actor: Actor) -> np.ndarray:
     """float32 [h, w, 4]: RGB and coverage."""
     image = read_picture(folder / actor.photo)
     outline = next(o for o in outlines if o["photo"] == actor.photo and o["name"] == actor.name)

@@ -16,8 +16,8 @@ import torch
 from numpy.random import Generator
 
 from sam2kit.predict.geometry import normalise
-from sam2kit.training.interaction import PictureBatch
 from sam2kit.training.scenes import Scene, random_scene
+from sam2kit.training.session import Lesson
 from sam2kit.training.textures import TextureBank, bank_seed
 
 _SCENES_PER_BANK = 3000  # then new textures are painted
@@ -45,7 +45,7 @@ class SceneStream:
             )
         )
 
-    def batch(self, step: int, *, side: int, pictures: int, objects: int) -> PictureBatch:
+    def batch(self, step: int, *, side: int, pictures: int, objects: int) -> Lesson:
         """The batch of one step: `pictures` of `side` pixels with `objects` targets each."""
         rng = np.random.default_rng([self.seed, self.rank, 3, step])
         first = step * pictures // self.reuse
@@ -59,7 +59,8 @@ class SceneStream:
                 images[filled] = scene.image
                 masks[filled] = np.stack([scene.mask(t) for t in drawn])
                 filled += 1
-        return PictureBatch(normalise(torch.from_numpy(images).permute(0, 3, 1, 2)), torch.from_numpy(masks))
+        pixels = normalise(torch.from_numpy(images).permute(0, 3, 1, 2))
+        return Lesson(pixels[None], torch.from_numpy(masks)[None])
 
 
 def draw_targets(rng: Generator, scene: Scene, count: int) -> list[int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import gradio as gr
 
+from sam2kit.config import NANO
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticOptions
 from sam2kit.predict.image import ImageOptions, ImagePredictor
@@ -99,7 +100,7 @@ def build_app(app_model: AppModel, photos: list[Path], clips: list[Path]) -> gr.
         photos: examples of the Image tab.
         clips: examples of the Video tab.
     """
-    is_nano = app_model.name == "nano"
+    is_nano = replace(app_model.model.config, side=NANO.side) == NANO  # also where nano was fine-tuned
     network = Lock()  # both tabs use the same one
     images = ImageTab(
         predictor=ImagePredictor(app_model.model, _CRUMBS_NANO if is_nano else None, lock=network),

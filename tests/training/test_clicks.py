@@ -8,19 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from sam2kit.training.clicks import centre_click, move_corners, noisy_boxes, tight_boxes, uniform_clicks
+from sam2kit.evaluation.clicks import tight_boxes
+from sam2kit.training.clicks import move_corners, noisy_boxes, uniform_clicks
 from tests.golden.training import recipes
 from tests.golden_models import GOLDEN, compare
 
 CLICKS = json.loads((GOLDEN / "training" / "clicks.json").read_text())
-
-
-@pytest.mark.parametrize("name", CLICKS["center"])
-def test_centre_clicks(name: str) -> None:
-    truth, prediction = recipes.click_pairs()[name]
-    (x, y), label = centre_click(truth, prediction)
-    assert [x, y] == CLICKS["center"][name]["xy"]
-    assert label == CLICKS["center"][name]["label"]
 
 
 @pytest.mark.parametrize("name", [n for n in CLICKS["boxes"] if n != "empty"])

@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from torch import Tensor, nn
 
 from sam2kit.config import SAM2Config
+from sam2kit.datasets.samples import LabelledPicture
+from sam2kit.evaluation.pictures import evaluate_pictures
 from sam2kit.model.sam2 import SAM2
 from sam2kit.training import nano
-from sam2kit.training.evaluate import LabelledPicture, evaluate_pictures, held_out_pictures, outlined_photos
-from sam2kit.training.interaction import InteractiveTraining, PictureBatch, PromptPlan
+from sam2kit.training.held_out import held_out_pictures
 from sam2kit.training.losses import LossWeights
 from sam2kit.training.nano import corrections_at, freeze_memory, initialise, loss_weights_at
 from sam2kit.training.scenes import random_scene
+from sam2kit.training.session import Lesson, Rules, SessionTraining, play_lesson
+from sam2kit.training.simulated_user import SessionPlan
 from sam2kit.training.stream import SceneStream, augment, draw_targets
 from sam2kit.training.textures import TextureBank
-from sam2kit.training.trainer import Trainer, TrainOptions
+from sam2kit.training.trainer import Backward, Trainer, TrainOptions
 from sam2kit.weights import BUNDLED, load_model
 from tests.conftest import TOY
 
@@ -78,7 +80,7 @@ class TestScenes:
         assert not torch.equal(first.pixels, other.pixels)
 
 
-def two_squares() -> PictureBatch:
+def two_squares() -> Lesson:
     """Two pictures, each with a bright and a dark square."""
     pixels = torch.zeros(2, 3, 64, 64)
     masks = torch.zeros(2, 2, 64, 64, dtype=torch.bool)
@@ -87,7 +89,7 @@ def two_squares() -> PictureBatch:
         masks[i, 1, 44:60, 6 : 6 + 20 + 10 * i] = True
         pixels[i, :, masks[i, 0]] = 2.0
         pixels[i, :, masks[i, 1]] = -2.0
-    return PictureBatch(pixels, masks)
+    return Lesson(pixels[None], masks[None])
 
 
 def learn(folder: Path, steps: int, *, total: int = 40) -> tuple[SAM2, list[float]]:
@@ -98,20 +100,22 @@ def learn(folder: Path, steps: int, *, total: int = 40) -> tuple[SAM2, list[floa
     freeze_memory(model)
     losses: list[float] = []
 
-    def loss_of_step(learner: nn.Module, step: int, progress: float) -> dict[str, Tensor]:
+    def play(step: int, progress: float, backward: Backward) -> dict[str, float]:
         if step == steps:
             raise KeyboardInterrupt
-        plan = PromptPlan(click=0.5, box=0.3, mask=0.2, corrections=step % 2, supervise_single=True)
+        plans = [SessionPlan(((0, kind),), ((0, step % 2),)) for kind in ("click", "box", "hint", "click")]
+        rules, weights = Rules(loss_stride=2, single_too=True), LossWeights(focal=2, balanced=1)
         generator = torch.Generator().manual_seed(step)
-        figures = learner(two_squares(), plan, LossWeights(focal=2, balanced=1), generator)
-        losses.append(figures["loss"].item())
-        return figures
+        loss = play_lesson(SessionTraining(model), two_squares(), plans, rules, weights, generator).total / 4
+        backward(loss)
+        losses.append(loss.item())
+        return {"loss": loss.item()}
 
     options = TrainOptions(steps=total, learning_rate=3e-3, warmup_steps=5, average=0.9, save_every=10)
-    trainer = Trainer(InteractiveTraining(model, loss_stride=2), loss_of_step, options, folder)
+    trainer = Trainer(model, play, options, folder)
     with suppress(KeyboardInterrupt):
         trainer.run()
-    return trainer.average.module, losses
+    return trainer.kept, losses
 
 
 class TestTraining:
@@ -135,27 +139,17 @@ class TestTraining:
         after = learn(tmp_path, 20, total=20)[0].memory_encoder.state_dict()
         assert all(torch.equal(before[k], after[k]) for k in before)
 
-    def test_the_published_plan_runs(self, toy: SAM2) -> None:
-        figures = InteractiveTraining(toy.train())(
-            two_squares(), PromptPlan(), LossWeights(), torch.Generator().manual_seed(0)
-        )
-        figures["loss"].backward()
-        assert toy.image_encoder.trunk.pos_embed.grad.abs().sum() > 0
-        assert 0 <= figures["last_iou"] <= 1
-
     def test_a_loss_that_is_not_a_number_stops_the_run(self, tmp_path: Path, toy: SAM2) -> None:
-        def broken(learner: nn.Module, _step: int, _progress: float) -> dict[str, Tensor]:
-            return {"loss": learner.model.no_mem_embed.sum() * float("nan")}
+        def broken(_step: int, _progress: float, _backward: Backward) -> dict[str, float]:
+            return {"loss": float("nan")}
 
-        trainer = Trainer(InteractiveTraining(toy), broken, TrainOptions(steps=3), tmp_path)
+        trainer = Trainer(toy, broken, TrainOptions(steps=3), tmp_path)
         with pytest.raises(FloatingPointError, match="step 0"):
             trainer.run()
 
     def test_options_are_checked(self) -> None:
         with pytest.raises(ValueError, match="steps or minutes"):
             TrainOptions()
-        with pytest.raises(ValueError, match="add up to 1"):
-            PromptPlan(click=0.9, box=0.9)
 
     def test_the_recipe_leaves_a_model_that_loads(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(nano, "held_out_pictures", lambda: held_out_pictures(1))
@@ -194,11 +188,3 @@ class TestEvaluation:
         pictures = list(held_out_pictures(2))
         again = list(held_out_pictures(2))
         assert all(np.array_equal(a.image, b.image) for a, b in zip(pictures, again, strict=True))
-
-    def test_the_outlined_photos(self, assets: Path) -> None:
-        pictures = list(outlined_photos(assets / "photos"))
-        assert len(pictures) == 6
-        assert sum(len(p.masks) for p in pictures) >= 12
-        assert all(m.any() and m.shape == p.image.shape[:2] for p in pictures for m in p.masks)
-        with pytest.raises(FileNotFoundError, match="outlines"):
-            next(iter(outlined_photos(assets)))

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from sam2kit.evaluation.clips import evaluate_clips
 from sam2kit.model.sam2 import SAM2
 from sam2kit.training import nano
 from sam2kit.training.clip_stream import ClipStream, view_of
-from sam2kit.training.evaluate_clips import evaluate_clips, held_out_clips
+from sam2kit.training.held_out import held_out_clips
 from sam2kit.training.losses import LossWeights
 from sam2kit.training.moving_scenes import random_clip
+from sam2kit.training.parameters import parameter_groups, slower
 from sam2kit.training.pasted_clips import pasted_clips, write_examples
+from sam2kit.training.session import Lesson, Rules, SessionLosses, SessionTraining, play_lesson
+from sam2kit.training.simulated_user import SessionPlan
 from sam2kit.training.textures import TextureBank
-from sam2kit.training.tracking import ClipBatch, TrackingPlan, TrackingTraining
-from sam2kit.training.trainer import TrainOptions, parameter_groups
+from sam2kit.training.trainer import TrainOptions
 from sam2kit.weights import BUNDLED, load_model
 
 WEIGHTS = LossWeights(focal=8, balanced=0.2)
@@ -30,14 +32,14 @@ def bank() -> TextureBank:
 
 
 @pytest.fixture
-def batch() -> ClipBatch:
+def batch() -> Lesson:
     """Two clips of five frames with two squares each; the first one vanishes on frame 3."""
     masks = torch.zeros(5, 2, 2, 64, 64, dtype=torch.bool)
     for t in range(5):
         masks[t, :, 0, 8:24, 4 + 4 * t : 20 + 4 * t] = t != 3
         masks[t, :, 1, 36:56, 30 - 3 * t : 50 - 3 * t] = True
     pixels = torch.randn(5, 2, 3, 64, 64) * 0.1 + masks.float().sum(2, keepdim=True)
-    return ClipBatch(pixels, masks)
+    return Lesson(pixels, masks)
 
 
 class TestClips:
@@ -86,32 +88,31 @@ class TestClips:
         assert sorted(p.name for p in made) == sorted(p.name for p in (assets / "clips").glob("*.mp4"))
 
 
+def play(model: SAM2, lesson: Lesson, plan: SessionPlan, rules: Rules, seed: int = 0) -> SessionLosses:
+    """The same session with each object of a lesson."""
+    plans = [plan] * lesson.masks[0].flatten(0, 1).shape[0]
+    return play_lesson(SessionTraining(model), lesson, plans, rules, WEIGHTS, torch.Generator().manual_seed(seed))
+
+
 class TestTracking:
     @pytest.mark.parametrize("kind", ["mask", "click", "box"])
-    def test_gradients_reach_the_memory(self, toy: SAM2, batch: ClipBatch, kind: str) -> None:
-        toy.train()
-        figures = TrackingTraining(toy)(
-            batch,
-            TrackingPlan(kind=kind, first_corrections=1, corrected_frame=2),
-            WEIGHTS,
-            torch.Generator().manual_seed(0),
-        )
-        figures["loss"].backward()
-        assert 0 <= figures["presence"] <= 1
+    def test_gradients_reach_the_memory(self, toy: SAM2, batch: Lesson, kind: str) -> None:
+        plan = SessionPlan(((0, kind),), ((0, 1), (2, 1)))
+        done = play(toy.train(), batch, plan, Rules(true_presence=True))
+        done.total.backward()
+        assert 0 <= done.means()["missed"] <= 1
         for part in (toy.memory_encoder, toy.memory_attention, toy.obj_ptr_proj, toy.image_encoder):
             assert sum(p.grad.abs().sum() for p in part.parameters() if p.grad is not None) > 0
         assert toy.maskmem_tpos_enc.grad.abs().sum() > 0
         assert toy.no_obj_embed_spatial.grad.abs().sum() > 0, "an object was absent"
         assert (toy.mask_downsample.weight.grad is not None) == (kind == "mask")
 
-    def test_it_learns(self, toy: SAM2, batch: ClipBatch) -> None:
-        toy.train()
-        learner = TrackingTraining(toy)
-        optimizer = torch.optim.AdamW(toy.parameters(), lr=2e-3)
+    def test_it_learns(self, toy: SAM2, batch: Lesson) -> None:
+        optimizer = torch.optim.AdamW(toy.train().parameters(), lr=2e-3)
         losses = []
         for step in range(25):
-            plan = TrackingPlan(kind="mask", truth_in_memory=0.9)
-            loss = learner(batch, plan, WEIGHTS, torch.Generator().manual_seed(step))["loss"]
+            rules = Rules(loss_stride=2, true_presence=True, truth_in_memory=0.9)
+            loss = play(toy, batch, SessionPlan(((0, "mask"),)), rules, seed=step).total
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -119,8 +120,7 @@ class TestTracking:
         assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
 
     def test_parts_can_learn_slower(self, toy: SAM2) -> None:
-        learner = TrackingTraining(toy)
-        groups = parameter_groups(learner, 0.1, (("image_encoder", 0.5),))
+        groups = parameter_groups(toy, 0.1, slower("image_encoder.", 0.5))
         assert {(g["weight_decay"], g["share"]) for g in groups} == {(0.1, 1.0), (0.0, 1.0), (0.1, 0.5), (0.0, 0.5)}
         slow = {id(p) for g in groups if g["share"] == 0.5 for p in g["params"]}
         assert slow == {id(p) for p in toy.image_encoder.parameters()}
@@ -131,14 +131,14 @@ class TestTracking:
         monkeypatch.setattr(nano, "_FULL_SIDE_BATCH", (1, 1))
         monkeypatch.setattr(nano, "_HALF_SIDE_CLIPS", (1, 4, 1))
         monkeypatch.setattr(nano, "_FULL_SIDE_CLIPS", (1, 4, 1))
-        options = replace(TrainOptions(steps=3, learning_rate=1e-5), slower=(("image_encoder", 0.5),))
+        options = TrainOptions(steps=3, learning_rate=1e-5, share_of=slower("image_encoder.", 0.5))
         nano.train_clips(nano.Run(tmp_path, options, weights=BUNDLED / "nano.safetensors"))
         assert load_model(tmp_path / "nano.safetensors", "cpu").memory_is_trained
 
     def test_true_masks_fade_from_memories(self) -> None:
         rng = np.random.default_rng(0)
-        assert nano.tracking_plan(0.0, 7, rng).truth_in_memory == pytest.approx(0.95)
-        assert nano.tracking_plan(1.0, 7, rng).truth_in_memory == pytest.approx(0.05)
+        assert nano.tracking_rules(0.0, 7, rng).truth_in_memory == pytest.approx(0.95)
+        assert nano.tracking_rules(1.0, 7, rng).truth_in_memory == pytest.approx(0.05)
 
 
 class TestEvaluation:
@@ -153,7 +153,7 @@ class TestEvaluation:
 
     def test_a_perfect_tracker_scores_one(self, toy: SAM2, monkeypatch: pytest.MonkeyPatch) -> None:
         """Every mask as the truth: then J&F and both recalls are 1."""
-        from sam2kit.training import evaluate_clips as module
+        from sam2kit.evaluation import clips as module
 
         clips = list(held_out_clips(6, side=64, frames=12))
         monkeypatch.setattr(module, "score_clip", lambda _, clip: _perfect(clip))
@@ -167,7 +167,7 @@ class TestEvaluation:
 
 
 def _perfect(clip: object) -> dict:
-    from sam2kit.training import evaluate_clips as module
+    from sam2kit.evaluation import clips as module
 
     scores = [module._score(list(t[1:]), t[1:]) for t in clip.masks.values()]
     return dict.fromkeys(module.PROMPTS, scores)

@@ -1,0 +1,81 @@
+"""`sam2kit train`: fine-tune on somebody's own pictures or clips."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def add_train_command(commands: argparse._SubParsersAction) -> None:
+    """The parser of the command."""
+    train = commands.add_parser("train", help="fine-tune on your own pictures or clips")
+    train.add_argument("data", type=Path, help="folder or JSON with pictures or clips and their masks")
+    train.add_argument("--base", default="sam2.1-hiera-tiny", help="preset, Hub id or path (default: %(default)s)")
+    train.add_argument(
+        "--recipe", help="decoder, lora, full, memory or official (default: memory for clips, lora for pictures)"
+    )
+    train.add_argument(
+        "--out", type=Path, required=True, help="folder for the result; an interrupted run goes on there"
+    )
+    train.add_argument(
+        "--epochs", type=int, help="rounds of training, each followed by an exam (default: the recipe's)"
+    )
+    train.add_argument("--minutes", type=float, help="stop in time, instead of after epochs")
+    train.add_argument("--rate", type=float, help="highest learning rate")
+    train.add_argument("--batch", type=int, help="pictures or clips per step")
+    train.add_argument("--objects", type=int, help="objects of each picture or clip per step")
+    train.add_argument("--frames", type=int, help="frames of each clip per step")
+    train.add_argument("--corrections", type=int, help="corrective clicks of the simulated user")
+    train.add_argument("--side", type=int, help="edge of the model's square in pixels; smaller is faster, coarser")
+    train.add_argument("--held-out", type=float, default=0.2, help="share to test on, if the data does not say it")
+    train.add_argument("--overfit", type=int, default=0, metavar="N", help="only learn N samples by heart, as a check")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    train.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16 (default: %(default)s)")
+    train.add_argument("--separate-parts", action="store_true", help="each connected part of a mask is an object")
+    train.add_argument("--json", action="store_true", help="print the result as JSON")
+    train.set_defaults(run=run_train)
+
+
+def run_train(options: argparse.Namespace) -> None:
+    """Fine-tune, and print the table before and after."""
+    try:
+        from sam2kit.training.budget import Budget
+        from sam2kit.training.finetune import finetune
+    except ModuleNotFoundError as error:
+        raise ValueError(f"training needs {error.name}: pip install 'sam2kit[train]'") from error
+    from sam2kit.datasets.opening import open_dataset
+
+    data = open_dataset(options.data, separate_parts=options.separate_parts)
+    _say(data.describe())
+    for sentence in data.skipped[:5]:
+        _say(f"skipped: {sentence}")
+    names = ("epochs", "minutes", "rate", "batch", "objects", "frames", "corrections", "side")
+    names += ("held_out", "overfit", "seed", "device", "precision")
+    budget = Budget(**{name: getattr(options, name) for name in names})
+    result = finetune(options.base, data, options.recipe, out=options.out, budget=budget, watch=_tell)
+    if not _speaks():
+        return
+    if options.json:
+        print(json.dumps({"before": result.before, "after": result.after, "folder": str(result.folder)}))
+    else:
+        print(result.text())
+
+
+def _tell(exam: dict) -> None:
+    """One line for each exam."""
+    figures = "  ".join(f"{n} {v:.3f}" for n, v in exam.items() if n not in ("epoch", "step", "seconds", "objects"))
+    _say(f"epoch {exam['epoch']}: {figures}")
+
+
+def _say(text: str) -> None:
+    if _speaks():
+        print(text, file=sys.stderr)
+
+
+def _speaks() -> bool:
+    """One process of several speaks for all; launchers number them."""
+    return os.environ.get("RANK", "0") == "0"

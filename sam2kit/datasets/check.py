@@ -1,0 +1,194 @@
+"""A look at every sample before training: what is there, what would spoil the result, and how to put it right.
+
+Pictures are read by several threads; of clips, a few frames each. Nothing stops at the first mistake: everything that
+is wrong is listed by name, the same mistakes together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from os import PathLike
+
+import numpy as np
+
+from sam2kit.datasets.duplicates import groups_of_agreeing, thumbnail_of
+from sam2kit.datasets.opening import open_dataset
+from sam2kit.datasets.picture_files import FilePicture, TrueMasks
+from sam2kit.datasets.report import CLIP_FRAMES, FULL_SHARE, KINDS, TINY_AREA, Problem, Report
+from sam2kit.datasets.samples import BadSampleError, ClipSample, Dataset, Note, PictureSample
+
+_MANY_COLOURS = 25  # objects of one colour mask
+_LOOKED_AT = 6  # frames of each clip
+_CURE = "save it as PNG with one flat colour per object, without smoothing"
+
+
+@dataclass
+class Examined:
+    """What is remembered of one sample once its pixels are gone."""
+
+    name: str
+    split: str | None
+    size_hw: tuple[int, int] | None = None  # None if the sample cannot be used
+    shares: list[float] = field(default_factory=list)  # area of each mask, of the picture
+    objects: int = 0
+    thumbnail: np.ndarray | None = None
+    notes: list[Note] = field(default_factory=list)
+
+
+def check_dataset(
+    dataset: Dataset | str | PathLike, *, format: str | None = None, separate_parts: bool = False
+) -> Report:
+    """Read all samples and say what is wrong.
+
+    Args:
+        dataset: or its path.
+        format, separate_parts: as for `open_dataset`, if a path is given.
+    Returns:
+        the report; `spoiled` says whether to stop here.
+    Raises:
+        FileNotFoundError, ValueError: if no known format is at the path.
+    """
+    if not isinstance(dataset, Dataset):
+        dataset = open_dataset(dataset, format=format, separate_parts=separate_parts)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pictures = list(pool.map(examine_picture, dataset.pictures))
+        clips = list(pool.map(examine_clip, dataset.clips))
+    notes = [*dataset.notes, *(note for found in (*pictures, *clips) for note in found.notes)]
+    known = {note.text for note in dataset.notes}
+    notes += [Note("unreadable", text) for text in dataset.skipped if text not in known]
+    notes += _same_pictures(dataset.pictures, pictures) + _of_all(dataset, [*pictures, *clips])
+    return _report(dataset, pictures, clips, notes)
+
+
+def examine_picture(sample: PictureSample) -> Examined:
+    """Read one picture and look at its masks."""
+    found = Examined(sample.name, sample.split)
+    try:
+        if isinstance(sample, FilePicture):
+            image, truth = sample.examine()
+        else:
+            labelled = sample.read()
+            image, truth = labelled.image, TrueMasks(labelled.masks)
+    except (ValueError, OSError) as error:
+        found.notes.append(Note(getattr(error, "kind", "unreadable"), _named(str(error), sample.name)))
+        return found
+    found.size_hw, found.thumbnail = image.shape[:2], thumbnail_of(image)
+    found.notes += truth.notes
+    _look_at_masks(found, truth.masks, sample.name)
+    return found
+
+
+def examine_clip(clip: ClipSample) -> Examined:
+    """Read a few frames of a clip and look at their masks."""
+    found = Examined(clip.name, clip.split)
+    frames = list(clip.truth_frames)
+    if 0 < len(frames) < CLIP_FRAMES:
+        text = f"{clip.name} has {len(frames)} annotated frames; training takes {CLIP_FRAMES} at a time"
+        found.notes.append(Note("short", text))
+    chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, min(_LOOKED_AT, len(frames))).astype(int))]
+    try:
+        if not chosen:
+            raise BadSampleError(f"{clip.name} has no annotated frame; annotate it, or remove it", "no_mask")
+        labelled = clip.read(chosen)
+    except (ValueError, OSError) as error:
+        found.notes.append(Note(getattr(error, "kind", "unreadable"), _named(str(error), clip.name)))
+        return found
+    found.size_hw = labelled.frames.shape[1:3]
+    if not labelled.masks:
+        found.notes.append(Note("empty", f"{clip.name} shows no object on the {len(chosen)} frames that were read"))
+    for number, masks in labelled.masks.items():
+        seen = [mask for mask in masks if mask.any()]
+        _look_at_masks(found, seen, f"{clip.name}, object {number}")
+    found.objects = len(labelled.masks)
+    return found
+
+
+def _named(text: str, name: str) -> str:
+    return text if name.rsplit("/", 1)[-1].split(".")[0] in text else f"{name}: {text}"
+
+
+def _look_at_masks(found: Examined, masks: Sequence[np.ndarray], name: str) -> None:
+    areas = [int(np.count_nonzero(mask)) for mask in masks]
+    pixels = found.size_hw[0] * found.size_hw[1]
+    found.shares += [area / pixels for area in areas if area]
+    found.objects += sum(area > 0 for area in areas)
+    for number, area in enumerate(areas, start=1):
+        if area == 0:
+            found.notes.append(Note("empty", f"{name}: mask {number} is empty and is passed over; outline the object"))
+        elif area < TINY_AREA and pixels > 40 * TINY_AREA:
+            text = f"{name}: mask {number} has {area} pixels, hard to learn; remove it if it is a slip of the brush"
+            found.notes.append(Note("tiny", text))
+        elif area >= FULL_SHARE * pixels:
+            text = f"{name}: mask {number} covers {area / pixels:.0%} of the picture; is background marked as object?"
+            found.notes.append(Note("full", text))
+    if any(note.kind == "colour_mask" for note in found.notes) and len(masks) > _MANY_COLOURS:
+        text = f"{name}: its colour mask was read as {len(masks)} objects, one per colour; if that is too many, {_CURE}"
+        found.notes.append(Note("many_objects", text))
+    digests = Counter((area, hash(np.packbits(m).tobytes())) for area, m in zip(areas, masks, strict=True) if area)
+    if twice := sum(count - 1 for count in digests.values()):
+        found.notes.append(Note("twice", f"{name}: {twice} of its masks repeat another one; remove the copies"))
+
+
+def _same_pictures(samples: Sequence[PictureSample], found: Sequence[Examined]) -> list[Note]:
+    """Duplicates, and leakage where they lie in different splits."""
+    paths = [sample.files[0] if sample.files else None for sample in samples]
+    notes = []
+    for group in groups_of_agreeing(paths, [f.thumbnail for f in found]):
+        if len(group) < 2:
+            continue
+        names = ", ".join(found[i].name for i in group[:3]) + (" ..." if len(group) > 3 else "")
+        splits = {found[i].split for i in group} - {None}
+        if len(splits) > 1:
+            text = f"{names} show the same picture in {' and '.join(sorted(splits))}; keep it in one of them"
+            notes.append(Note("leakage", f"{text}, or the held-out score is flattered"))
+        else:
+            notes.append(Note("duplicate", f"{names} show the same picture; keep one of them"))
+    return notes
+
+
+def _of_all(dataset: Dataset, found: Sequence[Examined]) -> list[Note]:
+    """What only all samples together show."""
+    usable = [f for f in found if f.objects]
+    if not usable:
+        return [Note("nothing", f"{dataset.path}: no sample has a picture and a mask that can be used; see below")]
+    notes = []
+    if len(usable) == 1:
+        notes.append(Note("few", f"{dataset.path} has one usable sample; add more, so that some can be held out"))
+    empty = sum(note.kind == "empty" for f in found for note in f.notes)
+    shares = [share for f in found for share in f.shares]
+    if empty > len(shares):
+        text = f"{dataset.path}: {empty} masks are empty and {len(shares)} are not; were they exported with all labels?"
+        notes.append(Note("mostly_empty", text))
+    if np.mean(np.array(shares) >= FULL_SHARE) > 0.8:
+        text = f"{dataset.path}: nearly all masks cover their whole picture; are black and white swapped?"
+        notes.append(Note("all_full", text))
+    return notes
+
+
+def _report(dataset: Dataset, pictures: Sequence[Examined], clips: Sequence[Examined], notes: Sequence[Note]) -> Report:
+    grouped: dict[str, dict[str, None]] = {}
+    for note in notes:
+        grouped.setdefault(note.kind, {})[note.text] = None
+    order = list(KINDS)
+    found = [*pictures, *clips]
+    usable = [f for f in found if f.size_hw]
+    sizes = Counter(f"{f.size_hw[1]}x{f.size_hw[0]}" for f in usable)
+    shares = [share for f in usable for share in f.shares]
+    objects = [f.objects for f in usable]
+    return Report(
+        dataset.describe(),
+        tuple(Problem(kind, tuple(grouped[kind])) for kind in sorted(grouped, key=order.index)),
+        {
+            "pictures": sum(f.size_hw is not None for f in pictures),
+            "clips": sum(f.size_hw is not None for f in clips),
+            "masks": len(shares),
+            "unusable": len(found) - len(usable) + len(dataset.skipped),
+        },
+        tuple(sizes.most_common()),
+        (float(np.mean(objects)), max(objects)) if objects else (0.0, 0),
+        (min(shares), float(np.median(shares)), max(shares)) if shares else (0.0, 0.0, 0.0),
+    )

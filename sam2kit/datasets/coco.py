@@ -1,0 +1,208 @@
+"""COCO JSON: polygons, and run lengths compressed or not; as Roboflow, CVAT, Label Studio and COCO itself write it.
+
+One JSON, or several (`instances_train2017.json`, or `_annotations.coco.json` in train/, valid/ and test/). Pictures are
+looked for beside the JSON and in the folders where these programs put them. Crowd regions outline many things at once
+and are left out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sam2kit.datasets.coco_clips import CocoClip
+from sam2kit.datasets.layouts import json_of_kind, load_json, split_named, split_of
+from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth
+from sam2kit.datasets.samples import BadSampleError, Dataset, Note
+from sam2kit.datasets.segmentations import mask_of_segmentation
+
+FORMAT = "COCO JSON"
+_FOLDERS = ("", "images", "data", "JPEGImages", "photos", "{split}", "{split}2017", "{split}2014", "images/{split}",
+            "images/{split}2017", "{stem}", "images/{stem}")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AnnotationsTruth(Truth):
+    """The annotations of one picture, as COCO has them."""
+
+    annotations: tuple[dict[str, Any], ...]
+    stated_hw: tuple[int, int] | None
+    source: str  # name of the JSON, for messages
+    classes: dict[Any, str] = field(default_factory=dict)  # category id -> name
+
+    @property
+    def count(self) -> int:
+        """Of masks, as far as the JSON can tell."""
+        return sum(bool(a.get("segmentation")) for a in self.annotations)
+
+    def read(self, size: PictureSize) -> TrueMasks:
+        """One mask per annotation; those that cannot be read become notes."""
+        truth_hw = size.truth_hw(self.stated_hw, f"{self.source} (for {size.name})")
+        truth = TrueMasks()
+        for annotation in self.annotations:
+            name = f"{self.source}, annotation {annotation.get('id', '?')} of {size.name}"
+            try:
+                mask, notes = mask_of_segmentation(annotation.get("segmentation"), truth_hw, name)
+            except BadSampleError as error:
+                truth.notes.append(Note(error.kind, str(error)))
+                continue
+            truth.notes += notes
+            truth.add(size.fit(mask, name), self.classes.get(annotation.get("category_id")))
+        return truth
+
+
+def recognises(path: Path) -> bool:
+    """Whether there is a COCO JSON, or `path` is one."""
+    return bool(json_of_kind(path, "coco"))
+
+
+def open_coco(path: Path) -> Dataset:
+    """All pictures of all COCO files at a path."""
+    files = json_of_kind(path, "coco")
+    # COCO's own folder also holds key points and captions of the same pictures
+    files = [f for f in files if f.stem.startswith("instances")] or files
+    root = path if path.is_dir() else path.parent
+    pictures: list[FilePicture] = []
+    clips: list[CocoClip] = []
+    notes: list[Note] = []
+    classes: dict[str, None] = {}
+    for file in files:
+        try:
+            reader = _CocoFile(file, root)
+            pictures += reader.pictures()
+            clips += reader.clips()
+        except BadSampleError as error:
+            notes.append(Note(error.kind, str(error)))
+        except (TypeError, KeyError, ValueError, AttributeError) as error:  # JSON of another shape fails in many ways
+            notes.append(Note("unreadable", f"{file} is not as COCO JSON should be ({error!r}); export it again"))
+        else:
+            notes += reader.notes
+            classes |= dict.fromkeys(reader.classes.values())
+    pictures = _unique(pictures, notes)
+    skipped = [note.text for note in notes]
+    return Dataset(path, FORMAT, pictures, clips, skipped, notes, tuple(classes), tuple(files))
+
+
+class _CocoFile:
+    """One JSON, read and sorted by picture."""
+
+    def __init__(self, file: Path, root: Path) -> None:
+        content = load_json(file)
+        if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+            raise BadSampleError(f'{file} has no list "images", which COCO JSON needs; export it again as COCO')
+        if not isinstance(content.get("annotations"), list):
+            text = f'{file} has no list "annotations", so there are no masks in it; export it with segmentations'
+            raise BadSampleError(text, "no_mask")
+        self.file, self.root, self.notes = file, root, []
+        self.images = [i for i in content["images"] if isinstance(i, dict)]
+        self.split = split_of(file, root) or split_named(file.stem)
+        named = [c for c in content.get("categories") or [] if isinstance(c, dict) and "id" in c]
+        used = {a.get("category_id") for a in content["annotations"] if isinstance(a, dict)}
+        self.classes = {c["id"]: str(c.get("name", c["id"])) for c in named if c["id"] in used}
+        self.annotations = self._by_image(content["annotations"])
+        self._folders = [f.format(split=self.split or "train", stem=file.stem) for f in _FOLDERS]
+
+    def _by_image(self, annotations: list[Any]) -> dict[Any, list[dict[str, Any]]]:
+        known = {image.get("id") for image in self.images}
+        grouped: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+        crowds, strays = 0, []
+        for annotation in annotations:
+            if not isinstance(annotation, dict) or annotation.get("image_id") not in known:
+                strays.append(annotation.get("image_id") if isinstance(annotation, dict) else annotation)
+            elif annotation.get("iscrowd"):
+                crowds += 1
+            else:
+                grouped[annotation["image_id"]].append(annotation)
+        if crowds:
+            text = f"{self.file}: {crowds} crowd regions are left out, because each outlines many objects at once"
+            self.notes.append(Note("crowd", text))
+        if strays:
+            text = (
+                f"{self.file}: {len(strays)} annotations belong to no picture in its list (the first says image_id "
+                f"{strays[0]}); export pictures and annotations together"
+            )
+            self.notes.append(Note("unpaired", text))
+        return grouped
+
+    def pictures(self) -> list[FilePicture]:
+        """A sample for every listed picture whose file is there and that has annotations."""
+        samples = []
+        for image in self.images:
+            if "clip" in image:
+                continue
+            annotations = self.annotations.get(image.get("id"), [])
+            name = str(image.get("file_name", ""))
+            picture = self._find(name)
+            if picture is None:
+                text = f"{self.file} lists {name or 'a picture without file_name'}, which is not there"
+                self.notes.append(Note("missing", f"{text}; put the pictures beside it or in images/"))
+            elif not annotations:
+                self.notes.append(Note("no_mask", f"{picture} has no annotation in {self.file.name}"))
+            else:
+                samples.append(self._sample(picture, image, annotations))
+        return samples
+
+    def clips(self) -> list[CocoClip]:
+        """The clips that sam2kit wrote as pictures, frame by frame."""
+        by_clip: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for image in self.images:
+            if "clip" in image:
+                by_clip[str(image["clip"])].append(image)
+        clips = []
+        for name, images in by_clip.items():
+            images.sort(key=lambda image: image["frame_index"])
+            files = [self._find(image["file_name"]) for image in images]
+            if None in files:
+                text = f"{self.file}: clip {name} lacks the frame {images[files.index(None)]['file_name']}; put it back"
+                self.notes.append(Note("missing", text))
+                continue
+            truth = {
+                index: tuple(self.annotations.get(image["id"], []))
+                for index, image in enumerate(images)
+                if image.get("annotated", True)
+            }
+            clip = CocoClip(name, tuple(files), truth, self.file, self.split)
+            if clip.object_ids:  # asking also finds masks without a track_id
+                clips.append(clip)
+        return clips
+
+    def _sample(self, picture: Path, image: dict[str, Any], annotations: list[dict[str, Any]]) -> FilePicture:
+        sizes = image.get("height"), image.get("width")
+        stated_hw = sizes if all(isinstance(n, int) and n > 0 for n in sizes) else None
+        truth = AnnotationsTruth(tuple(annotations), stated_hw, self.file.name, self.classes)
+        name = picture.relative_to(self.root) if picture.is_relative_to(self.root) else Path(picture.name)
+        return FilePicture(name.as_posix(), picture, truth, self.split or self._folder_split(picture))
+
+    def _folder_split(self, picture: Path) -> str | None:
+        """Of a picture in train2017/ below the JSON, whose own name says nothing."""
+        if not picture.is_relative_to(self.root):
+            return None
+        return split_of(picture.with_name(picture.parent.name.rstrip("0123456789")), self.root)
+
+    def _find(self, name: str) -> Path | None:
+        if not name:
+            return None
+        for wanted in dict.fromkeys((name, Path(name.replace("\\", "/")).name)):
+            for base in (self.file.parent, self.file.parent.parent):
+                for folder in self._folders:
+                    path = base / folder / wanted
+                    if path.is_file():
+                        if folder != self._folders[0]:  # the others are there too, most likely
+                            self._folders.remove(folder)
+                            self._folders.insert(0, folder)
+                        return path
+        return None
+
+
+def _unique(pictures: list[FilePicture], notes: list[Note]) -> list[FilePicture]:
+    """Names must be unique; a picture that is listed twice keeps its first entry."""
+    seen: dict[str, FilePicture] = {}
+    for picture in pictures:
+        if picture.name in seen:
+            text = f"{picture.image} is listed twice; the first list of its masks was taken. Merge the entries"
+            notes.append(Note("unpaired", text))
+        else:
+            seen[picture.name] = picture
+    return list(seen.values())

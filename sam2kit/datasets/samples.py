@@ -1,0 +1,147 @@
+"""Pictures and clips with true masks, before and after they are read.
+
+A sample knows its name and where its pixels are; `read` opens the files. So a dataset of any size opens in the time
+that its lists take, and a sample can be sent to another process.
+
+    Dataset --- PictureSample --read()--> LabelledPicture      a picture and its masks
+            +-- ClipSample ----read(frames)-> LabelledClip     some frames of a clip and their masks
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something about a sample or a file that people should know."""
+
+    kind: str  # one of report.KINDS
+    text: str  # a sentence with the file's name: what came, what was wanted, what to do
+
+
+class BadSampleError(ValueError):
+    """A sample cannot be used; the sentence names the file and says what to do.
+
+    Args:
+        text: the sentence.
+        kind: one of report.KINDS.
+    """
+
+    def __init__(self, text: str, kind: str = "unreadable") -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """A picture and the true masks to be found in it."""
+
+    image: np.ndarray  # uint8 [H, W, 3]
+    masks: list[np.ndarray]  # bool [H, W] each
+    labels: list[str | None] = field(default_factory=list)  # class of each mask, where it is known; may be empty
+
+
+@dataclass(frozen=True)
+class LabelledClip:
+    """A clip, or some frames of one, and the true masks of its objects."""
+
+    frames: np.ndarray  # uint8 [T, H, W, 3]
+    masks: dict[int, np.ndarray]  # object -> bool [T, H, W], empty where it is absent
+
+
+class PictureSample(ABC):
+    """One picture of a dataset, not yet read."""
+
+    name: str  # unique in its dataset, the same on every machine: a relative path, mostly
+    split: str | None  # "train", "val" or "test" where the dataset says so
+    mask_count: int | None = None  # where it is known before reading
+    files: Sequence[Path] = ()  # what belongs to this sample alone
+
+    @abstractmethod
+    def read(self) -> LabelledPicture:
+        """Open the files.
+
+        Raises:
+            ValueError: in one sentence with the file's name, if picture or masks cannot be used.
+        """
+
+
+class ClipSample(ABC):
+    """One clip of a dataset, not yet read."""
+
+    name: str
+    split: str | None
+    frame_count: int  # of the whole clip
+    truth_frames: Sequence[int]  # frames whose true masks are known, ascending; the others say nothing
+    object_ids: Sequence[int]
+    files: Sequence[Path] = ()  # what belongs to this sample alone
+
+    @abstractmethod
+    def read(self, frames: Sequence[int]) -> LabelledClip:
+        """Some frames, in the given order.
+
+        Args:
+            frames: numbers out of `truth_frames`.
+        Returns:
+            the frames, and the masks of the objects that are seen in at least one of them.
+        Raises:
+            ValueError: in one sentence with the file's name, if frames or masks cannot be used.
+        """
+
+    @abstractmethod
+    def frame(self, index: int) -> np.ndarray:
+        """Any frame of the clip, uint8 [H, W, 3], with truth or without."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What was found under a path."""
+
+    path: Path
+    format: str  # such as "COCO JSON"; shown to people
+    pictures: list[PictureSample] = field(default_factory=list)
+    clips: list[ClipSample] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)  # a sentence for everything that was found but cannot be used
+    notes: list[Note] = field(default_factory=list)  # the same sentences with their kinds, and remarks
+    classes: tuple[str, ...] = ()  # names, where the format has them
+    sources: tuple[Path, ...] = ()  # lists and JSON that belong to all samples together
+
+    def __len__(self) -> int:
+        return len(self.pictures) + len(self.clips)
+
+    def describe(self) -> str:
+        """What was found, in a sentence for people."""
+        found = []
+        if self.pictures:
+            counts = [sample.mask_count for sample in self.pictures]
+            masks = f" with {_counted(sum(counts), 'mask')}" if None not in counts else ""
+            found.append(_counted(len(self.pictures), "picture") + masks)
+        if self.clips:
+            truths = sum(len(clip.truth_frames) for clip in self.clips)
+            found.append(f"{_counted(len(self.clips), 'clip')} with {_counted(truths, 'annotated frame')}")
+        if self.classes:
+            found.append(_counted(len(self.classes), "class", "classes"))
+        splits = {name: n for name in ("train", "val", "test") if (n := len(self.of_split(name)))}
+        told = f" ({', '.join(f'{n} {name}' for name, n in splits.items())})" if splits else ""
+        skipped = f"; {len(self.skipped)} skipped" if self.skipped else ""
+        return f"{self.format}: {', '.join(found) or 'nothing that can be used'}{told}{skipped}"
+
+    def of_split(self, name: str) -> Dataset:
+        """The samples of one split, as a dataset."""
+        return self.subset(sample.name for sample in (*self.pictures, *self.clips) if sample.split == name)
+
+    def subset(self, names: Iterable[str]) -> Dataset:
+        """The samples with these names, as a dataset, in the order they have here."""
+        wanted = set(names)
+        pictures = [sample for sample in self.pictures if sample.name in wanted]
+        return replace(self, pictures=pictures, clips=[clip for clip in self.clips if clip.name in wanted])
+
+
+def _counted(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,1 @@
+"""How good it is: the paper's protocols and the benchmarks' own arithmetic."""

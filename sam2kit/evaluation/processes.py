@@ -1,0 +1,64 @@
+"""Several processes that share the work, started by `accelerate launch`.
+
+    accelerate launch --multi_gpu --num_processes 4 -m sam2kit.cli evaluate DATA --out results
+
+Without it there is one process, and accelerate is not even imported.
+
+Surprise: `--multi_gpu` starts several processes without GPUs too (`--cpu` starts only one, whatever number is given).
+They join each other on CPUs only if accelerate is told `cpu=True`; otherwise each believes to be alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Item = TypeVar("Item")
+_PATIENCE = timedelta(days=7)  # how long a process waits for slower ones; the default would give up too soon
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process among those that share the work."""
+
+    rank: int = 0
+    size: int = 1
+    device: str | None = None  # where this process computes, if its launcher says so
+    _accelerator: Accelerator | None = field(default=None, repr=False)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process gathers and prints."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """The part of the items that this process does."""
+        return items[self.rank :: self.size]
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self._accelerator is not None:
+            self._accelerator.wait_for_everyone()
+
+
+def join_team(device: str = "auto") -> Team:
+    """Find the other processes, if there are any.
+
+    Args:
+        device: where the models shall be: "auto", "cpu" or "cuda".
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return Team()
+    import torch
+    from accelerate import Accelerator, InitProcessGroupKwargs
+
+    on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
+    own = "cpu" if on_cpu else str(accelerator.device)
+    return Team(accelerator.process_index, accelerator.num_processes, own, accelerator)

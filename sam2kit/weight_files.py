@@ -1,0 +1,206 @@
+"""What lies in a weight file: tensors under official names, and which model they belong to.
+
+Two layouts are told apart by their keys: the official one (whose names the modules carry) and that of
+transformers (transformers_layout.py). Size and version follow from the shapes; files that this project wrote
+say what they are. Pickles are opened for their tensors only, so they cannot run code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sam2kit.config import PRESETS, SAM2Config
+from sam2kit.model.sam2 import SAM2
+from sam2kit.transformers_layout import is_transformers_layout, to_official_names
+
+METADATA_KEY = "sam2kit"
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+PICTURE_PARTS = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
+MEMORY_PARTS = (
+    "memory_attention.",
+    "memory_encoder.",
+    "maskmem_tpos_enc",
+    "mask_downsample.",
+    "no_mem_pos_enc",
+    "obj_ptr_",
+    "no_obj_",
+)
+LORA_BASE = ".base_layer"  # in a weight's name: peft has wrapped its layer
+LOW_RANK = "low_rank"  # the entry of the metadata that only fine-tunings have
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model as data."""
+
+    state: dict[str, Tensor]  # float32, under official names
+    config: SAM2Config
+    memory_is_trained: bool  # and there; else `state` may lack the memory's weights
+
+
+def read_weights(path: Path, name: str) -> Weights:
+    """Read a weight file of any known kind.
+
+    Args:
+        path: of the file.
+        name: what people call it, for messages.
+    Raises:
+        ValueError: if the file is damaged, or is no SAM 2 model.
+        FileNotFoundError: if it is not there.
+    """
+    state, metadata = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    if is_transformers_layout(state):
+        state = to_official_names(state)
+    state = {key: value.float() for key, value in state.items()}
+    if METADATA_KEY not in metadata:
+        knows_videos = any(not key.startswith(PICTURE_PARTS) for key in state)
+        return Weights(state, _config_from_shapes(state, name), knows_videos)
+    about = read_about(metadata, path)
+    if LOW_RANK in about:
+        raise ValueError(f"{path} holds only what a fine-tuning changed; load the folder in which it was written")
+    try:
+        return Weights(state, SAM2Config.from_dict(about["config"]), bool(about["memory_is_trained"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} does not say what model it is: its sam2kit metadata cannot be read") from error
+
+
+def about_model(model: SAM2) -> dict[str, Any]:
+    """What a file says of the model in it, so that `read_weights` needs nothing else."""
+    return {"config": model.config.as_dict(), "memory_is_trained": model.memory_is_trained}
+
+
+def read_about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """This project's part of a file's metadata."""
+    try:
+        about = json.loads(metadata[METADATA_KEY])
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} does not say what it is: its sam2kit metadata cannot be read") from error
+    if not isinstance(about, dict):
+        raise ValueError(f"{path} does not say what it is: its sam2kit metadata cannot be read")
+    return about
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; a ValueError if it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+            return tensors, file.metadata() or {}
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no weight file at {path}") from error
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as weights ({error}); it may be cut off: download it again") from error
+
+
+def write_safetensors(state: Mapping[str, Tensor], path: Path, about: Mapping[str, Any]) -> Path:
+    """Write tensors and metadata; an older file is replaced only when the new one is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    save_file(dict(state), unfinished, metadata={"format": "pt", METADATA_KEY: json.dumps(about)})
+    os.replace(unfinished, path)
+    return path
+
+
+def in_dtype(path: Path, target: Path, dtype: torch.dtype) -> Path:
+    """Copy a safetensors file of this project with its tensors in another dtype."""
+    tensors, metadata = read_safetensors(path)
+    return write_safetensors(storable(tensors, dtype), target, read_about(metadata, path))
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> Path:
+    """Write a JSON file; an older one is replaced only when the new one is complete."""
+
+    def plain(value: Any) -> Any:
+        return value.item() if hasattr(value, "item") else str(value)  # numbers of NumPy and torch; paths
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(json.dumps(content, indent=2, default=plain) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+    return path
+
+
+def plain_state_of(model: SAM2, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """A model's weights, ready to be stored; a ValueError if LoRA's layers are between them."""
+    state = model.state_dict()
+    if any(LORA_BASE in key for key in state):
+        raise ValueError("the model has LoRA layers; merge_lora(model) makes them part of its weights first")
+    return storable(state, dtype)
+
+
+def storable(state: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """The same on the CPU, each tensor in memory of its own, in another dtype if one is given."""
+    return {key: value.detach().to("cpu", dtype or value.dtype).contiguous() for key, value in state.items()}
+
+
+def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no weight file at {path}") from error
+    except UnpicklingError as error:
+        raise ValueError(
+            f"{path} is no plain weight file: it is damaged, or it holds objects that could run code, which are refused"
+        ) from error
+    except Exception as error:  # an unreadable pickle fails in many ways
+        raise ValueError(f"{path} cannot be read as weights; it may be cut off: download it again") from error
+    metadata: dict[str, str] = {}
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        if METADATA_KEY in content:
+            metadata[METADATA_KEY] = content[METADATA_KEY]
+        content = content["model"]  # the official files keep the weights there, trainers add other things beside
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(f"{path} holds no weights: a mapping of names to tensors, perhaps under 'model', was expected")
+    return dict(content), metadata
+
+
+def _config_from_shapes(state: Mapping[str, Tensor], name: str) -> SAM2Config:
+    """Tell size and version from the trunk's width and depth and from the 2.1-only weights."""
+    trunk = "image_encoder.trunk."
+    patch = state.get(trunk + "patch_embed.proj.weight")
+    if patch is None:
+        known = ", ".join(sorted(state)[:3])
+        raise ValueError(f"{name} is not a SAM 2 model: its weights have names like {known}")
+    depth = 1 + max(int(key.split(".")[3]) for key in state if key.startswith(trunk + "blocks."))
+    is_2_0 = "maskmem_tpos_enc" in state and "obj_ptr_tpos_proj.weight" not in state
+    for key, config in PRESETS.items():
+        shape = (config.trunk.embed_dim, sum(config.trunk.blocks_per_stage))
+        if key.startswith("sam2-" if is_2_0 else "sam2.1-") and shape == (patch.shape[0], depth):
+            return config
+    raise ValueError(
+        f"{name} is a SAM 2 model of unknown size (width {patch.shape[0]}, {depth} blocks); only tiny, small, "
+        "base-plus and large can be told from their shapes"
+    )
+
+
+def build(weights: Weights, path: Path) -> SAM2:
+    """A model with exactly these weights; says what is missing, left over or of another shape."""
+    state, complete = weights.state, weights.memory_is_trained
+    with torch.device("meta"):
+        model = SAM2(weights.config)
+    wanted = model.state_dict()
+    missing = [k for k in wanted if k not in state and (complete or k.startswith(PICTURE_PARTS))]
+    extra = [k for k in state if k not in wanted]
+    wrong = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
+    if missing or extra or wrong:
+        problems = [
+            f"{len(keys)} {what} (such as {keys[0]})"
+            for what, keys in (("missing", missing), ("unknown", extra), ("of another shape", wrong))
+            if keys
+        ]
+        raise ValueError(f"{path} does not fit the model: weights {', '.join(problems)}")
+    untrained = {k: torch.zeros(v.shape) for k, v in wanted.items() if k not in state}
+    model.load_state_dict(state | untrained, assign=True)
+    model.memory_is_trained = complete
+    return model

@@ -1,0 +1,77 @@
+"""Saved sessions are truth to learn from."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam2kit.datasets.check import check_dataset
+from sam2kit.datasets.convert import convert
+from sam2kit.datasets.opening import open_dataset
+from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.video import VideoPredictor
+from tests.media.clip_factory import write_clip
+
+DRAWN = np.zeros((64, 96), bool)
+DRAWN[10:40, 20:60] = True
+
+
+@pytest.fixture
+def saved(toy: SAM2, tmp_path: Path) -> Path:
+    """A folder with a session of two objects over six frames, tracked to the fourth, and its clip."""
+    predictor = VideoPredictor(toy)
+    session = predictor.open(write_clip(tmp_path / "clip.mp4", 6))
+    with session.clip:
+        predictor.add_mask(session, 0, "cup", DRAWN)
+        predictor.add_points(session, 0, "dog", [(70, 50)], [1])
+        list(predictor.propagate(session, frames=3))
+        predictor.save(session, tmp_path / "work.safetensors")
+    return tmp_path
+
+
+def test_answers_and_given_masks_are_truth(saved: Path, toy: SAM2) -> None:
+    dataset = open_dataset(saved)
+    assert dataset.format == "sam2kit sessions"
+    (clip,) = pickle.loads(pickle.dumps(dataset.clips))
+    assert (clip.frame_count, list(clip.truth_frames), list(clip.object_ids)) == (6, [0, 1, 2, 3], [1, 2])
+    found = clip.read([0, 3])
+    assert found.frames.shape == (2, 64, 96, 3)
+    assert np.array_equal(found.masks[1][0], DRAWN), "a mask that somebody gave is the truth itself"
+    assert clip.frame(5).shape == (64, 96, 3)
+    assert check_dataset(saved).counts["clips"] == 1
+
+
+def test_a_session_becomes_other_formats(saved: Path) -> None:
+    dataset = open_dataset(saved / "work.safetensors")
+    theirs = dataset.clips[0].read([0, 1, 2, 3])
+    for format_ in ("davis", "sav", "coco"):
+        convert(dataset, format_, saved / "out" / format_)
+        (clip,) = open_dataset(saved / "out" / format_).clips
+        ours = clip.read([0, 1, 2, 3])
+        assert np.array_equal(ours.frames, theirs.frames)
+        assert ours.masks.keys() == theirs.masks.keys()
+        assert all(np.array_equal(ours.masks[i], theirs.masks[i]) for i in ours.masks)
+
+
+def test_the_clip_is_looked_for_beside_the_file(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.move(saved / "work.safetensors", elsewhere)
+    shutil.move(saved / "clip.mp4", elsewhere)
+    assert len(open_dataset(elsewhere).clips) == 1
+    (elsewhere / "clip.mp4").unlink()
+    report = check_dataset(elsewhere)
+    assert report.spoiled
+    assert "work.safetensors needs its clip" in report.text()
+    assert "put the clip beside it" in report.text()
+
+
+def test_another_clip_is_refused(saved: Path) -> None:
+    write_clip(saved / "clip.mp4", 5)
+    (clip,) = open_dataset(saved).clips
+    with pytest.raises(ValueError, match=r"work\.safetensors belongs to another clip"):
+        clip.read([0])
+    assert "belongs to another clip" in check_dataset(saved).text()
