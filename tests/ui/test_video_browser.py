@@ -111,7 +111,7 @@ def test_from_a_dropped_clip_to_a_finished_video(browser, address: str, tmp_path
     assert abs(len(sound) - len(original)) <= 2048
     length = min(len(sound), len(original))
     assert np.corrcoef(sound[:length], original[:length])[0, 1] > 0.99
-    assert visitor.page.locator(".toast-body").count() == 0
+    assert visitor.page.locator(".toast-body").all_inner_texts() == []
     visitor.context.close()
 
 
