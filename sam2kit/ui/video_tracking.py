@@ -1,7 +1,8 @@
 """Tracking in the Video tab: how long it will take, frame by frame with a live picture, Stop and Go on.
 
 The visitor's lock is taken for one frame at a time, so that the slider and Stop answer meanwhile. What is done stays,
-whatever happens: the session is consistent between any two frames.
+whatever happens: the session is consistent between any two frames. No page is given out while the lock is held: the
+next step of a generator may run in another thread, which could not release it.
 """
 
 from __future__ import annotations
@@ -77,12 +78,14 @@ class VideoTracking:
     def _track(self, key: str, plan: Callable[[VideoWork], int], *, ask: bool = True) -> Iterator[Page]:
         """Begin, unless it takes long and the visitor has not been asked yet."""
         with self.store.using(key) as work:
-            refused = _refusal(work)
+            refused, page = _refusal(work), None
             if refused is not None:
-                gr.Warning(refused)
-                yield page_of_step(work, None) if work.is_open else empty_page()
-                return
+                page = page_of_step(work, None) if work.is_open else empty_page()
             ask, measured = ask and not work.warned, work.prompted_objects in work.pace
+        if page is not None:
+            gr.Warning(refused)
+            yield page
+            return
         if ask:
             if not measured:
                 yield Page(status="Measuring how long this will take …")
@@ -145,8 +148,9 @@ class VideoTracking:
                     if done:
                         work.pace[work.prompted_objects] = (time.perf_counter() - started) / done
         with self.store.using(key) as work:
-            if work.session is session:
-                yield page_of_step(work, hint)
+            page = page_of_step(work, hint) if work.session is session else None
+        if page is not None:
+            yield page
 
     def _next_frame(self, work: VideoWork) -> FrameMasks | None:
         """Track one frame; None when all is done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Lock, Thread
 from types import SimpleNamespace
@@ -71,7 +72,18 @@ def click_disc(tab: VideoTab, frame: int = 0, key: str = "me") -> Page:
 
 def track(tab: VideoTab, key: str = "me") -> list[Page]:
     tab.tracking.begin(key)
-    return list(tab.tracking.track(key))
+    return list(as_gradio_does(tab.tracking.track(key)))
+
+
+def as_gradio_does(pages: Iterator[Page]) -> Iterator[Page]:
+    """Each step of a generator in a thread of its own: a lock that is held meanwhile could not be given back."""
+    end = object()
+    while True:
+        with ThreadPoolExecutor(1) as pool:
+            page = pool.submit(next, pages, end).result()
+        if page is end:
+            return
+        yield page
 
 
 def work_of(tab: VideoTab, key: str = "me") -> VideoWork:
