@@ -31,7 +31,7 @@ FINETUNED_JSON = "finetuned.json"
 _ANSWER_WITHIN = 5.0  # seconds for the question whether a file is there
 
 
-_PATH_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 class HubError(RuntimeError):
@@ -48,7 +48,7 @@ def hub_repo(name: str) -> str | None:
 def is_path(name: str) -> bool:
     """Whether a source means a file or folder: it looks like one, or there is one."""
     path = Path(name).expanduser()
-    return path.exists() or path.suffix in _PATH_SUFFIXES or name.startswith((".", "/", "~"))
+    return path.exists() or path.suffix in WEIGHT_SUFFIXES or name.startswith((".", "/", "~"))
 
 
 def download_weights(repo_id: str) -> Path:

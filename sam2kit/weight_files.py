@@ -25,7 +25,6 @@ from sam2kit.model.sam2 import SAM2
 from sam2kit.transformers_layout import is_transformers_layout, to_official_names
 
 METADATA_KEY = "sam2kit"
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 PICTURE_PARTS = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
 MEMORY_PARTS = (
     "memory_attention.",

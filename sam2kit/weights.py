@@ -19,6 +19,7 @@ from sam2kit.hub import (
     FINETUNED_JSON,
     FINETUNED_WEIGHTS,
     TRANSFORMERS_FILE,
+    WEIGHT_SUFFIXES,
     HubError,
     download_weights,
     hub_repo,
@@ -28,7 +29,6 @@ from sam2kit.hub import (
 from sam2kit.model.sam2 import SAM2
 from sam2kit.model_card import CARD_FILE, model_card
 from sam2kit.weight_files import (
-    WEIGHT_SUFFIXES,
     Weights,
     about_model,
     build,

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sam2kit.evaluation.rows import ObjectRow
-from sam2kit.evaluation.vos import OFFICIAL, Scoring, SequenceScorer, TrackScore
+from sam2kit.evaluation.vos import OFFICIAL, Scoring, SequenceScorer, TrackScore, size_text
 
 _LABEL_MODES = ("P", "L", "1", "I", "I;16")  # of PNGs whose values are numbers of objects
 
@@ -115,7 +115,7 @@ class _FolderPair:
             raise ValueError(f"there is no prediction {path}, but there is truth for that frame")
         mine = (_single if single else read_labels)(path)
         if mine.shape != true.shape:
-            raise ValueError(f"{path} is {_size(mine)}, but its truth is {_size(true)}")
+            raise ValueError(f"{path} is {size_text(mine)}, but its truth is {size_text(true)}")
         return mine
 
     def _objects(self, labels: np.ndarray) -> dict[int, np.ndarray]:
@@ -152,7 +152,3 @@ def _frames(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(p.name for p in folder.iterdir() if p.suffix.lower() == ".png" and not p.name.startswith("."))
-
-
-def _size(mask: np.ndarray) -> str:
-    return f"{mask.shape[1]}x{mask.shape[0]}"

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-import torch
-
 from sam2kit.evaluation.processes import Team
 from sam2kit.evaluation.rows import ObjectRow
+from sam2kit.finetuned import fingerprint
 from sam2kit.model.sam2 import SAM2
 
 Identity = dict[str, str | int | float | bool | None]  # what must be the same for rows to belong together
@@ -175,9 +174,5 @@ def _whole_lines(path: Path) -> Iterator[dict]:
 
 def model_fingerprint(model: SAM2) -> str:
     """A short text that recognises the same weights and settings, on any device."""
-    digest = hashlib.sha256(json.dumps(model.config.as_dict(), sort_keys=True).encode())
-    digest.update(str(model.compute_dtype).encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    about = [model.config.as_dict(), str(model.compute_dtype), fingerprint(model.state_dict())]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]

@@ -154,12 +154,15 @@ def _stacked(
     for row, object_id in enumerate(known):
         if (mask := masks.get(object_id)) is not None:
             if mask.shape != shape:
-                raise ValueError(f"the mask of object {object_id} is {_size(mask)}, but the truth is {_size(stack[0])}")
+                raise ValueError(
+                    f"the mask of object {object_id} is {size_text(mask)}, but the truth is {size_text(stack[0])}"
+                )
             stack[row] = mask
     return stack if void is None else stack & ~void
 
 
-def _size(mask: np.ndarray) -> str:
+def size_text(mask: np.ndarray) -> str:
+    """Width x height, for messages."""
     return f"{mask.shape[1]}x{mask.shape[0]}"
 
 

@@ -35,7 +35,7 @@ from sam2kit.training.budget import Budget
 from sam2kit.training.exams import Exam, general_knowledge
 from sam2kit.training.lora import add_lora, lora_pairs, plain_state
 from sam2kit.training.recipes import Recipe, recipe_named
-from sam2kit.training.report import Board, History, Result, write_curves
+from sam2kit.training.report import ABOUT_TIME, Board, History, Result, write_curves
 from sam2kit.training.room import Room, free_bytes, measure_needs, plan_room
 from sam2kit.training.school import School
 from sam2kit.training.trainer import Trainer, TrainOptions
@@ -223,7 +223,7 @@ class _FineTuning:
         self.accelerator.wait_for_everyone()
         best = self.history.best
         kept = load_model(self.out, self.accelerator.device, self.dtype)
-        after = {name: value for name, value in best.items() if name not in ("epoch", "step", "seconds")}
+        after = {name: value for name, value in best.items() if name not in ABOUT_TIME}
         after |= general_knowledge(kept, clips=bool(self.data.clips))
         result = Result(
             self.out,

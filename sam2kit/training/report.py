@@ -11,7 +11,7 @@ from pathlib import Path
 from sam2kit.media.exports import write_json
 
 _FILE = "history.json"
-_ABOUT_TIME = ("epoch", "step", "seconds")
+ABOUT_TIME = ("epoch", "step", "seconds")
 _COUNTS = ("objects",)
 
 
@@ -137,7 +137,7 @@ def write_curves(history: History, path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     points = [{"epoch": 0, **history.before}, *history.exams]
-    names = [n for n in history.before if n not in (*_ABOUT_TIME, *_COUNTS) and all(n in p for p in points[1:])]
+    names = [n for n in history.before if n not in (*ABOUT_TIME, *_COUNTS) and all(n in p for p in points[1:])]
     for name in names:
         bold = 2.5 if name == "score" else 1.2
         axes.plot([p["epoch"] for p in points], [p[name] for p in points], label=name, linewidth=bold, marker=".")
