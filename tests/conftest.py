@@ -13,6 +13,7 @@ from sam2kit.config import DecoderConfig, MemoryConfig, SAM2Config, TrunkConfig
 from sam2kit.model.sam2 import SAM2
 from sam2kit.weights import load_model
 from tests import HUB_PORT
+from tests.figures import FIGURES
 from tests.golden_models import LARGEST_ERRORS
 from tests.loopback_hub import LoopbackHub
 
@@ -60,6 +61,10 @@ def photo() -> np.ndarray:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:  # noqa: ANN001
+    if FIGURES:
+        terminalreporter.section("figures")
+        for figure in FIGURES:
+            terminalreporter.write_line(figure)
     if LARGEST_ERRORS:
         terminalreporter.section("largest errors against the golden vectors")
         for name, error in sorted(LARGEST_ERRORS.items()):

@@ -23,7 +23,9 @@ FLOORS = (
     ("predict", "hub", "transformers_layout"),
     ("weights", "weight_files", "finetuned", "exports", "model_card", "datasets"),
     ("evaluation",),
-    ("bench", "compat", "doctor", "training", "ui"),
+    ("bench", "compat", "doctor", "training"),
+    ("teaching",),
+    ("ui",),
     ("cli",),
 )
 HEAVY = ("gradio", "supervision", "matplotlib", "moviepy", "IPython", "ipywidgets", "accelerate", "transformers")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Hashable
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from sam2kit.cli.options import add_results_options, load, numbers_of
 from sam2kit.media.effects import EFFECTS
+from sam2kit.predict.prompt_lists import PlacedPrompt, prompt_of, read_prompts
 
 if TYPE_CHECKING:
     from sam2kit.media.clip_masks import Progress
-    from sam2kit.predict.session import FramePrompt, VideoSession
+    from sam2kit.predict.session import VideoSession
     from sam2kit.predict.video import VideoPredictor
 
 _SAVE_EVERY = 60.0  # seconds between writings of the session
@@ -86,7 +86,7 @@ def run_video(options: argparse.Namespace) -> None:
         print("\n".join([*notes, *files]))
 
 
-def parse_prompt(text: str) -> tuple[int, Hashable, FramePrompt]:
+def parse_prompt(text: str) -> PlacedPrompt:
     """ "frame=0,object=1,point=120,80,0" -> frame, object id, prompt.
 
     Raises:
@@ -111,45 +111,7 @@ def parse_prompt(text: str) -> tuple[int, Hashable, FramePrompt]:
         entry["box"] = numbers_of(stated["box"], (4,), "box", "x0,y0,x1,y1")
     if "mask" in stated:
         entry["mask"] = stated["mask"]
-    return _prompt(entry, f"--prompt {text!r}", Path())
-
-
-def read_prompts(path: Path) -> list[tuple[int, Hashable, FramePrompt]]:
-    """A JSON list of {"frame", "object", "points", "labels", "box", "mask"}; files of masks lie beside it.
-
-    Raises:
-        ValueError: if it is not such a list.
-    """
-    try:
-        entries = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON ({error})") from error
-    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-        raise ValueError(f'{path} must hold a list of {{"frame": 0, "object": 1, "points": [[x, y]]}}')
-    return [_prompt(e, f"entry {i} of {path}", path.parent) for i, e in enumerate(entries)]
-
-
-def _prompt(entry: dict[str, Any], where: str, folder: Path) -> tuple[int, Hashable, FramePrompt]:
-    import numpy as np
-    from PIL import Image
-
-    from sam2kit.predict.session import FramePrompt
-
-    try:
-        frame, name = int(entry.get("frame", 0)), str(entry.get("object", 1))
-        object_id: Hashable = int(name) if re.fullmatch("-?[0-9]+", name) else name
-        points = np.array(entry.get("points") or [], np.float32).reshape(-1, 2)
-        mask = None
-        if entry.get("mask"):
-            mask = np.array(Image.open(folder / entry["mask"]).convert("L")) > 127
-        prompt = FramePrompt(points, np.array(entry.get("labels", [1] * len(points))), entry.get("box"), mask)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where} cannot be read as a prompt: {error}") from error
-    if prompt.is_empty:
-        raise ValueError(f"{where} has neither a point nor a box nor a mask")
-    if mask is not None and (len(points) or prompt.box_xyxy is not None):
-        raise ValueError(f"{where} has a mask and something else; give one or the other")
-    return frame, object_id, prompt
+    return prompt_of(entry, f"--prompt {text!r}", Path())
 
 
 def _track(predictor: VideoPredictor, session: VideoSession, saved: Path, options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 metrics.py, clicks.py                 J, F, and where a simulated user clicks
 pictures.py                           click curves, boxes, calibration
+side_by_side.py                       what two models show after one click on the same pictures
 clips.py                              the quick measure of tracking on short clips
 vos.py, semi_supervised.py            J&F as benchmarks count it; prompt once and follow
 interactive.py, youtube_vos.py        correct offline and online; G

@@ -4,6 +4,7 @@ Every object on its own: first a click in its middle (three candidates, the best
 then clicks in the middle of the largest error, each with the shown logits as mask prompt; and, separately, its
 tight box. Deterministic: no random number is drawn.
 
+    clicks_on          the simulated user's clicks on one object, one by one
     click_curve        IoU after 1, 2, ... clicks on one object
     score_picture      the paper's figures for every object of a picture; evaluate_pictures is their mean
     picture_rows       all of it, a row for each object, with clicks needed and how well the model knows its errors
@@ -13,7 +14,7 @@ Source: SAM 2, arXiv:2408.00714, appendix "Zero-shot image evaluation".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ from sam2kit.evaluation.clicks import centre_click, tight_boxes
 from sam2kit.evaluation.metrics import region_similarity
 from sam2kit.evaluation.rows import ObjectRow
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict.image import ImageEmbedding, ImagePredictor
+from sam2kit.predict.image import ImageEmbedding, ImagePredictor, Masks
 from sam2kit.predict.prompts import Prompt
 
 CLICKS = 5
@@ -45,6 +46,17 @@ class ObjectScores:
 
 
 @dataclass(frozen=True)
+class Click:
+    """One click, and what it led to."""
+
+    point_xy: tuple[int, int]  # pixels of the picture
+    label: int  # 1 adds to the mask, 0 takes away from it
+    answer: Masks  # all candidates
+    mask: np.ndarray  # bool [H, W]: the candidate that is shown
+    iou: float  # of that with the truth, 0..1
+
+
+@dataclass(frozen=True)
 class ClickCurve:
     """One object, click by click."""
 
@@ -58,10 +70,29 @@ class ClickCurve:
         return next((n for n, reached in enumerate(self.ious, start=1) if reached >= iou), None)
 
 
+def clicks_on(predictor: ImagePredictor, embedding: ImageEmbedding, truth: np.ndarray) -> Iterator[Click]:
+    """Click on one object in the middle of its largest error, again and again, without end.
+
+    Args:
+        embedding: of the picture.
+        truth: bool [H, W], not empty.
+    """
+    points, labels = [], []
+    mask = low_res = None  # what is shown
+    while True:
+        point, label = centre_click(truth, mask)
+        points.append(point)
+        labels.append(label)
+        answer = predictor.predict(embedding, Prompt(points, labels, mask_logits=low_res))
+        shown = answer.best()
+        mask, low_res = shown.masks[0, 0].cpu().numpy(), shown.low_res[0]
+        yield Click(point, label, answer, mask, region_similarity(mask, truth))
+
+
 def click_curve(
     predictor: ImagePredictor, embedding: ImageEmbedding, truth: np.ndarray, clicks: int = CLICKS
 ) -> ClickCurve:
-    """Click on one object in the middle of its largest error, again and again.
+    """How good one object's mask gets, click by click.
 
     Args:
         embedding: of the picture.
@@ -72,18 +103,14 @@ def click_curve(
     """
     if clicks < 1 or not truth.any():
         raise ValueError(f"a click curve needs 1 click or more and a mask that is not empty, got {clicks} clicks")
-    points, labels, ious = [], [], []
-    first = mask = low_res = None  # the first answer; what is shown
-    while len(ious) < clicks:
-        point, label = centre_click(truth, mask)
-        points.append(point)
-        labels.append(label)
-        answer = predictor.predict(embedding, Prompt(points, labels, mask_logits=low_res))
-        first, shown = first or answer, answer.best()
-        mask, low_res = shown.masks[0, 0].cpu().numpy(), shown.low_res[0]
-        ious.append(region_similarity(mask, truth))
-        if ious[-1] == 1.0:  # nothing is left to correct
+    ious, first = [], None
+    for click in clicks_on(predictor, embedding, truth):
+        first = first or click.answer
+        ious.append(click.iou)
+        if click.iou == 1.0:  # nothing is left to correct
             ious += ious[-1:] * (clicks - len(ious))
+        if len(ious) == clicks:
+            break
     return ClickCurve(
         ious=tuple(ious),
         best_of_3=max(region_similarity(m, truth) for m in first.masks[0].cpu().numpy()),

@@ -20,6 +20,7 @@ from fractions import Fraction
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -167,6 +168,13 @@ class VideoFile(Clip):
         self._capacity = max(4, CACHE_BYTES // (self.size_hw[0] * self.size_hw[1] * 3))
         self._last_read = -1
         self._closed = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_cache")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # in another process the file is opened anew; frames stay behind
+        vars(self).update(state, _lock=threading.Lock(), _cache=OrderedDict(), _last_read=-1)
 
     def _read(self, index: int) -> np.ndarray:
         with self._lock:

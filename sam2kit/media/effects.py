@@ -4,7 +4,8 @@ Hiding means that what is hidden cannot be read: blocks and blurs grow with the 
 slightly widened masks, and a blurred background takes no colour from the object in front of it.
 
 Surprises: a painter remembers where objects were for the `trail` effect, so paint frames in order, or `reset()`.
-Blocks and blur of a moving object can, with effort, be undone in part from many frames; only a plain colour can't.
+Blocks and blur of a moving object can, with effort, be undone in part from many frames; only a plain colour
+(`fill_object`) can't.
 """
 
 from __future__ import annotations
@@ -16,28 +17,44 @@ import numpy as np
 
 from sam2kit.media.drawing import PALETTE, colour_of, draw_masks
 
-EFFECTS = {
+ORIGINAL = "original"
+OBJECT_EFFECTS = {
     "overlay": "Objects in colour, with outlines",
     "outline": "Outlines only",
-    "spotlight": "Everything else darkened",
-    "blur_background": "Everything else blurred",
-    "pixelate_background": "Everything else in blocks",
+    "trail": "Outlines, and the way that each object took",
     "blur_object": "Objects blurred",
     "pixelate_object": "Objects in blocks",
-    "cut_out": "Objects alone, on a transparent ground",
-    "green_screen": "Objects alone, on one colour",
-    "desaturate_background": "Everything else in grey",
-    "trail": "Outlines, and the way that each object took",
+    "fill_object": "Objects painted over",
 }
+BACKGROUND_EFFECTS = {
+    "spotlight": "Everything else darkened",
+    "desaturate_background": "Everything else in grey",
+    "blur_background": "Everything else blurred",
+    "pixelate_background": "Everything else in blocks",
+    "green_screen": "Objects alone, on one colour",
+    "cut_out": "Objects alone, on a transparent ground",
+}
+EFFECTS = {ORIGINAL: "As it is", **OBJECT_EFFECTS, **BACKGROUND_EFFECTS}
 TRAIL_FRAMES = 40
+_ALPHA = "cut_out"
+_ALONG = "+"
 Masks = dict[Hashable, np.ndarray]
 
 
+def combined(objects: str, background: str) -> str:
+    """One effect for the objects and one for everything else, as one for EffectPainter.
+
+    What is transparent is cut out at the end; everything else is done before the objects are drawn on it.
+    """
+    both = [objects, background] if background == _ALPHA else [background, objects]
+    return _ALONG.join(effect for effect in both if effect != ORIGINAL) or ORIGINAL
+
+
 class EffectPainter:
-    """Paints one effect on frame after frame.
+    """Paints an effect, or several one after the other, on frame after frame.
 
     Args:
-        effect: one of EFFECTS.
+        effect: one of EFFECTS, or several joined by "+", such as "blur_background+overlay"; see `combined`.
         names: object id -> a name to write beside it; used by overlay, outline and trail.
         strength: 1 is made to hide well; smaller is gentler, larger is stronger.
         colour: RGB of the ground for green_screen.
@@ -55,12 +72,16 @@ class EffectPainter:
         colour: tuple[int, int, int] = (0, 177, 64),
         opacity: float = 0.5,
     ) -> None:
-        if effect not in EFFECTS:
-            raise ValueError(f"unknown effect {effect!r}; known are {', '.join(EFFECTS)}")
+        self.steps = effect.split(_ALONG)
+        for step in self.steps:
+            if step not in EFFECTS:
+                raise ValueError(f"unknown effect {step!r}; known are {', '.join(EFFECTS)}")
+        if _ALPHA in self.steps[:-1]:
+            raise ValueError(f"{_ALPHA} leaves nothing to draw on, so it comes last; got {effect!r}")
         if not 0 < strength <= 10 or not 0 <= opacity <= 1:
             raise ValueError(f"strength must be in 0..10 and opacity in 0..1, got {strength} and {opacity}")
         self.effect, self.names, self.strength, self.colour, self.opacity = effect, names, strength, colour, opacity
-        self.makes_alpha = effect == "cut_out"
+        self.makes_alpha = self.steps[-1] == _ALPHA
         self.reset()
 
     def reset(self) -> None:
@@ -85,8 +106,14 @@ class EffectPainter:
                     f"the mask of object {object_id} is {list(mask.shape)}, but the frame is {list(frame.shape[:2])}"
                 )
         masks = {object_id: np.ascontiguousarray(m, np.uint8) for object_id, m in masks.items() if m.any()}
-        paint: Callable[[np.ndarray, Masks], np.ndarray] = getattr(self, f"_{self.effect}")
-        return paint(np.ascontiguousarray(frame), masks)
+        painted = np.ascontiguousarray(frame)
+        for step in self.steps:
+            paint: Callable[[np.ndarray, Masks], np.ndarray] = getattr(self, f"_{step}")
+            painted = paint(painted, masks)
+        return painted
+
+    def _original(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        return frame.copy()
 
     # ---- drawing over objects --------------------------------------------------------------------------------
 
@@ -170,6 +197,12 @@ class EffectPainter:
 
     def _pixelate_object(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
         return self._each_hidden(frame, masks, lambda part, length: _blocks(part, round(length / 5 * self.strength)))
+
+    def _fill_object(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        scene = frame.copy()
+        for object_id, mask in masks.items():
+            scene[_widened(mask, max(1, round(min(frame.shape[:2]) / 250))) > 0] = colour_of(self._number(object_id))
+        return scene
 
     def _each_hidden(
         self, frame: np.ndarray, masks: Masks, hide: Callable[[np.ndarray, float], np.ndarray]

@@ -20,6 +20,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import av
 import cv2
@@ -89,6 +90,16 @@ class FrameDecoder:
         known = [pts for pts in self.scan.pts if pts is not None]
         self._can_seek = len(known) == len(self.scan.pts) and all(a < b for a, b in pairwise(known))
         self._number_of = {pts: i for i, pts in enumerate(self.scan.pts)} if self._can_seek else {}
+        self._restart()
+
+    def __getstate__(self) -> dict[str, Any]:
+        opened = ("_container", "_stream", "_streams", "_numbered")
+        return {name: value for name, value in vars(self).items() if name not in opened}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # what the scan has shown came along: it is not done again
+        vars(self).update(state)
+        self._open()
         self._restart()
 
     @property

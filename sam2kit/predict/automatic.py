@@ -10,8 +10,8 @@ Source: SAM, arXiv:2304.02643, appendix B "Automatic mask generation details"; r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from itertools import count
 from math import ceil
@@ -105,15 +105,22 @@ class AutomaticMasks:
         model: a SAM2.
         options: grid, thresholds, crops.
         lock: as in `ImagePredictor`.
+        predictor: asks the model in this one's way, with options of its own; then `lock` is not needed.
     """
 
     def __init__(
-        self, model: SAM2, options: AutomaticOptions | None = None, *, lock: AbstractContextManager | None = None
+        self,
+        model: SAM2,
+        options: AutomaticOptions | None = None,
+        *,
+        lock: AbstractContextManager | None = None,
+        predictor: ImagePredictor | None = None,
     ) -> None:
         self.options = options or AutomaticOptions()
         area = self.options.min_region_area
-        self.predictor = ImagePredictor(
-            model, ImageOptions(self.options.threshold, max_hole_area=area, max_speck_area=area), lock=lock
+        given = predictor or ImagePredictor(model, lock=lock)
+        self.predictor = given.with_options(
+            ImageOptions(self.options.threshold, max_hole_area=area, max_speck_area=area)
         )
 
     def generate(self, picture: PictureSource, *, progress: Progress | None = None) -> list[FoundMask]:
@@ -123,6 +130,17 @@ class AutomaticMasks:
             picture: whatever `read_picture` takes.
             progress: called with (batches done, batches in all); may raise to stop.
         """
+        with closing(self.steps(picture)) as steps:
+            while True:
+                try:
+                    report = next(steps)
+                except StopIteration as end:
+                    return end.value
+                if progress is not None:
+                    progress(*report)
+
+    def steps(self, picture: PictureSource) -> Generator[tuple[int, int], None, list[FoundMask]]:
+        """As `generate`, step by step: yields (batches done, batches in all) and returns the masks."""
         image = read_picture(picture)
         crops = list(crop_boxes(image.shape[:2], self.options))
         grids = [self._grid(layer) for _, layer in crops]
@@ -135,8 +153,7 @@ class AutomaticMasks:
             embedding = self.predictor.encode(np.ascontiguousarray(image[y0:y1, x0:x1]))
             for clicks in (grid * torch.tensor([x1 - x0, y1 - y0])).split(self.options.points_per_batch):
                 of_crop += self._search(embedding, clicks, crop, image.shape[:2])
-                if progress is not None:
-                    progress(next(done), total)
+                yield next(done), total
             found += _distinct(of_crop, [f.predicted_iou for f in of_crop], self.options.max_box_overlap)
         if len(crops) > 1:  # the same thing found in several crops: the smallest crop saw it best
             found = _distinct(found, [1 / _area(f.crop_xyxy) for f in found], self.options.max_crop_overlap)

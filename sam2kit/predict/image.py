@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -151,6 +152,12 @@ class ImagePredictor:
         self.options = options or ImageOptions()
         self.lock = lock or nullcontext()
 
+    def with_options(self, options: ImageOptions) -> ImagePredictor:
+        """The same predictor with other options."""
+        other = copy(self)
+        other.options = options
+        return other
+
     def encode(self, picture: PictureSource) -> ImageEmbedding:
         """Run the image encoder on one picture: the slow part, done once.
 
@@ -165,10 +172,19 @@ class ImagePredictor:
             raise ValueError("no pictures were given")
         arrays = [read_picture(p) for p in pictures]
         squares = torch.stack([self._square(torch.from_numpy(a)) for a in arrays])
+        return self.encode_squares(squares, [a.shape[:2] for a in arrays])
+
+    def encode_squares(self, squares: Tensor, sizes_hw: list[tuple[int, int]]) -> list[ImageEmbedding]:
+        """As `encode_batch`, for pictures that are in the model's square already.
+
+        Args:
+            squares: [B, 3, S, S] as `image_to_square` makes them.
+            sizes_hw: of the original pictures, in pixels.
+        """
         with self.lock, torch.inference_mode(), self.model.precision():
             features = self.model.encode_image(squares)
             image = self.model.without_memory(features.stride16)
-        return [ImageEmbedding(image[i : i + 1], features[i : i + 1], a.shape[:2]) for i, a in enumerate(arrays)]
+        return [ImageEmbedding(image[i : i + 1], features[i : i + 1], size_hw) for i, size_hw in enumerate(sizes_hw)]
 
     def _square(self, rgb: Tensor) -> Tensor:
         # Apple's GPUs do not resize with antialias

@@ -25,6 +25,7 @@ from sam2kit.config import SAM2Config
 from sam2kit.media.clips import Clip
 from sam2kit.predict.frame_masks import FrameResult, VideoOptions
 from sam2kit.predict.logits import CompactLogits, ExactLogits
+from sam2kit.predict.picture_session import PICTURE_FORMAT
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
 
 _FORMAT = "sam2kit session 1"
@@ -125,7 +126,10 @@ def _opened(path: Path) -> Any:
         file = safe_open(str(path), framework="pt")
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a session file ({error})") from error
-    if (file.metadata() or {}).get("format") != _FORMAT:
+    stated = (file.metadata() or {}).get("format")
+    if stated == PICTURE_FORMAT:
+        raise ValueError(f"{path} is a session of a picture; open it as one, without a clip")
+    if stated != _FORMAT:
         raise ValueError(f"{path} is not a session file, or was written by another version of sam2kit")
     return file
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from sam2kit.training.lessons import Augmentation
 from sam2kit.training.recipes import Recipe
@@ -23,6 +23,7 @@ class Budget:
     side: int | None = None  # of the model's square, in pixels
     held_out: float = 0.2  # share of the samples, where the data has no split of its own
     exam_samples: int = 64  # held-out samples that each exam uses, at most
+    general: bool = True  # also examine, before and after, what is known of everything else; takes its time
     overfit: int = 0  # learn this many samples by heart, to see that everything works
     seed: int = 0
     device: str = "auto"
@@ -42,6 +43,10 @@ class Budget:
             raise ValueError("give either epochs or minutes: how long should the training last?")
         if self.precision not in ("auto", *DTYPES):
             raise ValueError(f"precision must be auto, {', '.join(DTYPES)}, got {self.precision!r}")
+
+    def identity(self) -> dict:
+        """What has to be the same for a run to go on: all but where it runs, and what is only asked about it."""
+        return {name: value for name, value in asdict(replace(self, device="auto")).items() if name != "general"}
 
     def changed(self, recipe: Recipe) -> Recipe:
         """The recipe with these wishes."""

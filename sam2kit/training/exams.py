@@ -7,7 +7,7 @@ it costs elsewhere. Both are asked before and after, by the paper's protocols.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,9 +42,11 @@ class Exam:
     accelerator: Accelerator
     skipped: set[str] = field(default_factory=set)  # names of samples that could not be used
 
-    def take(self, model: SAM2) -> dict[str, float]:
+    def take(self, model: SAM2, goes_on: Callable[[int, int], None] = lambda done, of: None) -> dict[str, float]:
         """Mean over all objects of all samples, the same on all processes.
 
+        Args:
+            goes_on: called before each of this process's samples with how many are done, of how many.
         Returns:
             mIoU after 1, 3 and 5 clicks and a box for pictures; J&F after a mask, a click and a box for clips, in
             0..1; "missed", the share of objects that one click does not find; "score", the mean of the mIoU and J&F
@@ -53,7 +55,10 @@ class Exam:
             ValueError: if no held-out sample can be used.
         """
         rank, size = self.accelerator.process_index, self.accelerator.num_processes
-        rows = [row for sample in self.samples[rank::size] for row in self._rows(model, sample)]
+        rows, mine = [], self.samples[rank::size]
+        for done, sample in enumerate(mine):
+            goes_on(done, len(mine))
+            rows += self._rows(model, sample)
         if size > 1:
             rows = gather_object(rows)
         if not rows:

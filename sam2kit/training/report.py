@@ -100,6 +100,18 @@ class Result:
         return "\n".join(lines)
 
 
+def result_so_far(folder: Path) -> Result | None:
+    """What a run that was stopped has left in its folder; None if it did not come to its first exam."""
+    history = History.read(folder, {})
+    if not history.exams:
+        return None
+    best = {name: value for name, value in history.best.items() if name not in ABOUT_TIME}
+    last, recipe = history.exams[-1], history.identity["recipe"]["name"]
+    return Result(
+        folder, recipe, history.before, best, history.best["epoch"], len(history.exams), float(last["seconds"])
+    )
+
+
 class Board:
     """TensorBoard files of a run, if tensorboard is installed.
 

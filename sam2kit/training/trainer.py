@@ -85,6 +85,7 @@ class Trainer:
         watch: called on the main process with each line of the log.
         make_room: called on all processes when a device ran out of memory; changes what `play` does and returns
             whether it is worth another try.
+        bar: whether to draw a progress bar.
     """
 
     def __init__(
@@ -99,11 +100,12 @@ class Trainer:
         about_step: Callable[[], str] = lambda: "",
         watch: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
         make_room: Callable[[], bool] = lambda: False,
+        bar: bool = True,
     ) -> None:
         self.accelerator = accelerator or Accelerator()
         self.options, self.folder = options, folder
         self.play, self.evaluate, self.make_room = play, evaluate, make_room
-        self.about_step, self.watch = about_step, watch
+        self.about_step, self.watch, self.bar = about_step, watch, bar
         folder.mkdir(parents=True, exist_ok=True)
         self.step, self.seconds, self.stopping = 0, 0.0, False
         self.model = model.to(self.accelerator.device)
@@ -138,7 +140,7 @@ class Trainer:
         started, done = time.monotonic(), self.seconds
         progress = self._shared_progress()
         shown = {"total": 100, "initial": round(100 * progress, 2), "unit": "%", "desc": "training"}
-        bar = tqdm(disable=not self.accelerator.is_main_process, **shown)
+        bar = tqdm(disable=not (self.bar and self.accelerator.is_main_process), **shown)
         with self._signals():
             while progress < 1.0 and (until is None or self.step < until) and not self._stopped_anywhere():
                 figures = self._one_step(progress)

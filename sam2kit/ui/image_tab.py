@@ -1,42 +1,43 @@
-"""The Image tab: a photo, clicks, masks, downloads.
+"""What the Image tab does: handlers, plain values in and updates out. The layout is in image_layout.py.
 
-Handlers first (plain values in, updates out), then the layout, then the wiring. Gradio holds only the visitor's
-key; the work is in the session store. Each click sends two numbers and gets one JPEG back.
+Gradio holds only the visitor's key; the work is in the session store. Gestures on the click surface come in through
+`ask` and `preview`, past Gradio's queue; everything else is an event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from sam2kit.media.exports import coco_json, cut_out, mask_image, write_image, write_json
 from sam2kit.media.pictures import read_picture
-from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask
-from sam2kit.predict.image import ImagePredictor
+from sam2kit.predict.automatic import FoundMask
+from sam2kit.predict.picture_session import PictureSession
+from sam2kit.ui.asking import answer_preview, answer_request
+from sam2kit.ui.image_page import ImagePage, empty_page, page_beside, page_of
+from sam2kit.ui.limits import Limits
+from sam2kit.ui.networks import Networks
+from sam2kit.ui.object_list import name_in, number_in
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
-from sam2kit.ui.tab_parts import ADD, BOX, REMOVE, Untouched, plain_words, thumbnail
+from sam2kit.ui.surface_messages import PromptRequest, ShownObject
+from sam2kit.ui.tab_parts import ADD, BOX, REMOVE, plain_words
+from sam2kit.ui.turns import Turns, waiting_text
+from sam2kit.ui.views import to_original
+from sam2kit.ui.zero_gpu import automatic_masks
 
-_HINTS = {
+HINTS = {
     ADD: "Click on the thing you want.",
     REMOVE: "Click where the mask should not be.",
     BOX: "Click two opposite corners around the thing.",
 }
-_DOWNLOADS = {"mask": "Download mask", "cutout": "Download cut-out", "coco": "Download COCO JSON"}
-
-
-class PhotoUpload(Untouched, gr.Image):
-    """An image upload that hands over the untouched file."""
-
-    def get_block_name(self) -> str:
-        """Gradio finds the front end by this name."""
-        return "image"
+DOWNLOADS = {"mask": "Mask (PNG)", "cutout": "Cut-out (PNG)", "coco": "COCO JSON", "session": "Session, to go on later"}
+_LOOK_AGAIN = 0.5  # seconds between looks at the queue
 
 
 class Cancelled(Exception):
@@ -45,66 +46,143 @@ class Cancelled(Exception):
 
 @dataclass
 class ImageTab:
-    """What the handlers need: the model, the visitors' work, the examples."""
+    """What the handlers need: the networks, the visitors' work, the examples."""
 
-    predictor: ImagePredictor  # with a lock: the visitors share one network
+    networks: Networks
     store: SessionStore[PictureWork]
     examples: list[Path]
-    everything: AutomaticOptions = field(default_factory=AutomaticOptions)  # what the sliders start at
+    limits: Limits = field(default_factory=Limits)
+    jobs: Turns = field(default_factory=Turns)  # one long job at a time
+    plain: bool = False  # a picture instead of the click surface
 
-    def open_picture(self, key: str, source: str | Path, mode: str) -> list[Any]:
-        """Show a new photo."""
-        if not source:
-            return self._nothing()
-        self.stop(key)
+    # gestures
+
+    def ask(self, sent: Any) -> dict[str, Any]:
+        """All prompts of an object, as the click surface sends them."""
+
+        def act(work: PictureWork, request: PromptRequest) -> ShownObject:
+            request = work.checked(request)
+            work.set_prompts(self.networks.images(request.key), request.number, request.points, request.box_xyxy)
+            return work.shown(work.now.objects[work.index_of(request.number)])
+
+        return answer_request(sent, self.store, act)
+
+    def preview(self, sent: Any) -> dict[str, Any]:
+        """The mask that a click would give; nothing changes."""
+
+        def act(work: PictureWork, request: PromptRequest) -> ShownObject:
+            request = work.checked(request)
+            images = self.networks.images(request.key)
+            item = work.would_be(images, request.number, request.points, request.box_xyxy)
+            return ShownObject(item.number, item.name, item.mask(work.view.shape[:2]))
+
+        return answer_preview(sent, self.store, act)
+
+    def answered(self, key: str) -> ImagePage:
+        """After an answer on the click surface: what stands beside it."""
         with self.store.using(key) as work:
-            try:
-                work.open(self.predictor, source)
-            except (ValueError, FileNotFoundError) as error:
-                gr.Warning(plain_words(error), title="This photo cannot be used")
-                return self._nothing() if not work.is_open else self._refresh(work, _HINTS[mode])
-            return self._refresh(work, _HINTS[mode])
+            return page_beside(work, "") if work.is_open else empty_page()
 
-    def open_example(self, index: int, key: str, mode: str) -> list[Any]:
-        """Show one of the example photos."""
-        return self.open_picture(key, self.examples[index], mode)
-
-    def click(self, key: str, mode: str, event: gr.SelectData) -> list[Any]:
-        """A click on the photo: a prompt, or a corner of a box."""
-        x, y = event.index
+    def click(self, key: str, mode: str, event: gr.SelectData) -> ImagePage:
+        """A click on the plain picture: a prompt, or a corner of a box."""
 
         def act(work: PictureWork) -> str:
+            xy, predictor = to_original(event.index, work.image.shape[:2]), self.networks.images(key)
             if mode == BOX:
-                work.corner(self.predictor, (x, y))
-                return "Now click the opposite corner." if work.now.corner else _HINTS[BOX]
-            work.click(self.predictor, (x, y), positive=mode != REMOVE)
-            return _HINTS[mode]
+                work.corner(predictor, xy)
+                return "Now click the opposite corner." if work.now.corner else HINTS[BOX]
+            work.click(predictor, xy, positive=mode != REMOVE)
+            return HINTS[mode]
 
         return self._step(key, act)
 
     def change_mode(self, mode: str) -> str:
-        """Say what the next click will do."""
-        return _HINTS[mode]
+        """Say what the next click on the plain picture will do."""
+        return HINTS[mode]
 
-    def choose(self, key: str, candidate: int | None) -> list[Any]:
+    # the picture
+
+    def open_picture(self, key: str, source: str | Path | None) -> ImagePage:
+        """Show a new photo."""
+        if not source:
+            return empty_page()
+        self.stop(key)
+        path = Path(source)
+
+        def act(work: PictureWork) -> str:
+            image = read_picture(path)
+            self.limits.check_picture(image.shape, path.name)
+            work.show(image, path.name)
+            work.encode(self.networks.images(key))
+            return ""
+
+        return self._open(key, act)
+
+    def open_example(self, index: int, key: str) -> ImagePage:
+        """Show one of the example photos."""
+        return self.open_picture(key, self.examples[index])
+
+    def open_session(self, key: str, source: str | Path) -> ImagePage:
+        """Go on with a session file; the picture is in it."""
+        self.stop(key)
+
+        def act(work: PictureWork) -> str:
+            session = PictureSession.load(source)
+            self.limits.check_picture(session.image.shape, session.file_name)
+            work.adopt(session)
+            if session.fits(self.networks.images(key).model.config):
+                return f"The session is open: {len(work.finished())} objects."
+            return "The session is open. Another model made its masks; new clicks are answered by this one."
+
+        return self._open(key, act)
+
+    def start_over(self, key: str) -> ImagePage:
+        """Show the upload again; the photo stays open until another comes."""
+        self.stop(key)
+        return empty_page()
+
+    def change_network(self, key: str) -> ImagePage:
+        """Another network answers from now on; the masks stay."""
+        with self.store.using(key) as work:
+            if not work.is_open:
+                return ImagePage()
+            work.forget_embedding()
+            return page_of(work, key, "New clicks are answered by the model that you chose.", plain=self.plain)
+
+    # objects
+
+    def choose(self, key: str, candidate: int | None) -> ImagePage:
         """Take another candidate."""
         return self._step(key, lambda work: work.choose(candidate) if candidate is not None else None)
 
-    def select(self, key: str, index: int | None) -> list[Any]:
+    def pick(self, key: str, event: gr.EventData) -> ImagePage:
         """Work on another object."""
-        return self._step(key, lambda work: work.select(index) if index is not None else None)
+        number = number_in(event)
+        return self._step(key, lambda work: work.select(number) if number is not None else None)
 
-    def new_object(self, key: str) -> list[Any]:
+    def rename(self, key: str, event: gr.EventData) -> ImagePage:
+        """Name an object."""
+        number = number_in(event)
+        return self._step(key, lambda work: work.rename(number, name_in(event)) if number is not None else None)
+
+    def drop(self, key: str, event: gr.EventData) -> ImagePage:
+        """Remove an object."""
+        number = number_in(event)
+        return self._step(key, lambda work: work.remove(number) if number is not None else None)
+
+    def new_object(self, key: str) -> ImagePage:
         """Start another object."""
         return self._step(key, lambda work: work.new_object())
 
-    def undo(self, key: str) -> list[Any]:
+    def undo(self, key: str) -> ImagePage:
         """Take back the last step."""
         return self._step(key, lambda work: work.undo())
 
-    def clear(self, key: str) -> list[Any]:
+    def clear(self, key: str) -> ImagePage:
         """Remove all objects."""
         return self._step(key, lambda work: work.clear())
+
+    # segment everything
 
     def find_everything(
         self,
@@ -113,7 +191,7 @@ class ImageTab:
         min_iou: float,
         min_stability: float,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio recognises it by this default
-    ) -> list[Any]:
+    ) -> Iterator[ImagePage]:
         """Segment everything; Stop, or another photo, leaves the work as it was.
 
         The search itself holds no lock on the visitor's work, so nobody waits for it to end.
@@ -121,31 +199,31 @@ class ImageTab:
         cancelled = self.store.cancelled(key)
         with self.store.using(key) as work:
             image = work.image
+        network = self.networks.of(key)
         options = replace(
-            self.everything,
+            network.everything,
             points_per_side=int(points_per_side),
             min_predicted_iou=min_iou,
             min_stability=min_stability,
         )
-
-        def report(done: int, total: int) -> None:
-            if cancelled.is_set():
-                raise Cancelled
-            progress((done, total), desc="Segmenting everything", unit="batches")
+        found: list[FoundMask] | None = None
+        with self.jobs.join(key) as turn:
+            while not turn.wait(_LOOK_AGAIN) and not cancelled.is_set():
+                yield ImagePage(status=waiting_text(turn.before))
+            if image is not None and not cancelled.is_set():
+                yield ImagePage(status="Segmenting everything …")
+                search = automatic_masks(network.images, options)
+                with suppress(Cancelled):
+                    found = search.generate(image, progress=_report(cancelled.is_set, progress))
 
         def act(work: PictureWork) -> str:
             if found is None or work.image is not image:
                 return "Stopped; nothing was changed."
-            if not work.add_found(found, self.predictor.model.config.low_res_side):
+            if not work.add_found(found, network.images.model.config.low_res_side):
                 return "No mask was sure enough. Lower the limits under “Segment everything” and try again."
             return f"{len(found)} masks found; pick one in the list to refine it with clicks."
 
-        found: list[FoundMask] | None = None
-        if image is not None:
-            search = AutomaticMasks(self.predictor.model, options, lock=self.predictor.lock)
-            with suppress(Cancelled):
-                found = search.generate(image, progress=report)
-        return self._step(key, act)
+        yield self._step(key, act)
 
     def begin(self, key: str) -> None:
         """Before a job that may be stopped: forget a Stop that was meant for another."""
@@ -155,19 +233,19 @@ class ImageTab:
         """Ask the running or waiting job to stop."""
         self.store.cancelled(key).set()
 
-    def start_over(self, key: str) -> list[Any]:
-        """Show the upload again; the photo stays open until another comes."""
-        self.stop(key)
-        return self._nothing()
+    # files
 
     def make_file(self, key: str, kind: str) -> str | None:
-        """Write a download: "mask", "cutout" or "coco"; its path."""
+        """Write one of DOWNLOADS; its path."""
         with self.store.using(key) as work:
             objects = work.finished() if work.is_open else []
             if not objects:
                 raise gr.Error("There is no mask yet: click on something first.", print_exception=False)
             target = work.downloads / Path(work.file_name).stem
             try:
+                if kind == "session":
+                    session = work.session(self.networks.images(key).model.config)
+                    return str(session.save(target.with_name(f"{target.name}.session.safetensors")))
                 if kind == "coco":
                     content = coco_json(objects, work.file_name, work.image.shape[:2])
                     return str(write_json(content, target.with_name(f"{target.name}_coco.json")))
@@ -179,121 +257,36 @@ class ImageTab:
             except ValueError as error:
                 raise gr.Error(str(error), print_exception=False) from error
 
-    def leave(self, key: str) -> None:
-        """Forget a visitor's work."""
-        self.store.drop(key)
+    # inside
 
-    def _step(self, key: str, act: Callable[[PictureWork], str | None]) -> list[Any]:
+    def _open(self, key: str, act: Callable[[PictureWork], str]) -> ImagePage:
+        """Open something; what was open stays open if it cannot be used."""
+        with self.store.using(key) as work:
+            try:
+                hint = act(work)
+            except (ValueError, OSError) as error:
+                gr.Warning(plain_words(error), title="This photo cannot be used")
+                return page_of(work, key, None, plain=self.plain) if work.is_open else empty_page()
+            return page_of(work, key, hint, plain=self.plain)
+
+    def _step(self, key: str, act: Callable[[PictureWork], str | None]) -> ImagePage:
         """Run one step on a visitor's work and show the result."""
         with self.store.using(key) as work:
             if not work.is_open:
                 gr.Warning("Choose a photo first.")
-                return self._nothing()
+                return empty_page()
             try:
                 hint = act(work)
             except ValueError as error:
                 gr.Warning(str(error))
                 hint = None
-            return self._refresh(work, hint)
-
-    def _refresh(self, work: PictureWork, hint: str | None) -> list[Any]:
-        """Updates for: upload, view, status, objects, candidates, tools."""
-        active = work.active
-        objects = [(item.name, i) for i, item in enumerate(work.now.objects)]
-        candidates = [(f"{i + 1}: sure {iou:.0%}", i) for i, iou in enumerate(active.predicted_iou)]
-        several = len(candidates) > 1
-        return [
-            gr.update(visible="hidden"),
-            gr.update(value=work.draw(), visible=True),
-            hint if hint is not None else gr.update(),
-            gr.update(choices=objects, value=work.now.active),
-            gr.update(choices=candidates if several else [], value=active.chosen if several else None, visible=several),
-            gr.update(visible=True),
-        ]
-
-    @staticmethod
-    def _nothing() -> list[Any]:
-        """The tab without a photo; same order as `_refresh`."""
-        return [
-            gr.update(value=None, visible=True),
-            gr.update(value=None, visible=False),
-            "Choose a photo to begin.",
-            gr.update(choices=[], value=None),
-            gr.update(choices=[], value=None, visible=False),
-            gr.update(visible=False),
-        ]
+            return page_of(work, key, hint, plain=self.plain)
 
 
-def thumbnails(photos: list[Path]) -> list[list[np.ndarray]]:
-    """Small copies for the gallery."""
-    return [[thumbnail(read_picture(photo))] for photo in photos]
+def _report(is_cancelled: Callable[[], bool], progress: gr.Progress) -> Callable[[int, int], None]:
+    def report(done: int, total: int) -> None:
+        if is_cancelled():
+            raise Cancelled
+        progress((done, total), desc="Segmenting everything", unit="batches")
 
-
-def build_image_tab(tab: ImageTab, key: gr.State) -> None:
-    """Lay the tab out inside the current Blocks and wire it."""
-    with gr.Row():
-        with gr.Column(scale=3, min_width=320):
-            upload = PhotoUpload(
-                label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=420,
-                elem_id="image-upload", buttons=[],
-            )  # fmt: skip
-            view = gr.Image(
-                label="Click on the photo", format="jpeg", interactive=False, visible=False, buttons=[],
-                elem_id="image-view", show_label=False,
-            )  # fmt: skip
-            status = gr.Markdown("Choose a photo to begin.", elem_id="image-status")
-        with gr.Column(scale=1, min_width=260, visible=False) as tools:
-            mode = gr.Radio([ADD, REMOVE, BOX], value=ADD, label="A click will", elem_id="image-mode")
-            candidates = gr.Radio([], label="The click is ambiguous; which did you mean?", elem_id="image-candidates")
-            with gr.Row():
-                undo = gr.Button("Undo", size="sm", elem_id="image-undo", min_width=80)
-                clear = gr.Button("Clear", size="sm", elem_id="image-clear", min_width=80)
-            objects = gr.Dropdown([], label="Object", elem_id="image-objects", interactive=True)
-            new_object = gr.Button("New object", size="sm", elem_id="image-new")
-            with gr.Accordion("Segment everything", open=False, elem_id="image-everything"):
-                points = gr.Slider(
-                    4, 64, value=tab.everything.points_per_side, step=4, label="Clicks per side", elem_id="image-points"
-                )
-                min_iou = gr.Slider(0, 1, value=tab.everything.min_predicted_iou, step=0.01, label="At least this sure")
-                min_stability = gr.Slider(
-                    0, 1, value=tab.everything.min_stability, step=0.01, label="At least this stable"
-                )
-                with gr.Row():
-                    find = gr.Button("Segment everything", variant="primary", size="sm", elem_id="image-find")
-                    stop = gr.Button("Stop", size="sm", elem_id="image-stop", min_width=60)
-            with gr.Group():
-                kinds = {
-                    kind: gr.Button(label, size="sm", elem_id=f"image-download-{kind}")
-                    for kind, label in _DOWNLOADS.items()
-                }
-            another = gr.Button("Another photo", size="sm", elem_id="image-another")
-    gallery = gr.Dataset(
-        components=[gr.Image(render=False, type="numpy", format="jpeg")],
-        samples=thumbnails(tab.examples),
-        type="index",
-        layout="gallery",
-        label="Or try one of these",
-        elem_id="image-examples",
-    )
-    file = gr.DownloadButton(visible="hidden", elem_id="image-file")
-
-    shown = [upload, view, status, objects, candidates, tools]
-    quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "multiple", "concurrency_id": "image-clicks"}
-    upload.upload(tab.open_picture, [key, upload, mode], shown, show_progress_on=status)
-    gallery.click(tab.open_example, [gallery, key, mode], shown, show_progress_on=status)
-    view.select(tab.click, [key, mode], shown, concurrency_limit=1, **quick)
-    mode.change(tab.change_mode, mode, status, show_progress="hidden")
-    candidates.input(tab.choose, [key, candidates], shown, **quick)
-    objects.input(tab.select, [key, objects], shown, **quick)
-    new_object.click(tab.new_object, key, shown, **quick)
-    undo.click(tab.undo, key, shown, **quick)
-    clear.click(tab.clear, key, shown, **quick)
-    find.click(tab.begin, key, None, queue=False).then(
-        tab.find_everything, [key, points, min_iou, min_stability], shown, show_progress_on=status, concurrency_limit=1
-    )
-    stop.click(tab.stop, key, None, queue=False)
-    another.click(tab.start_over, key, shown, show_progress="hidden")
-    for kind, button in kinds.items():
-        button.click(lambda k, kind=kind: tab.make_file(k, kind), key, file, show_progress="hidden").success(
-            None, None, None, js="() => document.querySelector('#image-file').click()"
-        )
+    return report

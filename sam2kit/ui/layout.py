@@ -1,86 +1,44 @@
-"""The page around the tabs: title, banner, look; and the small script that makes paste and drop work."""
+"""The page around the tabs: title, banner, which model answers, look; and the small script for paste and drop."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import gradio as gr
 
-from sam2kit.config import NANO
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict.automatic import AutomaticOptions
-from sam2kit.predict.image import ImageOptions, ImagePredictor
-from sam2kit.ui.health import HealthLimits
-from sam2kit.ui.image_tab import ImageTab, build_image_tab
+from sam2kit.ui.api import add_api, hide_others
+from sam2kit.ui.image_layout import build_image_tab
+from sam2kit.ui.image_tab import ImageTab
+from sam2kit.ui.limits import Limits
+from sam2kit.ui.memory import use_few_heaps
+from sam2kit.ui.networks import Network, Networks
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
+from sam2kit.ui.surface import surface_css
+from sam2kit.ui.teach_layout import TEACH_CSS, build_teach_tab
+from sam2kit.ui.teach_tab import TeachTab
+from sam2kit.ui.teach_work import TeachWork
+from sam2kit.ui.turns import Turns
 from sam2kit.ui.video_layout import UNTRAINED, VIDEO_CSS, build_video_tab
-from sam2kit.ui.video_models import VideoModels
 from sam2kit.ui.video_tab import VideoTab
 from sam2kit.ui.video_work import VideoWork
+from sam2kit.ui.visitors import Visitors
+from sam2kit.ui.zero_gpu import device_name
 
 _CSS = """
 .gradio-container { width: 100% !important; max-width: 1400px !important; margin: auto; }
-#image-view img { cursor: crosshair; max-height: 72vh; }
+#image-view img, #teach-view img { cursor: crosshair; max-height: 64vh; }
+#head h1, #head p { display: inline; margin: 0 12px 0 0; }
+#head h1 { font-size: 24px; }
 #banner { border-left: 4px solid #E69F00; padding-left: 12px; }
+#banner p { margin: 0; }
+#model { border: 0; }
+@media (max-width: 600px) { .gradio-container { padding: 8px !important; } }
 """
-
-# Ctrl+V anywhere, and a file dropped anywhere: a photo goes to the Image tab, a video to the Video tab
-_HEAD = """
-<script>
-(() => {
-  const photo = /\\.(jpe?g|png|webp|bmp|tiff?|heic|heif|gif)$/i;
-  const video = /\\.(mp4|mov|m4v|mkv|webm|avi|3gp|mts|m2ts)$/i;
-  const show = (title) => {
-    const tab = [...document.querySelectorAll('button[role=tab]')].find((b) => b.textContent.trim() === title);
-    if (tab) tab.click();
-  };
-  const hand = (file, place, tries) => {  // a tab's parts come to the page when it is shown for the first time
-    const input = document.querySelector('#' + place + '-upload input[type=file]');
-    if (!input) {
-      if (tries) setTimeout(() => hand(file, place, tries - 1), 100);
-      return;
-    }
-    const box = new DataTransfer();
-    box.items.add(file);
-    input.files = box.files;
-    input.dispatchEvent(new Event('change', { bubbles: true }));
-  };
-  const give = (files) => {
-    const isOf = (f, kind, name) => f.type.startsWith(kind + '/') || name.test(f.name);
-    const found = [...(files || [])].find((f) => isOf(f, 'image', photo) || isOf(f, 'video', video));
-    if (!found) return false;
-    const isVideo = isOf(found, 'video', video);
-    show(isVideo ? 'Video' : 'Image');
-    hand(found, isVideo ? 'video' : 'image', 50);
-    return true;
-  };
-  document.addEventListener('paste', (e) => {
-    const t = e.target;
-    const typing = t.matches && t.matches('textarea, input:not([type=radio]):not([type=checkbox])');
-    if (!typing && give(e.clipboardData && e.clipboardData.files)) e.preventDefault();
-  });
-  document.addEventListener('dragover', (e) => e.preventDefault());
-  document.addEventListener('drop', (e) => {
-    if (e.target.closest('#image-upload, #video-upload')) return;
-    e.preventDefault();
-    give(e.dataTransfer && e.dataTransfer.files);
-  });
-})();
-</script>
-"""
-
-
-# where the sliders of "segment everything" start: half of the published grid, for a wait that people accept
-_EVERYTHING = AutomaticOptions(points_per_side=16)
-# nano is less sure of itself, its edges are less steady, and it leaves crumbs
-_EVERYTHING_NANO = AutomaticOptions(points_per_side=16, min_predicted_iou=0.5, min_stability=0.7, min_region_area=8)
-_HEALTH_NANO = HealthLimits(min_iou=0.4)
-_CRUMBS_NANO = ImageOptions(max_hole_area=8, max_speck_area=8)
-
 _VISITORS_WITH_VIDEO = 12  # each may hold a hundred megabytes of decoded frames
 
 
@@ -93,60 +51,88 @@ class AppModel:
     notice: str = ""  # why it is not the model that was asked for
 
 
-def build_app(app_model: AppModel, photos: list[Path], clips: list[Path]) -> gr.Blocks:
+def build_app(
+    app_model: AppModel, photos: list[Path], clips: list[Path], *, limits: Limits | None = None, plain: bool = False
+) -> gr.Blocks:
     """The whole page; `launch_options` goes with it.
 
     Args:
         photos: examples of the Image tab.
         clips: examples of the Video tab.
+        limits: what is taken from visitors.
+        plain: pictures to click on instead of the click surface.
     """
-    is_nano = replace(app_model.model.config, side=NANO.side) == NANO  # also where nano was fine-tuned
-    network = Lock()  # both tabs use the same one
-    images = ImageTab(
-        predictor=ImagePredictor(app_model.model, _CRUMBS_NANO if is_nano else None, lock=network),
-        store=SessionStore(PictureWork),
-        examples=photos,
-        everything=_EVERYTHING_NANO if is_nano else _EVERYTHING,
+    use_few_heaps()
+    limits = limits or Limits()
+    passes, jobs = Turns(), Turns()  # one pass through the network at a time; one long job at a time
+    networks = Networks(Network.of(app_model.model, app_model.name, passes))
+    away = 60 * limits.minutes_after_leaving
+    picture_store = SessionStore(
+        PictureWork, capacity=limits.visitors, discard=PictureWork.close, seconds_after_leaving=away
     )
-    videos = None
-    if app_model.model.memory_is_trained:
-        limits = _HEALTH_NANO if is_nano else HealthLimits()
-        store = SessionStore(lambda: VideoWork(limits), capacity=_VISITORS_WITH_VIDEO, discard=VideoWork.close)
-        videos = VideoTab(VideoModels(app_model.model, lock=network), store, clips)
-
-    def leave(key: str) -> None:
-        images.leave(key)
-        if videos is not None:
-            videos.leave(key)
+    video_store = SessionStore(
+        lambda: VideoWork(networks.base.health), capacity=min(limits.visitors, _VISITORS_WITH_VIDEO),
+        discard=VideoWork.close, seconds_after_leaving=away,
+    )  # fmt: skip
+    teach_store = SessionStore(
+        TeachWork, capacity=min(limits.visitors, _VISITORS_WITH_VIDEO), discard=TeachWork.close,
+        forgotten=networks.forget, seconds_after_leaving=away,
+    )  # fmt: skip
+    images = ImageTab(networks, picture_store, photos, limits, jobs, plain)
+    videos = VideoTab(networks, video_store, clips, limits, jobs, plain)
+    teaching = TeachTab(networks, teach_store, photos, passes, limits, jobs, plain)
+    visitors = Visitors((picture_store, video_store, teach_store), jobs)
 
     with gr.Blocks(title="sam2kit", analytics_enabled=False, delete_cache=(600, 3600)) as app:
-        key = gr.State(SessionStore.new_key, delete_callback=leave)
-        device = app_model.model.device.type.upper()
+        key = gr.State(SessionStore.new_key, delete_callback=visitors.forget)
+        device = device_name(app_model.model)
         gr.Markdown(
-            f"# sam2kit\nSegment anything in your photo or video: click, correct, download. "
-            f"Model: **{app_model.name}** on {device}."
+            f"# sam2kit\nClick on a thing in your photo or video, correct, download. "
+            f"Model: **{app_model.name}** on {device}.",
+            elem_id="head",
         )
         if app_model.notice:
             gr.Markdown(app_model.notice, elem_id="banner")
+        choice = gr.Radio([], label="Which model answers", visible=False, elem_id="model")
         with gr.Tabs():
             with gr.Tab("Image"):
-                build_image_tab(images, key)
+                image_parts = build_image_tab(images, key)
             with gr.Tab("Video"):
-                if videos is None:
+                if networks.base.videos is None:
                     gr.Markdown(UNTRAINED, elem_id="video-untrained")
+                    video_parts = []
                 else:
-                    build_video_tab(videos, key)
+                    video_parts = build_video_tab(videos, key)
+            with gr.Tab("Teach"):
+                build_teach_tab(teaching, key, choice)
+        chosen = choice.change(
+            teaching.use, [key, choice], None, show_progress="hidden", api_visibility="private"
+        ).then(images.change_network, key, image_parts, show_progress="hidden", api_visibility="private")
+        if video_parts:
+            chosen.then(videos.change_network, key, video_parts, show_progress="hidden", api_visibility="private")
+        app.load(visitors.arrive, key, None, show_progress="hidden", api_visibility="undocumented", api_name="arrive")
+        app.unload(visitors.leave)
+        add_api(networks.base, jobs, limits)
+    hide_others(app)
     return app
 
 
-def launch_options() -> dict[str, Any]:
+def launch_options(limits: Limits | None = None) -> dict[str, Any]:
     """What Gradio 6 wants at launch rather than in the page."""
     return {
-        "css": _CSS + VIDEO_CSS,
-        "head": _HEAD,
+        "css": _CSS + surface_css() + VIDEO_CSS + TEACH_CSS,
+        "head": f"<script>{_page_script()}</script>",
         "theme": gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        "footer_links": [],
+        "footer_links": ["api"],
         "run_history": False,
         "show_error": True,
-        "max_file_size": "1gb",
+        "max_file_size": f"{(limits or Limits()).upload_mb}mb",
+        "max_threads": 60,  # those who wait their turn hold one each
+        # Gradio would keep a session's last page for ever; those who are there are never among the oldest
+        "state_session_capacity": 4 * (limits or Limits()).visitors,
     }
+
+
+@cache
+def _page_script() -> str:
+    return (Path(__file__).parent / "page.js").read_text()

@@ -42,14 +42,8 @@ class NamedObjects:
         Raises:
             ValueError: if it is empty, too long or taken.
         """
-        name = " ".join(name.split())
-        if number not in self.names or name == self.names[number]:
-            return
-        if not name or len(name) > _LONGEST_NAME:
-            raise ValueError(f"a name needs 1 to {_LONGEST_NAME} characters, got {len(name)}")
-        if name in self.names.values():
-            raise ValueError(f"there is a “{name}” already; choose another name")
-        self.names[number] = name
+        if number in self.names:
+            self.names[number] = checked_name(name, set(self.names.values()) - {self.names[number]})
 
     def remove_active(self) -> None:
         """Forget the active object; the nearest other one becomes active."""
@@ -58,3 +52,17 @@ class NamedObjects:
         if not self.names:
             self.add(used=())
         self.active = min(self.names, key=lambda other: abs(other - number))
+
+
+def checked_name(name: str, taken: Collection[str]) -> str:
+    """A name without superfluous blanks.
+
+    Raises:
+        ValueError: if it is empty, too long or taken.
+    """
+    name = " ".join(name.split())
+    if not name or len(name) > _LONGEST_NAME:
+        raise ValueError(f"a name needs 1 to {_LONGEST_NAME} characters, got {len(name)}")
+    if name in taken:
+        raise ValueError(f"there is a “{name}” already; choose another name")
+    return name

@@ -1,13 +1,14 @@
 """One visitor's work on one picture: objects, their prompts and masks, and the way back.
 
-Everything the Image tab can do, as plain calls without any user interface. Coordinates that come in are pixels
-of the *view*, the copy that the browser shows; they are kept in pixels of the original picture.
+Everything that can be done to a picture, as plain calls without any user interface. All coordinates are pixels of the
+original picture; the *view* is the copy that the browser shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,43 +16,22 @@ import cv2
 import numpy as np
 import torch
 
+from sam2kit.config import SAM2Config
 from sam2kit.media.drawing import draw_masks, draw_prompts
 from sam2kit.media.exports import NamedMask
 from sam2kit.media.pictures import PictureSource, read_picture
 from sam2kit.predict.automatic import FoundMask
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor, Masks
+from sam2kit.predict.picture_session import PictureSession, PromptedObject
 from sam2kit.predict.prompts import Prompt
+from sam2kit.ui.named_objects import checked_name
+from sam2kit.ui.object_list import ListedObject, thumbnail_of
+from sam2kit.ui.surface_messages import Box, Point, PromptRequest, ShownObject
 from sam2kit.ui.views import view_of
 
 _MAX_UNDO = 40
+_SERIAL = count(1)
 _SURE_LOGIT = 10.0  # of a finished mask that is turned back into logits
-
-
-@dataclass(frozen=True, eq=False)
-class PromptedObject:
-    """One object: what was asked and what the model answered. Never changed, only replaced."""
-
-    number: int  # from 0; decides name and colour
-    points: tuple[tuple[float, float, int], ...] = ()  # (x, y, label), pixels of the picture
-    box_xyxy: tuple[float, float, float, float] | None = None
-    answer: Masks | None = None  # one prompt, its candidates
-    chosen: int = 0
-
-    @property
-    def name(self) -> str:
-        """What the visitor reads."""
-        return f"Object {self.number + 1}"
-
-    @property
-    def predicted_iou(self) -> list[float]:
-        """One per candidate; empty before the first prompt."""
-        return [] if self.answer is None else self.answer.predicted_iou[0].tolist()
-
-    def mask(self, size_hw: tuple[int, int]) -> np.ndarray:
-        """The chosen candidate at a size: bool [H, W]; empty before the first prompt."""
-        if self.answer is None:
-            return np.zeros(size_hw, bool)
-        return (self.answer.candidate(self.chosen).logits_at(size_hw) > self.answer.options.threshold)[0, 0].numpy()
 
 
 @dataclass(frozen=True)
@@ -73,8 +53,12 @@ class PictureWork:
     embedding: ImageEmbedding | None = None
     now: _Moment = field(default_factory=_Moment)
     past: list[_Moment] = field(default_factory=list)
+    opened: int = 0  # another number for each picture, of whichever visitor
     _drawn: dict[PromptedObject, np.ndarray] = field(default_factory=dict)
+    _thumbnails: dict[PromptedObject, str] = field(default_factory=dict)
     _folder: TemporaryDirectory | None = None
+
+    # the picture
 
     def open(self, predictor: ImagePredictor, source: PictureSource) -> None:
         """Start on a new picture; encodes it once.
@@ -84,65 +68,121 @@ class PictureWork:
         """
         image = read_picture(source)
         embedding = predictor.encode(image).to("cpu")
-        self.file_name = Path(source).name if isinstance(source, (str, Path)) else "picture"
-        self.image, self.view, self.embedding = image, view_of(image), embedding
-        self.now, self.past = _Moment(), []
+        self.show(image, Path(source).name if isinstance(source, (str, Path)) else "picture")
+        self.embedding = embedding
+
+    def show(self, image: np.ndarray, file_name: str) -> None:
+        """Start on a new picture that is read already; it is encoded when it is asked about."""
+        self.file_name, self.image, self.view, self.embedding = file_name, image, view_of(image), None
+        self.now, self.past, self.opened = _Moment(), [], next(_SERIAL)
+        self._drawn, self._thumbnails = {}, {}
+
+    def encode(self, predictor: ImagePredictor) -> None:
+        """Let the model see the picture; nothing happens if it has."""
+        if self.embedding is None:
+            assert self.image is not None, "encoding needs an open picture"
+            self.embedding = predictor.encode(self.image).to("cpu")
+
+    def forget_embedding(self) -> None:
+        """Let go of what the model saw: it takes much memory, or another model comes. Masks stay."""
+        self.embedding = None
+
+    def adopt(self, session: PictureSession) -> None:
+        """Go on with a saved session."""
+        self.show(session.image, session.file_name)
+        self.now = _Moment(session.objects or (PromptedObject(0),), session.active if session.objects else 0)
+
+    def session(self, config: SAM2Config | None = None) -> PictureSession:
+        """All of it but undo, to be saved.
+
+        Args:
+            config: of the model that answers.
+        """
+        assert self.image is not None, "a session needs an open picture"
+        return PictureSession(self.image, self.file_name, self.now.objects, self.now.active, config)
+
+    @property
+    def scene(self) -> str:
+        """Names the picture that is shown, for requests about it."""
+        return str(self.opened)
 
     @property
     def downloads(self) -> Path:
         """A folder for this visitor's files; it goes when the work goes."""
         if self._folder is None:
-            self._folder = TemporaryDirectory(prefix="sam2kit-")
+            self._folder = TemporaryDirectory(prefix="sam2kit-", ignore_cleanup_errors=True)
         return Path(self._folder.name)
+
+    def close(self) -> None:
+        """Let go of the picture, and delete the visitor's files."""
+        self.image = self.view = self.embedding = None
+        self.now, self.past, self._drawn, self._thumbnails = _Moment(), [], {}, {}
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     @property
     def is_open(self) -> bool:
         """True when there is a picture."""
         return self.image is not None
 
+    # objects
+
     @property
     def active(self) -> PromptedObject:
         """The object that clicks go to."""
         return self.now.objects[self.now.active]
 
-    def click(self, predictor: ImagePredictor, view_xy: tuple[float, float], *, positive: bool) -> None:
-        """Add a click to the active object and ask the model."""
-        x, y = self._to_picture(view_xy)
-        active = replace(self.active, points=(*self.active.points, (x, y, int(positive))))
-        self._answer(predictor, active)
+    def index_of(self, number: int) -> int:
+        """The place of an object.
 
-    def corner(self, predictor: ImagePredictor, view_xy: tuple[float, float]) -> None:
-        """The first or the second corner of a box; the second asks the model."""
-        x, y = self._to_picture(view_xy)
-        first = self.now.corner
-        if first is None:
-            self._remember(replace(self.now, corner=(x, y)))
-            return
-        box = (min(first[0], x), min(first[1], y), max(first[0], x), max(first[1], y))
-        self._answer(predictor, replace(self.active, box_xyxy=box, points=(), answer=None))
+        Raises:
+            ValueError: if there is no such object any more.
+        """
+        for i, item in enumerate(self.now.objects):
+            if item.number == number:
+                return i
+        raise ValueError("there is no such object any more; choose one in the list")
+
+    def new_object(self) -> None:
+        """Start another object; an empty one is used first."""
+        for item in self.now.objects:
+            if item.is_empty:
+                self.select(item.number)
+                return
+        number = max(item.number for item in self.now.objects) + 1
+        objects = (*self.now.objects, PromptedObject(number))
+        self._remember(_Moment(objects, len(objects) - 1))
+
+    def select(self, number: int) -> None:
+        """Make an object the active one; not a step that undo counts."""
+        self.now = replace(self.now, active=self.index_of(number), corner=None)
+
+    def rename(self, number: int, name: str) -> None:
+        """Give an object a name; nothing happens if it has it.
+
+        Raises:
+            ValueError: if it is empty, too long or taken.
+        """
+        index = self.index_of(number)
+        item = self.now.objects[index]
+        name = checked_name(name, {o.name for o in self.now.objects} - {item.name})
+        if name != item.name:
+            self._put(index, replace(item, name=name))
+
+    def remove(self, number: int) -> None:
+        """Forget an object; undo brings it back."""
+        gone = self.index_of(number)
+        objects = tuple(item for i, item in enumerate(self.now.objects) if i != gone) or (PromptedObject(0),)
+        active = self.now.active - (gone < self.now.active)
+        self._remember(_Moment(objects, min(active, len(objects) - 1)))
 
     def choose(self, candidate: int) -> None:
         """Take another of the active object's candidates."""
         if not 0 <= candidate < len(self.active.predicted_iou):
             raise ValueError(f"there is no candidate {candidate + 1} to choose")
         if candidate != self.active.chosen:
-            self._put(replace(self.active, chosen=candidate))
-
-    def new_object(self) -> None:
-        """Start another object; an empty one is used first."""
-        for i, item in enumerate(self.now.objects):
-            if item.answer is None and not item.points:
-                self.select(i)
-                return
-        number = max(item.number for item in self.now.objects) + 1
-        objects = (*self.now.objects, PromptedObject(number))
-        self._remember(_Moment(objects, len(objects) - 1))
-
-    def select(self, index: int) -> None:
-        """Make an object the active one; not a step that undo counts."""
-        if not 0 <= index < len(self.now.objects):
-            raise ValueError(f"there is no object {index + 1}")
-        self.now = replace(self.now, active=index, corner=None)
+            self._put(self.now.active, replace(self.active, chosen=candidate))
 
     def undo(self) -> None:
         """Take back the last step; nothing happens at the start."""
@@ -166,18 +206,62 @@ class PictureWork:
             self._remember(_Moment((*kept, *added), len(kept)))
         return len(added)
 
+    # prompts
+
+    def set_prompts(
+        self, predictor: ImagePredictor, number: int, points: tuple[Point, ...], box_xyxy: Box | None
+    ) -> None:
+        """Let these be all of an object's prompts, and ask the model; without any, the object is empty."""
+        index = self.index_of(number)
+        item = self.now.objects[index]
+        if (points, box_xyxy) != (item.points, item.box_xyxy):
+            self._put(index, self._answered(predictor, item, points, box_xyxy))
+
+    def checked(self, request: PromptRequest) -> PromptRequest:
+        """A request about this picture, with all of it inside.
+
+        Raises:
+            ValueError: if it is about another one.
+        """
+        if self.image is None:
+            raise ValueError("open a photo first")
+        return request.about(self.scene, self.image.shape)
+
+    def would_be(
+        self, predictor: ImagePredictor, number: int, points: tuple[Point, ...], box_xyxy: Box | None
+    ) -> PromptedObject:
+        """What `set_prompts` would make of an object."""
+        return self._answered(predictor, self.now.objects[self.index_of(number)], points, box_xyxy)
+
+    def click(self, predictor: ImagePredictor, xy: tuple[float, float], *, positive: bool) -> None:
+        """Add a click to the active object."""
+        points = (*self.active.points, (*self._inside(xy), int(positive)))
+        self.set_prompts(predictor, self.active.number, points, self.active.box_xyxy)
+
+    def corner(self, predictor: ImagePredictor, xy: tuple[float, float]) -> None:
+        """The first or the second corner of a box; the second asks the model."""
+        x, y = self._inside(xy)
+        first = self.now.corner
+        if first is None:
+            self._remember(replace(self.now, corner=(x, y)))
+            return
+        box = (min(first[0], x), min(first[1], y), max(first[0], x), max(first[1], y))
+        self.set_prompts(predictor, self.active.number, self.active.points, box)
+
+    # what is seen
+
     def draw(self) -> np.ndarray:
-        """The view with masks and prompts: uint8 [H, W, 3]."""
+        """The view with masks and prompts: uint8 [H, W, 3]; for pages without the click surface."""
         assert self.view is not None, "draw needs an open picture"
         drawn = [item for item in self.now.objects if item.answer is not None]
-        picture = draw_masks(self.view, map(self._view_mask, drawn), [item.number for item in drawn])
-        scale = self._scale()
+        picture = draw_masks(self.view, map(self.view_mask, drawn), [item.number for item in drawn])
+        scale = self.view.shape[1] / self.image.shape[1]
         points = [(x * scale, y * scale, label) for x, y, label in self.active.points]
         box = None if self.active.box_xyxy is None else [v * scale for v in self.active.box_xyxy]
         corner = None if self.now.corner is None else [v * scale for v in self.now.corner]
         return draw_prompts(picture, points, box, corner)
 
-    def _view_mask(self, item: PromptedObject) -> np.ndarray:
+    def view_mask(self, item: PromptedObject) -> np.ndarray:
         """An object's mask at the size of the view; those that did not change are not computed again."""
         assert self.view is not None, "a mask needs an open picture"
         if item not in self._drawn:
@@ -186,47 +270,57 @@ class PictureWork:
             self._drawn[item] = item.mask(self.view.shape[:2])
         return self._drawn[item]
 
+    def shown(self, item: PromptedObject) -> ShownObject:
+        """An object for the click surface."""
+        return ShownObject(item.number, item.name, None if item.answer is None else self.view_mask(item))
+
+    def listed(self) -> list[ListedObject]:
+        """The objects for the list beside the picture."""
+        kept = {item: picture for item, picture in self._thumbnails.items() if item in set(self.now.objects)}
+        for item in self.now.objects:
+            if item not in kept:
+                kept[item] = "" if item.answer is None else thumbnail_of(self.view, self.view_mask(item), item.number)
+        self._thumbnails = kept
+        return [ListedObject(item.number, item.name, _note(item), kept[item]) for item in self.now.objects]
+
     def finished(self) -> list[NamedMask]:
         """The objects that have a mask, at the size of the original picture."""
-        assert self.image is not None, "finished needs an open picture"
-        size_hw = self.image.shape[:2]
-        return [
-            NamedMask.of(item.name, item.mask(size_hw), item.predicted_iou[item.chosen])
-            for item in self.now.objects
-            if item.answer is not None
-        ]
+        return self.session().finished()
 
-    def _answer(self, predictor: ImagePredictor, asked: PromptedObject) -> None:
-        """Ask with all prompts of an object, and with its last mask where there is one."""
-        assert self.embedding is not None, "a prompt needs an open picture"
-        points = [p[:2] for p in asked.points] or None
-        labels = [p[2] for p in asked.points] or None
-        before = None if asked.answer is None else asked.answer.candidate(asked.chosen).low_res
-        prompt = Prompt(points, labels, asked.box_xyxy, before)
+    # inside
+
+    def _answered(
+        self, predictor: ImagePredictor, item: PromptedObject, points: tuple[Point, ...], box_xyxy: Box | None
+    ) -> PromptedObject:
+        """Ask with all prompts of an object; where there is only one click more, with its last mask, too."""
+        asked = replace(item, points=points, box_xyxy=box_xyxy)
+        if not points and box_xyxy is None:
+            return replace(asked, answer=None, chosen=0)
+        self.encode(predictor)
+        grown = len(points) > len(item.points) and points[: len(item.points)] == item.points
+        goes_on = grown and box_xyxy == item.box_xyxy and item.answer is not None
+        before = item.answer.candidate(item.chosen).low_res if goes_on else None
+        prompt = Prompt([p[:2] for p in points] or None, [p[2] for p in points] or None, box_xyxy, before)
         answer = predictor.predict(self.embedding, prompt, multimask=prompt.is_ambiguous and before is None)
-        chosen = int(answer.predicted_iou[0].argmax())
-        self._put(replace(asked, answer=answer.to("cpu"), chosen=chosen))
+        return replace(asked, answer=answer.to("cpu"), chosen=int(answer.predicted_iou[0].argmax()))
 
-    def _put(self, item: PromptedObject) -> None:
+    def _put(self, index: int, item: PromptedObject) -> None:
         objects = list(self.now.objects)
-        objects[self.now.active] = item
-        self._remember(_Moment(tuple(objects), self.now.active))
+        objects[index] = item
+        self._remember(_Moment(tuple(objects), index))
 
     def _remember(self, next_moment: _Moment) -> None:
         self.past = [*self.past[-(_MAX_UNDO - 1) :], self.now]
         self.now = next_moment
 
-    def _scale(self) -> float:
-        """View pixels per picture pixel."""
-        assert self.image is not None and self.view is not None, "a scale needs an open picture"
-        return self.view.shape[1] / self.image.shape[1]
-
-    def _to_picture(self, view_xy: tuple[float, float]) -> tuple[float, float]:
+    def _inside(self, xy: tuple[float, float]) -> tuple[float, float]:
         assert self.image is not None, "a click needs an open picture"
         height, width = self.image.shape[:2]
-        # the middle of the clicked view pixel, in the picture
-        x, y = ((v + 0.5) / self._scale() - 0.5 for v in view_xy)
-        return min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
+        return min(max(xy[0], 0.0), width - 1.0), min(max(xy[1], 0.0), height - 1.0)
+
+
+def _note(item: PromptedObject) -> str:
+    return f"sure {item.predicted_iou[item.chosen]:.0%}" if item.answer is not None else "click it"
 
 
 def _from_found(found: FoundMask, number: int, side: int) -> PromptedObject:

@@ -1,7 +1,8 @@
 """Who is working on what: a bounded store of visitors' work, each with its own lock.
 
 Gradio keeps a closed visitor's state for an hour and copies it deeply; so Gradio only keeps an unguessable
-key, and the work itself lives here. The least recently used goes first when the store is full.
+key, and the work itself lives here. The least recently used goes first when the store is full. Work of a visitor who
+left waits a while, in case that only the connection broke.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event, Lock, RLock
+from threading import Event, Lock, RLock, Timer
 from typing import Generic, TypeVar
+
+from sam2kit.ui.memory import give_back_memory
 
 Work = TypeVar("Work")
 
@@ -21,6 +24,8 @@ class _Slot(Generic[Work]):
         self.work = work
         self.lock = RLock()
         self.cancelled = Event()
+        self.newest = 0  # number of the newest request
+        self.departure: Timer | None = None
 
 
 class SessionStore(Generic[Work]):
@@ -30,12 +35,22 @@ class SessionStore(Generic[Work]):
         make: makes a new visitor's empty work.
         capacity: how many visitors' work is kept.
         discard: called with work that is forgotten, to let go of its files.
+        forgotten: called with the key of work that is forgotten.
+        seconds_after_leaving: how long the work of a visitor who left is kept.
     """
 
     def __init__(
-        self, make: Callable[[], Work], *, capacity: int = 32, discard: Callable[[Work], None] | None = None
+        self,
+        make: Callable[[], Work],
+        *,
+        capacity: int = 32,
+        discard: Callable[[Work], None] | None = None,
+        forgotten: Callable[[str], None] | None = None,
+        seconds_after_leaving: float = 600.0,
     ) -> None:
-        self._make, self._capacity, self._discard = make, capacity, discard
+        self._make, self._capacity = make, capacity
+        self._discard, self._forgotten = discard, forgotten
+        self._seconds_after_leaving = seconds_after_leaving
         self._slots: OrderedDict[str, _Slot[Work]] = OrderedDict()
         self._lock = Lock()
 
@@ -51,16 +66,56 @@ class SessionStore(Generic[Work]):
         with slot.lock:
             yield slot.work
 
+    @contextmanager
+    def newest(self, key: str, sequence: int) -> Iterator[Work | None]:
+        """The work for a numbered request, locked; None if a newer request came while this one waited.
+
+        Raises:
+            KeyError: if there is no work under the key; what comes past Gradio must not make any.
+        """
+        slot = self._known(key)
+        with self._lock:
+            slot.newest = max(slot.newest, sequence)
+        with slot.lock:
+            yield slot.work if sequence >= slot.newest else None
+
+    @contextmanager
+    def if_free(self, key: str) -> Iterator[Work | None]:
+        """The work for something that may be left out; None if somebody is using it.
+
+        Raises:
+            KeyError: if there is no work under the key.
+        """
+        slot = self._known(key)
+        if not slot.lock.acquire(blocking=False):
+            yield None
+            return
+        try:
+            yield slot.work
+        finally:
+            slot.lock.release()
+
     def cancelled(self, key: str) -> Event:
         """Set it to ask the visitor's running job to stop; needs no lock."""
         return self._slot(key).cancelled
 
+    def leave(self, key: str) -> None:
+        """Stop a visitor's job, and forget the visitor after a while, unless the work is used again until then."""
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is None or slot.departure is not None:
+                return
+            slot.cancelled.set()
+            slot.departure = Timer(self._seconds_after_leaving, self._depart, (key, slot))
+            slot.departure.daemon = True
+            slot.departure.start()
+
     def drop(self, key: str) -> None:
-        """Forget a visitor."""
+        """Forget a visitor now."""
         with self._lock:
             slot = self._slots.pop(key, None)
         if slot is not None:
-            self._let_go(slot)
+            self._let_go(key, slot)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -69,16 +124,39 @@ class SessionStore(Generic[Work]):
         with self._lock:
             if key not in self._slots:
                 self._slots[key] = _Slot(self._make())
-            self._slots.move_to_end(key)
-            slot, forgotten = self._slots[key], []
+            slot, forgotten = self._touch(key), []
             while len(self._slots) > self._capacity:
-                forgotten.append(self._slots.popitem(last=False)[1])
+                forgotten.append(self._slots.popitem(last=False))
         for old in forgotten:
-            self._let_go(old)
+            self._let_go(*old)
         return slot
 
-    def _let_go(self, slot: _Slot[Work]) -> None:
+    def _known(self, key: str) -> _Slot[Work]:
+        with self._lock:
+            return self._touch(key)
+
+    def _touch(self, key: str) -> _Slot[Work]:
+        slot = self._slots[key]
+        self._slots.move_to_end(key)
+        if slot.departure is not None:  # the visitor is back
+            slot.departure.cancel()
+            slot.departure = None
+        return slot
+
+    def _depart(self, key: str, slot: _Slot[Work]) -> None:
+        with self._lock:
+            if self._slots.get(key) is not slot or slot.departure is None:
+                return
+            del self._slots[key]
+        self._let_go(key, slot)
+
+    def _let_go(self, key: str, slot: _Slot[Work]) -> None:
         slot.cancelled.set()
+        if self._forgotten is not None:
+            self._forgotten(key)
+        if slot.departure is not None:
+            slot.departure.cancel()
         if self._discard is not None:
             with slot.lock:
                 self._discard(slot.work)
+        give_back_memory()

@@ -1,13 +1,14 @@
-"""What both tabs are made of: what a click means, untouched uploads, thumbnails, errors in plain words."""
+"""What the tabs are made of: what a click means, untouched uploads, thumbnails, errors in plain words."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 
-ADD, REMOVE, BOX = "Add", "Remove", "Box"  # what a click will do
+ADD, REMOVE, BOX = "Add", "Remove", "Box"  # what a click on a plain picture will do
 _THUMBNAIL = 160  # pixels
 
 
@@ -17,6 +18,18 @@ class Untouched:
     def preprocess(self, payload: Any) -> str | None:
         """The path of the uploaded file."""
         return None if payload is None else payload.path
+
+
+def plain_view(label: str, name: str) -> gr.Image:
+    """A picture to click on, for browsers in which the click surface does not work."""
+    return gr.Image(
+        label=label, format="jpeg", interactive=False, visible=False, buttons=[], elem_id=name, show_label=False
+    )
+
+
+def fetch_script(name: str) -> str:
+    """JavaScript that downloads the file of a hidden download button."""
+    return f"(file) => {{ if (file) document.querySelector('#{name}').click(); }}"
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ def start_download(
         session: a still one, see `still_of`.
         folder: where the file goes.
         stem: what its name begins with.
-        effect: one of effects.EFFECTS.
+        effect: what EffectPainter takes.
         names: object number -> name.
         labels: whether names are written beside the objects.
     Returns:
@@ -52,7 +52,7 @@ def start_download(
     """
     clip: Clip = session.clip
     masks_of: Callable[[int], dict[int, np.ndarray]] = lambda frame: dict(session.masks(frame))  # noqa: E731
-    path = folder / f"{stem}{_SUFFIXES[kind].format(effect=effect)}"
+    path = folder / f"{stem}{_SUFFIXES[kind].format(effect=effect.replace('+', '_'))}"
     painter = EffectPainter(effect, names=names if labels else None)
     if kind == "video" and painter.makes_alpha:
         raise ValueError("an MP4 has no transparency; take “Transparent (WebM)”, or another effect")

@@ -9,9 +9,10 @@ import gradio as gr
 import numpy as np
 
 from sam2kit.media.clips import open_clip
-from sam2kit.media.drawing import PALETTE
-from sam2kit.media.effects import EFFECTS
-from sam2kit.ui.tab_parts import ADD, BOX, REMOVE, Untouched, thumbnail
+from sam2kit.media.effects import BACKGROUND_EFFECTS, EFFECTS, OBJECT_EFFECTS, ORIGINAL
+from sam2kit.ui.object_list import object_list
+from sam2kit.ui.surface import click_surface
+from sam2kit.ui.tab_parts import ADD, BOX, REMOVE, Untouched, fetch_script, plain_view, thumbnail
 from sam2kit.ui.video_downloads import DOWNLOADS
 from sam2kit.ui.video_page import CHOOSE, Page
 from sam2kit.ui.video_tab import VideoTab
@@ -27,12 +28,20 @@ element.addEventListener('click', (e) => {
   trigger('jump', { share: (e.clientX - box.left) / box.width });
 });
 """
-_FETCH = "(file) => { if (file) document.querySelector('#video-file').click(); }"
-_MAX_SWATCHES = 64
+_KEYS = {
+    "u": ("#video-undo", "undo"),
+    "n": ("#video-new", "new object"),
+    "ArrowLeft": ("#video-before", "frame back"),
+    "ArrowRight": ("#video-after", "frame on"),
+    " ": ("#video-play", "play or pause"),
+    "t": ("#video-track, #video-stop", "track or stop"),
+    "d": ("#video-trouble", "next doubtful frame"),
+}
 
 VIDEO_CSS = """
 #video-view img { cursor: crosshair; max-height: 66vh; }
-#video-frames { align-items: end; flex-wrap: nowrap; }
+#video-frames { align-items: center; flex-wrap: nowrap; gap: 6px; }
+#video-slider { padding: 2px 8px !important; }
 #video-frames > button { flex: 0 0 44px; min-width: 44px !important; }
 #video-frames > .block { min-width: 0 !important; }
 #video-where p, #video-status p { margin: 0; }
@@ -48,12 +57,7 @@ VIDEO_CSS = """
 #video-health .bars u { position: absolute; top: -3px; bottom: -3px; width: 2px; margin-left: -1px;
   background: var(--body-text-color); }
 #video-health .legend { font-size: 12px; opacity: 0.75; }
-#video-objects input { position: absolute; opacity: 0; }
-#video-objects label:has(input)::before { content: ''; width: 12px; height: 12px; border-radius: 3px; }
-""" + "\n".join(
-    f'#video-objects label:has(input[value="{i}"])::before {{ background: {PALETTE[i % len(PALETTE)]}; }}'
-    for i in range(_MAX_SWATCHES)
-)
+"""
 
 
 class VideoUpload(Untouched, gr.File):
@@ -73,33 +77,37 @@ def clip_thumbnails(clips: list[Path]) -> list[list[np.ndarray]]:
     return small
 
 
-def build_video_tab(tab: VideoTab, key: gr.State) -> None:
-    """Lay the tab out inside the current Blocks and wire it."""
+def build_video_tab(tab: VideoTab, key: gr.State) -> list[Any]:
+    """Lay the tab out inside the current Blocks and wire it; returns what a Page updates."""
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             upload = VideoUpload(label="Video", file_types=VIDEO_TYPES, height=240, elem_id="video-upload", buttons=[])
-            view = gr.Image(
-                label="Click on the video", format="jpeg", interactive=False, visible=False, buttons=[],
-                elem_id="video-view", show_label=False,
-            )  # fmt: skip
+            if tab.plain:
+                view = plain_view("Click on the video", "video-view")
+            else:
+                view = click_surface(
+                    tab.ask, name="video-view", label="The video; click on things", keys=_KEYS, height=0.52
+                )
             status = gr.Markdown(CHOOSE, elem_id="video-status")
             with gr.Column(visible=False) as opened:
                 with gr.Row(elem_id="video-frames"):
-                    before = gr.Button("◀", size="sm", elem_id="video-before", min_width=44)
+                    play = gr.Button("▶", size="sm", elem_id="video-play", min_width=44)
+                    before = gr.Button("◂", size="sm", elem_id="video-before", min_width=44)
                     slider = gr.Slider(0, 1, value=0, step=1, label="Frame", elem_id="video-slider", buttons=[])
-                    after = gr.Button("▶", size="sm", elem_id="video-after", min_width=44)
+                    after = gr.Button("▸", size="sm", elem_id="video-after", min_width=44)
                 where = gr.Markdown(elem_id="video-where")
                 health = gr.HTML(elem_id="video-health", js_on_load=_CLICK_ON_STRIP)
-        with gr.Column(scale=1, min_width=260, visible=False) as tools:
-            mode = gr.Radio([ADD, REMOVE, BOX], value=ADD, label="A click will", elem_id="video-mode")
-            with gr.Row():
-                undo = gr.Button("Undo", size="sm", elem_id="video-undo", min_width=80)
-                clear = gr.Button("Clear frame", size="sm", elem_id="video-clear", min_width=80)
-            objects = gr.Radio([], label="Object", elem_id="video-objects")
-            name = gr.Textbox(label="Its name", max_lines=1, elem_id="video-name")
+        with gr.Column(scale=1, min_width=260, visible=False, elem_id="video-tools") as tools:
+            mode = gr.Radio(
+                [ADD, REMOVE, BOX], value=ADD, label="A click will", elem_id="video-mode", visible=tab.plain
+            )
+            objects = object_list("video-objects")
             with gr.Row():
                 new_object = gr.Button("New object", size="sm", elem_id="video-new", min_width=80)
-                remove = gr.Button("Remove it", size="sm", elem_id="video-remove", min_width=80)
+                undo = gr.Button("Undo", size="sm", elem_id="video-undo", min_width=60)
+            with gr.Row():
+                clear = gr.Button("Clear frame", size="sm", elem_id="video-clear", min_width=80)
+                restart = gr.Button("Clear all", size="sm", elem_id="video-restart", min_width=60)
             with gr.Group():
                 track = gr.Button("Track", variant="primary", elem_id="video-track")
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="video-stop")
@@ -107,7 +115,7 @@ def build_video_tab(tab: VideoTab, key: gr.State) -> None:
             pace = gr.Markdown(elem_id="video-pace")
             trouble = gr.Button("Next doubtful frame", size="sm", elem_id="video-trouble")
             with gr.Accordion("Track from this frame only", open=False, elem_id="video-from-here"):
-                direction = gr.Radio(_DIRECTIONS, value="forward", show_label=False, container=False)
+                direction = gr.Radio(_DIRECTIONS, value="forward", label="Which way", elem_id="video-direction")
                 from_here = gr.Button("Track from here", size="sm", elem_id="video-track-here")
             with gr.Accordion("Shorten the clip", open=False, elem_id="video-shorten") as shorten:
                 with gr.Row():
@@ -118,13 +126,14 @@ def build_video_tab(tab: VideoTab, key: gr.State) -> None:
                     part = gr.Button("Use this part", size="sm", elem_id="video-part", min_width=100)
                     whole = gr.Button("All frames", size="sm", elem_id="video-whole", min_width=80)
                 draft = gr.Checkbox(
-                    label="Draft: quicker and coarser; tracks anew", visible=tab.models.has_draft, elem_id="video-draft"
-                )
-            with gr.Accordion("Effect and downloads", open=False, elem_id="video-downloads"):
-                effect = gr.Dropdown(
-                    [(says, kind) for kind, says in EFFECTS.items()], value="overlay", label="Effect",
-                    elem_id="video-effect",
+                    label="Draft: quicker and coarser; tracks anew", elem_id="video-draft",
+                    visible=bool(tab.networks.base.videos and tab.networks.base.videos.has_draft),
                 )  # fmt: skip
+            with gr.Accordion("Effects and downloads", open=False, elem_id="video-downloads"):
+                effect = gr.Dropdown(_choices(OBJECT_EFFECTS), value="overlay", label="Objects", elem_id="video-effect")
+                ground = gr.Dropdown(
+                    _choices(BACKGROUND_EFFECTS), value=ORIGINAL, label="Background", elem_id="video-background"
+                )
                 previews = gr.Checkbox(label="Show it on the picture", elem_id="video-previews")
                 labels = gr.Checkbox(label="Write names beside objects", elem_id="video-labels")
                 with gr.Group():
@@ -145,60 +154,78 @@ def build_video_tab(tab: VideoTab, key: gr.State) -> None:
     file = gr.DownloadButton(visible="hidden", elem_id="video-file")
 
     shown = list(Page(
-        upload, opened, tools, view, slider, where, health, status, track, stop, resume, previews, objects, name,
+        upload, opened, tools, view, slider, where, health, status, track, stop, resume, play, previews, objects,
         first, last, every, draft, pace, shorten,
     ))  # fmt: skip
-    saving, tracking = tab.saving, tab.tracking
-    quiet: dict[str, Any] = {"show_progress": "hidden"}
+    saving, tracking, playing = tab.saving, tab.tracking, tab.playing
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented", "concurrency_limit": None}
     # in the order in which they were made
     quick: dict[str, Any] = {**quiet, "trigger_mode": "multiple", "concurrency_id": "video-clicks"}
-    slides: dict[str, Any] = {**quiet, "trigger_mode": "always_last", "concurrency_limit": 4}
-    steps: dict[str, Any] = {**quiet, "trigger_mode": "multiple", "concurrency_limit": 4}
-    long: dict[str, Any] = {**quiet, "concurrency_limit": 4}
+    slides: dict[str, Any] = {**quiet, "trigger_mode": "always_last"}
+    steps: dict[str, Any] = {**quiet, "trigger_mode": "multiple"}
+    opening: dict[str, Any] = {**quiet, "show_progress": "full", "show_progress_on": status}
+    unqueued: dict[str, Any] = {"queue": False, "api_visibility": "private"}
 
-    upload.upload(tab.open_upload, [key, upload], shown, show_progress_on=status, concurrency_limit=4)
+    upload.upload(tab.open_upload, [key, upload], shown, api_name="video_open", **opening)
     if tab.examples:
-        gallery.click(tab.open_example, [gallery, key], shown, show_progress_on=status, concurrency_limit=4)
-    load.upload(tab.open_session, [key, load], shown, show_progress_on=status)
+        gallery.click(tab.open_example, [gallery, key], shown, api_name="video_example", **opening)
+    load.upload(tab.open_session, [key, load], shown, api_name="video_load", **opening)
     another.click(tab.start_over, key, shown, **quiet)
 
-    slider.input(tab.show_frame, [key, slider], shown, **slides)
+    slider.input(tab.show_frame, [key, slider], shown, api_name="video_frame", **slides)
     before.click(lambda k: tab.step_frame(k, -1), key, shown, **steps)
     after.click(lambda k: tab.step_frame(k, 1), key, shown, **steps)
+    play.click(playing.play, key, shown, **steps)
     health.jump(tab.jump, key, shown, **steps)
     trouble.click(tab.next_trouble, key, shown, **steps)
 
-    clicked = view.select(tab.click, [key, mode], shown, concurrency_limit=1, **quick)
+    if tab.plain:
+        clicked = view.select(tab.click, [key, mode], shown, **quick)
+        mode.change(tab.change_mode, mode, status, **quiet)
+    else:
+        clicked = view.answered(tab.answered, key, shown, **{**quick, "trigger_mode": "always_last"})
     clicked.then(tracking.estimate, key, shown, **quiet)
-    mode.change(tab.change_mode, mode, status, **quiet)
     undo.click(tab.undo, key, shown, **quick)
     clear.click(tab.clear_frame, key, shown, **quick)
-    objects.input(tab.select, [key, objects], shown, **quick)
-    gr.on([name.submit, name.blur], tab.rename, [key, objects, name], shown, **quick)
+    restart.click(tab.restart, key, shown, **quick)
+    objects.pick(tab.pick, key, shown, **quick)
+    objects.rename(tab.rename, key, shown, **quick)
+    objects.drop(tab.drop, key, shown, **quick)
     new_object.click(tab.add_object, key, shown, **quick)
-    remove.click(tab.remove_object, key, shown, **quick)
 
-    track.click(tracking.begin, key, None, queue=False).then(tracking.track, key, shown, **long)
-    from_here.click(tracking.begin, key, None, queue=False).then(
-        tracking.track_from_here, [key, direction], shown, **long
+    track.click(tracking.begin, key, None, queue=False, api_visibility="undocumented", api_name="video_begin").then(
+        tracking.track, key, shown, api_name="video_track", **quiet
     )
-    resume.click(tracking.begin, key, None, queue=False).then(tracking.resume, key, shown, **long)
-    stop.click(tracking.stop, key, None, queue=False)
-    stop_writing.click(saving.stop, key, None, queue=False)
-    part.click(tab.take_part, [key, first, last, every], shown, show_progress_on=status).then(
-        tracking.estimate, key, shown, **quiet
+    from_here.click(tracking.begin, key, None, **unqueued).then(
+        tracking.track_from_here, [key, direction], shown, **quiet
     )
-    whole.click(tab.take_all, key, shown, show_progress_on=status).then(tracking.estimate, key, shown, **quiet)
-    draft.input(tab.change_model, [key, draft], shown, show_progress_on=status).then(
-        tracking.estimate, key, shown, **quiet
-    )
+    resume.click(tracking.begin, key, None, **unqueued).then(tracking.resume, key, shown, **quiet)
+    stop.click(tracking.stop, key, None, **unqueued)
+    stop_writing.click(saving.stop, key, None, **unqueued)
+    for button, act, given in (
+        (part, tab.take_part, [key, first, last, every]), (whole, tab.take_all, [key]),
+    ):  # fmt: skip
+        button.click(act, given, shown, **opening).then(tracking.estimate, key, shown, **quiet)
+    draft.input(tab.change_model, [key, draft], shown, **opening).then(tracking.estimate, key, shown, **quiet)
 
-    effect.input(lambda k, e: tab.show_effect(k, e, True), [key, effect], shown, **quiet)
-    previews.input(tab.show_effect, [key, effect, previews], shown, **quiet)
+    gr.on(
+        [effect.input, ground.input], lambda k, e, g: tab.show_effect(k, e, g, True), [key, effect, ground], shown,
+        **quiet,
+    )  # fmt: skip
+    previews.input(tab.show_effect, [key, effect, ground, previews], shown, **quiet)
     for kind, button in kinds.items():
 
-        def write(k: str, e: str, named: bool, kind: str = kind):  # noqa: ANN202
-            yield from saving.make_file(k, kind, e, named)
+        def write(k: str, e: str, g: str, named: bool, kind: str = kind):  # noqa: ANN202
+            yield from saving.make_file(k, kind, e, g, named)
 
-        button.click(write, [key, effect, labels], [file, status], **long).success(None, file, None, js=_FETCH)
-    save.click(saving.make_session_file, key, [file, status], **quiet).success(None, file, None, js=_FETCH)
+        button.click(write, [key, effect, ground, labels], [file, status], api_name=f"video_{kind}", **quiet).success(
+            None, file, None, js=fetch_script("video-file"), api_visibility="private"
+        )
+    save.click(saving.make_session_file, key, [file, status], api_name="video_session", **quiet).success(
+        None, file, None, js=fetch_script("video-file"), api_visibility="private"
+    )
+    return shown
+
+
+def _choices(effects: dict[str, str]) -> list[tuple[str, str]]:
+    return [(says, kind) for kind, says in {ORIGINAL: EFFECTS[ORIGINAL], **effects}.items()]

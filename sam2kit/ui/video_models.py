@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from threading import Lock
@@ -14,9 +14,12 @@ import torch
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.session import ObjectTrack, Step, VideoSession
 from sam2kit.predict.video import VideoPredictor
+from sam2kit.ui.zero_gpu import video_predictor
+from sam2kit.ui.zero_videos import ZeroVideoPredictor
 
 DRAFT_SIDE = 512  # pixels; a quarter of the work of the published 1024
 _FULL_SIDE = 1024
+_MEASURING = 20  # seconds for which a GPU is lent
 
 
 class VideoModels:
@@ -28,7 +31,7 @@ class VideoModels:
     """
 
     def __init__(self, model: SAM2, *, lock: AbstractContextManager | None = None) -> None:
-        self._full = VideoPredictor(model, lock=lock or Lock())
+        self._full = video_predictor(model, lock=lock or Lock())
         self._draft: VideoPredictor | None = None
         self._making = Lock()
 
@@ -44,7 +47,7 @@ class VideoModels:
         with self._making:
             if self._draft is None:
                 small = model_at_side(self._full.model, DRAFT_SIDE)
-                self._draft = VideoPredictor(small, self._full.options, lock=self._full.lock)
+                self._draft = video_predictor(small, self._full.options, lock=self._full.lock)
             return self._draft
 
 
@@ -76,6 +79,9 @@ def seconds_per_frame(
         session: with at least one prompted object.
     """
     known = {i: next(iter(t.prompted.values())) for i, t in session.tracks.items() if t.prompted}
+    if isinstance(predictor, ZeroVideoPredictor):  # where the GPU is, or each frame would make the trip
+        tracks = {i: ObjectTrack(prompted={0: r}) for i, r in known.items()}
+        return predictor.gpu.call(_MEASURING, _measure, VideoSession(session.clip, session.options, tracks))
     reach = predictor.model.config.memory.slots
     begin = min(max(len(session) - 1 - reach, 0), next(iter(session.features), 0))
     features = OrderedDict(session.features)
@@ -94,6 +100,10 @@ def seconds_per_frame(
     before = clock()
     predictor.track_frame(trial, Step(last, False, ids))
     return clock() - before
+
+
+def _measure(model: SAM2, session: VideoSession) -> Iterator[float]:
+    yield seconds_per_frame(VideoPredictor(model), session)
 
 
 def in_words(seconds: float) -> str:

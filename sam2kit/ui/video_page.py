@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gradio as gr
 
-from sam2kit.ui.video_view import draw_view, strip_html, where_text
+from sam2kit.ui.video_view import draw_view, list_of, scene_of, strip_html, where_text
 from sam2kit.ui.video_work import VideoWork
 
 CHOOSE = "Choose a video to begin."
@@ -28,9 +29,9 @@ class Page(NamedTuple):
     track: Any = SKIP
     stop: Any = SKIP
     resume: Any = SKIP
+    play: Any = SKIP
     previews: Any = SKIP
     objects: Any = SKIP
-    name: Any = SKIP
     first: Any = SKIP
     last: Any = SKIP
     every: Any = SKIP
@@ -39,44 +40,57 @@ class Page(NamedTuple):
     shorten: Any = SKIP
 
 
-def page_of_step(work: VideoWork, hint: str | None) -> Page:
-    """What changes with each step: the picture, where it is, the strip and the buttons of tracking."""
-    left = bool(work.session.plan) and not work.busy
-    return Page(
-        view=gr.update(value=draw_view(work), visible=True),
-        slider=work.frame,
-        where=where_text(work),
-        health=strip_html(work),
-        status=SKIP if hint is None else hint,
-        track=gr.update(interactive=not work.busy),
-        stop=gr.update(visible=work.busy),
-        resume=gr.update(visible=left),
-        previews=work.previews,
-    )
+@dataclass(frozen=True)
+class Pages:
+    """Makes pages of a visitor's work.
 
+    Args:
+        plain: the frame is a picture instead of a scene for the click surface.
+    """
 
-def page_of_objects(work: VideoWork, hint: str | None) -> Page:
-    """What changes with the objects, too."""
-    return page_of_step(work, hint)._replace(
-        objects=gr.update(choices=[(name, i) for i, name in work.objects.names.items()], value=work.objects.active),
-        name=work.objects.names[work.objects.active],
-    )
+    plain: bool = False
 
+    def beside(self, work: VideoWork, hint: str | None) -> Page:
+        """What changes with a prompt, but for the frame, which follows by itself."""
+        left = bool(work.session.plan) and not work.busy
+        return Page(
+            where=where_text(work),
+            health=strip_html(work),
+            status=SKIP if hint is None else hint,
+            track=gr.update(interactive=not work.busy),
+            stop=gr.update(visible=work.busy),
+            resume=gr.update(visible=left),
+            play="❚❚" if work.playing else "▶",
+            previews=work.previews,
+            objects=list_of(work),
+        )
 
-def page_of_clip(work: VideoWork, hint: str | None) -> Page:
-    """Everything, after a change of the clip."""
-    count, whole, part = len(work.part), len(work.whole), work.part
-    return page_of_objects(work, hint)._replace(
-        upload=gr.update(value=None, visible="hidden"),  # empty, so that another video may be dropped
-        opened=gr.update(visible=True),
-        tools=gr.update(visible=True),
-        slider=gr.update(value=work.frame, maximum=max(1, count - 1), interactive=count > 1),
-        first=gr.update(value=part[0], maximum=whole - 1),
-        last=gr.update(value=part[-1], maximum=whole - 1),
-        every=part.step,
-        draft=work.draft,
-        pace=SKIP if work.session.tracks else "",
-    )
+    def view(self, work: VideoWork, key: str) -> Any:
+        """The frame."""
+        return gr.update(value=draw_view(work) if self.plain else scene_of(work, key), visible=True)
+
+    def of_step(self, work: VideoWork, key: str, hint: str | None) -> Page:
+        """What changes with each step: the frame, too, and where it is."""
+        return self.beside(work, hint)._replace(view=self.view(work, key), slider=work.frame)
+
+    def of_playing(self, work: VideoWork, key: str) -> Page:
+        """The little that changes while frames follow one another."""
+        return Page(view=self.view(work, key), slider=work.frame, where=where_text(work), play="❚❚")
+
+    def of_clip(self, work: VideoWork, key: str, hint: str | None) -> Page:
+        """Everything, after a change of the clip."""
+        count, whole, part = len(work.part), len(work.whole), work.part
+        return self.of_step(work, key, hint)._replace(
+            upload=gr.update(value=None, visible="hidden"),  # empty, so that another video may be dropped
+            opened=gr.update(visible=True),
+            tools=gr.update(visible=True),
+            slider=gr.update(value=work.frame, maximum=max(1, count - 1), interactive=count > 1),
+            first=gr.update(value=part[0], maximum=whole - 1),
+            last=gr.update(value=part[-1], maximum=whole - 1),
+            every=part.step,
+            draft=work.draft,
+            pace=SKIP if work.session.tracks else "",
+        )
 
 
 def empty_page() -> Page:

@@ -10,10 +10,12 @@ from typing import Any
 
 import gradio as gr
 
+from sam2kit.media.effects import combined
+from sam2kit.ui.networks import Networks
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.tab_parts import plain_words
 from sam2kit.ui.video_downloads import DOWNLOADS, start_download
-from sam2kit.ui.video_models import VideoModels, in_words, still_of
+from sam2kit.ui.video_models import in_words, still_of
 from sam2kit.ui.video_page import SKIP
 from sam2kit.ui.video_work import VideoWork
 
@@ -24,10 +26,10 @@ _SAY_EVERY = 0.3  # seconds between reports
 class VideoSaving:
     """The handlers that write files; each gives the file and the status line."""
 
-    models: VideoModels
+    networks: Networks
     store: SessionStore[VideoWork]
 
-    def make_file(self, key: str, kind: str, effect: str, labels: bool) -> Iterator[tuple[Any, Any]]:
+    def make_file(self, key: str, kind: str, objects: str, background: str, labels: bool) -> Iterator[tuple[Any, Any]]:
         """Write one of DOWNLOADS; the file comes last, and None if it was stopped."""
         yield None, f"Preparing: {DOWNLOADS[kind]} …"
         with self.store.using(key) as work:
@@ -44,6 +46,7 @@ class VideoSaving:
         started = said = time.perf_counter()
         notes: tuple[str, ...] = ()
         try:
+            effect = combined(objects, background)
             path, steps = start_download(kind, still, folder, stem, effect, dict(names), labels=labels)
             while True:
                 try:
@@ -78,5 +81,5 @@ class VideoSaving:
             if not work.is_open or not work.session.tracks:
                 raise gr.Error("There is nothing to save yet: click on something first.", print_exception=False)
             path = work.opened.downloads / f"{work.opened.stem}.session.safetensors"
-            self.models.predictor(draft=work.draft).save(work.whole_session(), path, with_path=False)
+            self.networks.videos(key).predictor(draft=work.draft).save(work.whole_session(), path, with_path=False)
         return str(path), f"{path.name} is ready. Keep it with the clip: it holds no frames."

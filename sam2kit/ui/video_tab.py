@@ -1,6 +1,7 @@
-"""What the Video tab does, but for tracking and downloads: handlers, plain values in and updates out.
+"""What the Video tab does, but for tracking, playing and downloads: handlers, plain values in and updates out.
 
-Gradio holds only the visitor's key; the work is in the session store. The layout is in video_layout.py.
+Gradio holds only the visitor's key; the work is in the session store. Gestures on the click surface come in through
+`ask`, past Gradio's queue. The layout is in video_layout.py.
 """
 
 from __future__ import annotations
@@ -8,28 +9,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
+from sam2kit.media.effects import combined
 from sam2kit.predict.session import VideoSession
+from sam2kit.ui.asking import answer_request
 from sam2kit.ui.health import frame_at_share, next_trouble
+from sam2kit.ui.limits import Limits
+from sam2kit.ui.networks import Networks
+from sam2kit.ui.object_list import name_in, number_in
 from sam2kit.ui.opened_clip import open_video
 from sam2kit.ui.sessions import SessionStore
+from sam2kit.ui.surface_messages import PromptRequest, ShownObject
 from sam2kit.ui.tab_parts import ADD, BOX, REMOVE, plain_words
+from sam2kit.ui.turns import Turns
 from sam2kit.ui.video_models import VideoModels
-from sam2kit.ui.video_page import (
-    RUNNING,
-    SKIP,
-    Page,
-    empty_page,
-    page_of_clip,
-    page_of_objects,
-    page_of_step,
-)
+from sam2kit.ui.video_page import RUNNING, SKIP, Page, Pages, empty_page
+from sam2kit.ui.video_playing import VideoPlaying
 from sam2kit.ui.video_saving import VideoSaving
 from sam2kit.ui.video_tracking import VideoTracking
-from sam2kit.ui.video_view import to_clip
+from sam2kit.ui.video_view import shown_object
 from sam2kit.ui.video_work import VideoWork
+from sam2kit.ui.views import to_original
 
 HINTS = {
     ADD: "Click on the thing you want, on any frame; then press Track.",
@@ -40,17 +43,68 @@ HINTS = {
 
 @dataclass
 class VideoTab:
-    """What the handlers need: the models, the visitors' work, the example clips."""
+    """What the handlers need: the networks, the visitors' work, the example clips."""
 
-    models: VideoModels
+    networks: Networks
     store: SessionStore[VideoWork]
     examples: list[Path]
+    limits: Limits = field(default_factory=Limits)
+    jobs: Turns = field(default_factory=Turns)  # one long job at a time
+    plain: bool = False  # a picture instead of the click surface
+    pages: Pages = field(init=False)
     tracking: VideoTracking = field(init=False)
+    playing: VideoPlaying = field(init=False)
     saving: VideoSaving = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tracking = VideoTracking(self.models, self.store)
-        self.saving = VideoSaving(self.models, self.store)
+        self.pages = Pages(self.plain)
+        self.tracking = VideoTracking(self.networks, self.store, self.pages, self.jobs)
+        self.playing = VideoPlaying(self.store, self.pages)
+        self.saving = VideoSaving(self.networks, self.store)
+
+    # gestures
+
+    def ask(self, sent: Any) -> dict[str, Any]:
+        """All prompts of an object on the frame that is shown, as the click surface sends them."""
+
+        def act(work: VideoWork, request: PromptRequest) -> ShownObject:
+            if work.busy:
+                raise ValueError(RUNNING)
+            if not work.is_open:
+                raise ValueError("open a video first")
+            request = request.about(work.scene, work.whole.size_hw)
+            work.playing = False
+            work.set_prompts(self._predictor(request.key, work), request.number, request.points, request.box_xyxy)
+            return shown_object(work, request.number)
+
+        return answer_request(sent, self.store, act)
+
+    def answered(self, key: str) -> Page:
+        """After an answer on the click surface: what stands beside it."""
+        with self.store.using(key) as work:
+            if not work.is_open:
+                return empty_page()
+            hid_prompts, work.previews = work.previews, False
+            page = self.pages.beside(work, HINTS[ADD])
+            return page._replace(view=self.pages.view(work, key)) if hid_prompts else page
+
+    def click(self, key: str, mode: str, event: gr.SelectData) -> Page:
+        """A click on the plain picture: a prompt, or a corner of a box."""
+
+        def act(work: VideoWork) -> str:
+            work.previews = False
+            xy, predictor = to_original(event.index, work.whole.size_hw), self._predictor(key, work)
+            if mode == BOX:
+                work.draw_corner(predictor, xy)
+                return "Now click the opposite corner." if work.corner else HINTS[ADD]
+            work.click(predictor, xy, positive=mode != REMOVE)
+            return HINTS[mode]
+
+        return self._step(key, act)
+
+    def change_mode(self, mode: str) -> str:
+        """Say what the next click on the plain picture will do."""
+        return HINTS[mode]
 
     # the clip
 
@@ -66,12 +120,12 @@ class VideoTab:
         """Go on with a session file; its clip is open."""
 
         def act(work: VideoWork) -> str:
-            session, work.draft = self._read_session(work, Path(source))
+            session, work.draft = self._read_session(key, work, Path(source))
             work.adopt(session)
             left = " Press Go on to track the rest." if session.plan else ""
             return f"The session is open: {len(work.objects.names)} objects.{left}"
 
-        return self._step(key, act, show=page_of_clip)
+        return self._step(key, act, show=self.pages.of_clip)
 
     def start_over(self, key: str) -> Page:
         """Show the upload again; the clip stays open until another comes."""
@@ -85,14 +139,14 @@ class VideoTab:
             start, end, step = (int(v) if v is not None else -1 for v in (first, last, every))
             if not 0 <= start <= end < len(work.whole) or step < 1:
                 raise ValueError(f"give frames from 0 to {len(work.whole) - 1}, first before last, and every 1, 2, …")
-            lost = work.take_part(self.models.predictor(draft=work.draft), start, end + 1, step)
+            lost = work.take_part(self._predictor(key, work), start, end + 1, step)
             kept = f"Now working on {len(work.part)} of {len(work.whole)} frames."
             if not lost:
                 return kept
             frames = ", ".join(map(str, lost))
             return f"{kept} Left out, until “All frames”, are the prompts on: {frames}."
 
-        return self._step(key, act, show=page_of_clip)
+        return self._step(key, act, show=self.pages.of_clip)
 
     def take_all(self, key: str) -> Page:
         """Work on the whole clip again."""
@@ -104,10 +158,22 @@ class VideoTab:
         """Take the draft model, or the full one again."""
 
         def act(work: VideoWork) -> str:
-            work.change_model(self.models.predictor(draft=draft), draft=draft)
+            work.change_model(self._models(key).predictor(draft=draft), draft=draft)
             return "Draft: quicker and coarser. Press Track." if draft else "Full quality again. Press Track."
 
-        return self._step(key, act, show=page_of_clip)
+        return self._step(key, act, show=self.pages.of_clip)
+
+    def change_network(self, key: str) -> Page:
+        """Another network answers from now on: prompts are asked again, tracked frames are forgotten."""
+        with self.store.using(key) as work:
+            if not work.is_open:
+                return Page()
+
+        def act(work: VideoWork) -> str:
+            work.change_model(self._models(key).predictor(), draft=False)
+            return "The model that you chose has answered all prompts; press Track."
+
+        return self._step(key, act, show=self.pages.of_clip)
 
     # frames
 
@@ -137,97 +203,101 @@ class VideoTab:
 
         return self._go(key, find)
 
-    def show_effect(self, key: str, effect: str, previews: bool) -> Page:
-        """Show the frame as the effect makes it, or with prompts."""
+    def show_effect(self, key: str, objects: str, background: str, previews: bool) -> Page:
+        """Show the frame as the effects make it, or with prompts."""
 
         def act(work: VideoWork) -> None:
-            work.effect, work.previews = effect, previews
+            work.effect, work.previews = combined(objects, background), previews
 
         return self._step(key, act, while_tracking=True)
 
-    # prompts and objects
-
-    def click(self, key: str, mode: str, event: gr.SelectData) -> Page:
-        """A click on the frame: a prompt, or a corner of a box."""
-
-        def act(work: VideoWork) -> str:
-            work.previews = False
-            xy = to_clip(work, event.index)
-            if mode == BOX:
-                work.draw_corner(self.models.predictor(draft=work.draft), xy)
-                return "Now click the opposite corner." if work.corner else HINTS[ADD]
-            work.click(self.models.predictor(draft=work.draft), xy, positive=mode != REMOVE)
-            return HINTS[mode]
-
-        return self._step(key, act)
-
-    def change_mode(self, mode: str) -> str:
-        """Say what the next click will do."""
-        return HINTS[mode]
+    # objects
 
     def undo(self, key: str) -> Page:
         """Take back the last prompt."""
-        return self._step(key, lambda work: work.undo(), show=page_of_objects)
+        return self._step(key, lambda work: work.undo())
 
     def clear_frame(self, key: str) -> Page:
         """Take back the active object's prompts on this frame."""
         return self._step(key, lambda work: work.clear_frame())
 
+    def restart(self, key: str) -> Page:
+        """Remove all objects and masks; the clip stays."""
+
+        def act(work: VideoWork) -> str:
+            work.restart()
+            return "All objects are gone; Undo brings them back."
+
+        return self._step(key, act)
+
     def add_object(self, key: str) -> Page:
         """Begin another object."""
-        return self._step(key, lambda work: work.add_object(), show=page_of_objects)
+        return self._step(key, lambda work: work.add_object())
 
-    def select(self, key: str, number: int | None) -> Page:
+    def pick(self, key: str, event: gr.EventData) -> Page:
         """Work on another object."""
-        return self._step(
-            key,
-            lambda work: work.select(number) if number is not None else None,
-            show=page_of_objects,
-            while_tracking=True,
-        )
+        return self._with_number(key, event, lambda work, number: work.select(number), while_tracking=True)
 
-    def rename(self, key: str, number: int | None, name: str) -> Page:
-        """Name an object: the one that was chosen when the name was written."""
-        return self._step(
-            key, lambda work: work.objects.rename(number, name), show=page_of_objects, while_tracking=True
-        )
+    def rename(self, key: str, event: gr.EventData) -> Page:
+        """Name an object."""
+        name = name_in(event)
+        return self._with_number(key, event, lambda work, n: work.objects.rename(n, name), while_tracking=True)
 
-    def remove_object(self, key: str) -> Page:
-        """Forget the active object."""
-        return self._step(key, lambda work: work.remove_object(), show=page_of_objects)
+    def drop(self, key: str, event: gr.EventData) -> Page:
+        """Forget an object and all that was tracked of it."""
 
-    def leave(self, key: str) -> None:
-        """Forget a visitor's work and delete the files."""
-        self.store.drop(key)
+        def act(work: VideoWork, number: int) -> None:
+            active = work.objects.active
+            work.select(number)
+            work.remove_object()
+            if active in work.objects.names:
+                work.select(active)
+
+        return self._with_number(key, event, act)
 
     # inside
+
+    def _models(self, key: str) -> VideoModels:
+        return self.networks.videos(key)
+
+    def _predictor(self, key: str, work: VideoWork):  # noqa: ANN202 - either kind of VideoPredictor
+        return self._models(key).predictor(draft=work.draft)
 
     def _open(self, key: str, source: str | Path, *, uploaded: bool) -> Page:
         self.store.cancelled(key).set()
         try:
+            predictor = self._models(key).predictor()
+            self.limits.check_file(Path(source))
             opened = open_video(source, uploaded=uploaded)
+            try:
+                self.limits.check_clip(opened.clip, opened.file_name)
+            except ValueError:
+                opened.close()
+                raise
         except (ValueError, OSError) as error:
             gr.Warning(plain_words(error), title="This video cannot be used")
             with self.store.using(key) as work:
-                return page_of_clip(work, None) if work.is_open else empty_page()
+                return self.pages.of_clip(work, key, None) if work.is_open else empty_page()
         with self.store.using(key) as work:
-            work.take(opened, self.models.predictor())
+            work.take(opened, predictor)
             for note in opened.clip.notes:
                 gr.Warning(plain_words(note), title="About this video")
-            return page_of_clip(work, HINTS[ADD])
+            return self.pages.of_clip(work, key, HINTS[ADD])
 
-    def _read_session(self, work: VideoWork, path: Path) -> tuple[VideoSession, bool]:
+    def _read_session(self, key: str, work: VideoWork, path: Path) -> tuple[VideoSession, bool]:
         """A session and whether it is a draft: the file fits one model or the other."""
         problem: Exception | None = None
-        for draft in (False, True) if self.models.has_draft else (False,):
+        models = self._models(key)
+        for draft in (False, True) if models.has_draft else (False,):
             try:
-                return self.models.predictor(draft=draft).load(path, work.whole), draft
+                return models.predictor(draft=draft).load(path, work.whole), draft
             except (ValueError, OSError) as error:
                 problem = problem or error
         raise ValueError(plain_words(problem))
 
     def _go(self, key: str, find: Callable[[VideoWork], int]) -> Page:
         def act(work: VideoWork) -> None:
+            work.playing = False
             if work.busy:
                 work.follows = False  # the visitor looks elsewhere
             if work.go_to(find(work)):
@@ -235,12 +305,21 @@ class VideoTab:
 
         return self._step(key, act, while_tracking=True)
 
+    def _with_number(
+        self, key: str, event: gr.EventData, act: Callable[[VideoWork, int], None], *, while_tracking: bool = False
+    ) -> Page:
+        """A step about the object that an event names."""
+        number = number_in(event)
+        if number is None:
+            return Page()
+        return self._step(key, lambda work: act(work, number), while_tracking=while_tracking)
+
     def _step(
         self,
         key: str,
         act: Callable[[VideoWork], str | None],
         *,
-        show: Callable[[VideoWork, str | None], Page] = page_of_step,
+        show: Callable[[VideoWork, str, str | None], Page] | None = None,
         while_tracking: bool = False,
     ) -> Page:
         """Run one step on a visitor's work and show the result."""
@@ -256,4 +335,4 @@ class VideoTab:
                     hint = act(work)
                 except ValueError as error:
                     gr.Warning(plain_words(error))
-            return show(work, hint)
+            return (show or self.pages.of_step)(work, key, hint)

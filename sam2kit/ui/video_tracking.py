@@ -14,17 +14,19 @@ from dataclasses import dataclass
 import gradio as gr
 import numpy as np
 
-from sam2kit.predict.frame_masks import FrameMasks
 from sam2kit.predict.session import VideoSession
 from sam2kit.predict.video import Direction, VideoPredictor
 from sam2kit.ui.health import DOUBTFUL
+from sam2kit.ui.networks import Networks
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.tab_parts import plain_words
+from sam2kit.ui.turns import Turn, Turns, waiting_text
 from sam2kit.ui.video_models import VideoModels, in_words, seconds_per_frame, still_of
-from sam2kit.ui.video_page import RUNNING, SKIP, Page, empty_page, page_of_step
+from sam2kit.ui.video_page import RUNNING, SKIP, Page, Pages, empty_page
 from sam2kit.ui.video_work import VideoWork
 
 _SHOW_EVERY = 0.35  # seconds between frames that are shown while tracking runs
+_LOOK_AGAIN = 0.5  # seconds between looks at the queue
 _LONG = 60.0  # seconds of tracking; above, the visitor is asked to shorten the clip
 
 
@@ -32,8 +34,10 @@ _LONG = 60.0  # seconds of tracking; above, the visitor is asked to shorten the 
 class VideoTracking:
     """The handlers that track."""
 
-    models: VideoModels
+    networks: Networks
     store: SessionStore[VideoWork]
+    pages: Pages
+    jobs: Turns  # one visitor tracks at a time; the others are told their place
 
     def estimate(self, key: str) -> Page:
         """Say how long tracking will take; the session stays as it is."""
@@ -42,7 +46,7 @@ class VideoTracking:
             if session is None or work.busy or not (count := work.prompted_objects):
                 return Page(pace="")
             if count not in work.pace:
-                predictor, still = self._predictor(work), still_of(session, with_features=True)
+                predictor, still = self._predictor(key, work), still_of(session, with_features=True)
         if still is not None:
             try:
                 pace = seconds_per_frame(predictor, still)
@@ -53,15 +57,15 @@ class VideoTracking:
                 return Page()
             if still is not None:
                 work.pace[count] = pace
-            return self._say_pace(work, work.pace[count] * len(session))
+            return self._say_pace(key, work, work.pace[count] * len(session))
 
     def track(self, key: str) -> Iterator[Page]:
         """Track the whole clip from the prompts, both ways."""
-        yield from self._track(key, lambda work: work.plan(self._predictor(work), None, "both"))
+        yield from self._track(key, lambda work: work.plan(self._predictor(key, work), None, "both"))
 
     def track_from_here(self, key: str, direction: Direction) -> Iterator[Page]:
         """Track from the frame that is shown, with all that is known."""
-        yield from self._track(key, lambda work: work.plan(self._predictor(work), work.frame, direction))
+        yield from self._track(key, lambda work: work.plan(self._predictor(key, work), work.frame, direction))
 
     def resume(self, key: str) -> Iterator[Page]:
         """Go on where tracking was stopped."""
@@ -80,7 +84,7 @@ class VideoTracking:
         with self.store.using(key) as work:
             refused, page = _refusal(work), None
             if refused is not None:
-                page = page_of_step(work, None) if work.is_open else empty_page()
+                page = self.pages.of_step(work, key, None) if work.is_open else empty_page()
             ask, measured = ask and not work.warned, work.prompted_objects in work.pace
         if page is not None:
             gr.Warning(refused)
@@ -104,16 +108,21 @@ class VideoTracking:
                 gr.Warning(refused)
                 return
             total = plan(work)
-            work.busy, work.follows, work.previews = True, True, False
-            session, first = work.session, page_of_step(work, f"Tracking {total} frames …")
-        yield from self._run(key, session, total, first)
+            work.busy, work.follows, work.previews, work.playing = True, True, False, False
+            session, first = work.session, self.pages.of_step(work, key, f"Tracking {total} frames …")
+        with self.jobs.join(key) as turn:
+            yield from self._run(key, session, total, first, turn)
 
-    def _run(self, key: str, session: VideoSession, total: int, first: Page) -> Iterator[Page]:
+    def _run(self, key: str, session: VideoSession, total: int, first: Page, turn: Turn) -> Iterator[Page]:
         """Track frame by frame; after each one, everybody else may have the visitor's lock."""
         cancelled, hint, done = self.store.cancelled(key), "", 0
-        started = shown = time.perf_counter()
         try:
             yield first
+            while not turn.wait(_LOOK_AGAIN) and not cancelled.is_set():
+                yield Page(status=waiting_text(turn.before))
+            with self.store.using(key) as work:
+                steps = self._predictor(key, work).resume(session)
+            started = shown = time.perf_counter()
             while True:
                 page = None
                 with self.store.using(key) as work:
@@ -122,7 +131,7 @@ class VideoTracking:
                     if cancelled.is_set():
                         hint = f"Stopped; {done} of {total} frames are done. Correct and track again, or press Go on."
                         break
-                    masks = self._next_frame(work)
+                    masks = next(steps, None)
                     if masks is None:
                         hint = _summary(work, total)
                         break
@@ -132,7 +141,9 @@ class VideoTracking:
                     now = time.perf_counter()
                     if now - shown > _SHOW_EVERY:
                         left = (now - started) / done * (total - done)
-                        page = page_of_step(work, f"Tracking: {done} of {total} frames, about {in_words(left)} left.")
+                        page = self.pages.of_step(
+                            work, key, f"Tracking: {done} of {total} frames, about {in_words(left)} left."
+                        )
                         shown = now
                 if page is None:
                     time.sleep(0.001)  # lets those have the lock who wait for it
@@ -148,23 +159,22 @@ class VideoTracking:
                     if done:
                         work.pace[work.prompted_objects] = (time.perf_counter() - started) / done
         with self.store.using(key) as work:
-            page = page_of_step(work, hint) if work.session is session else None
+            page = self.pages.of_step(work, key, hint) if work.session is session else None
         if page is not None:
             yield page
 
-    def _next_frame(self, work: VideoWork) -> FrameMasks | None:
-        """Track one frame; None when all is done."""
-        return next(self._predictor(work).resume(work.session), None)
+    def _models(self, key: str) -> VideoModels:
+        return self.networks.videos(key)
 
-    def _predictor(self, work: VideoWork) -> VideoPredictor:
-        return self.models.predictor(draft=work.draft)
+    def _predictor(self, key: str, work: VideoWork) -> VideoPredictor:
+        return self._models(key).predictor(draft=work.draft)
 
-    def _say_pace(self, work: VideoWork, seconds: float) -> Page:
+    def _say_pace(self, key: str, work: VideoWork, seconds: float) -> Page:
         text = f"Tracking {len(work.session)} frames will take about {in_words(seconds)}."
         if seconds < _LONG:
             return Page(pace=text)
         first_time, work.warned = not work.warned, True
-        draft = ", or the draft" if self.models.has_draft and not work.draft else ""
+        draft = ", or the draft" if self._models(key).has_draft and not work.draft else ""
         text = f"{text} Quicker: a part of the clip, every n-th frame{draft}, under “Shorten the clip”."
         return Page(pace=text, shorten=gr.update(open=True) if first_time else SKIP)
 

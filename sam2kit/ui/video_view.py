@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from sam2kit.media.drawing import draw_masks, draw_prompts
 from sam2kit.media.effects import TRAIL_FRAMES, EffectPainter
 from sam2kit.predict.session import FramePrompt, VideoSession
 from sam2kit.ui.health import health_html
+from sam2kit.ui.object_list import ListedObject, list_message, thumbnail_of
+from sam2kit.ui.surface_messages import ShownObject, scene_message
 from sam2kit.ui.video_work import VideoWork
 from sam2kit.ui.views import view_of, view_size
 
@@ -15,12 +19,56 @@ _SQUARE = 16  # pixels, of the chequers behind what is transparent
 _CHEQUERS = (205, 235)
 
 
-def to_clip(work: VideoWork, view_xy: tuple[float, float]) -> tuple[float, float]:
-    """The pixel of the clip under the middle of a pixel of the view."""
-    size_hw = work.whole.size_hw
-    shown_hw = view_size(size_hw)
-    x, y = ((v + 0.5) * size_hw[axis] / shown_hw[axis] - 0.5 for v, axis in zip(view_xy, (1, 0), strict=True))
-    return min(max(x, 0.0), size_hw[1] - 1.0), min(max(y, 0.0), size_hw[0] - 1.0)
+def scene_of(work: VideoWork, key: str) -> dict[str, Any]:
+    """The current frame for the click surface."""
+    assert work.session is not None, "a scene needs an open clip"
+    picture = view_of(work.session.clip.frame(work.frame))
+    masks = {} if work.previews else masks_at(work.session, work.frame, picture.shape[:2])
+    if work.previews:
+        picture = _with_effect(work, picture)
+    shown = [ShownObject(number, name, masks.get(number)) for number, name in work.objects.names.items()]
+    prompt = FramePrompt() if work.previews else _prompt(work)
+    points = [(x, y, label) for (x, y), label in zip(prompt.points_xy, prompt.labels, strict=True)]
+    return scene_message(
+        key, work.scene, picture, work.whole.size_hw, shown, work.objects.active, points, prompt.box_xyxy,
+        editable=not work.busy,
+    )  # fmt: skip
+
+
+def shown_object(work: VideoWork, number: int) -> ShownObject:
+    """One object on the current frame, for the click surface."""
+    masks = masks_at(work.session, work.frame, view_size(work.whole.size_hw))
+    return ShownObject(number, work.objects.names[number], masks.get(number))
+
+
+def list_of(work: VideoWork) -> dict[str, Any]:
+    """The list of objects, with what is known of each on the current frame."""
+    assert work.session is not None, "a list needs an open clip"
+    known = work.session.masks(work.frame)
+    results = dict(zip(known.object_ids, known.results, strict=True))
+    rows = []
+    for number, name in work.objects.names.items():
+        result, track = results.get(number), work.session.tracks.get(number)
+        note = "" if track else "click it"
+        if result is not None:
+            note = f"sure {result.predicted_iou:.0%}" if result.present or result.prompted else "not in the picture"
+        rows.append(ListedObject(number, name, note, _thumbnail(work, number)))
+    return list_message(rows, work.objects.active)
+
+
+def _thumbnail(work: VideoWork, number: int) -> str:
+    """From the first frame on which the object was prompted; made again when that answer changes."""
+    track = work.session.tracks.get(number)
+    if track is None or not track.prompted:
+        return ""
+    frame = min(track.prompted)
+    result = track.prompted[frame]
+    known = work.thumbnails.get(number)
+    if known is None or known[0] is not result:
+        picture = view_of(work.session.clip.frame(frame))
+        mask = masks_at(work.session, frame, picture.shape[:2])[number]
+        known = work.thumbnails[number] = (result, thumbnail_of(picture, mask, number))
+    return known[1]
 
 
 def draw_view(work: VideoWork) -> np.ndarray:
@@ -46,28 +94,24 @@ def strip_html(work: VideoWork) -> str:
 
 
 def where_text(work: VideoWork) -> str:
-    """Frame number, time, and how sure the model is of each object."""
+    """Frame number and time."""
     assert work.session is not None, "needs an open clip"
     clip = work.session.clip
     words = [f"**Frame {work.frame}** (last: {len(clip) - 1}) · {float(clip.timestamps[work.frame]):.3f} s"]
     if len(work.part) < len(work.whole):
         words.append(f"frame {work.part[work.frame]} of the whole clip")
-    known = work.session.masks(work.frame)
-    for number, result in zip(known.object_ids, known.results, strict=True):
-        sure = f"sure {result.predicted_iou:.0%}" if result.present or result.prompted else "not in the picture"
-        words.append(f"{_plain(work.objects.names[number])}: {sure}")
     return " · ".join(words)
 
 
-def _plain(name: str) -> str:
-    """A name that Markdown leaves as it is."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!<>|~$" else c for c in name)
+def _prompt(work: VideoWork) -> FramePrompt:
+    """The active object's prompts on the current frame."""
+    assert work.session is not None, "needs an open clip"
+    track = work.session.tracks.get(work.objects.active)
+    return (track.prompts.get(work.frame) if track else None) or FramePrompt()
 
 
 def _with_prompts(work: VideoWork, picture: np.ndarray) -> np.ndarray:
-    assert work.session is not None, "needs an open clip"
-    track = work.session.tracks.get(work.objects.active)
-    prompt = (track.prompts.get(work.frame) if track else None) or FramePrompt()
+    prompt = _prompt(work)
     points = [
         (*_to_view(work, xy), int(label)) for xy, label in zip(prompt.points_xy, prompt.labels, strict=True)
     ]  # fmt: skip
@@ -87,7 +131,7 @@ def _to_view(work: VideoWork, xy: tuple[float, float] | np.ndarray) -> tuple[flo
 def _with_effect(work: VideoWork, picture: np.ndarray) -> np.ndarray:
     assert work.session is not None, "needs an open clip"
     painter = EffectPainter(work.effect)
-    if work.effect == "trail":  # it remembers the frames before
+    if "trail" in painter.steps:  # it remembers the frames before
         for frame in range(max(0, work.frame - TRAIL_FRAMES), work.frame):
             painter.paint(picture, masks_at(work.session, frame, picture.shape[:2]))
     painted = painter.paint(picture, masks_at(work.session, work.frame, picture.shape[:2]))

@@ -1,7 +1,7 @@
 """One visitor's work on one clip: objects with names, prompts, what was tracked, and which part of the clip it is.
 
-Everything the Video tab can do, as plain calls without any user interface; drawing is in video_view.py. Points that
-come in are pixels of the *view*, the copy that the browser shows.
+Everything the Video tab can do, as plain calls without any user interface; drawing is in video_view.py. Points are
+pixels of the clip.
 
     whole      the clip as it was opened                     frames 0 ... T-1
     part       the frames of it that are worked on now       range(start, stop, every)
@@ -20,13 +20,14 @@ import numpy as np
 
 from sam2kit.media.clips import Clip
 from sam2kit.predict.frame_masks import FrameResult
-from sam2kit.predict.session import FramePrompt, ObjectTrack, VideoSession
+from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
 from sam2kit.predict.video import Direction, VideoPredictor
 from sam2kit.ui.health import HealthLimits, classify
 from sam2kit.ui.named_objects import NamedObjects
 from sam2kit.ui.opened_clip import OpenedClip
 from sam2kit.ui.readings import Readings
 from sam2kit.ui.renumbering import both_tracks, number_names, renamed_step, renumbered
+from sam2kit.ui.surface_messages import Box, Point
 
 _MAX_UNDO = 60
 
@@ -42,6 +43,16 @@ class _Before:
     tracked: FrameResult | None
 
 
+@dataclass(frozen=True)
+class _Everything:
+    """What undo goes back to after all objects were removed."""
+
+    tracks: dict[int, ObjectTrack]
+    shelf: dict[int, ObjectTrack]
+    plan: deque[Step]
+    objects: NamedObjects
+
+
 @dataclass
 class VideoWork:
     """A clip, its session and the objects in it; see the module's text."""
@@ -55,13 +66,16 @@ class VideoWork:
     frame: int = 0
     corner: tuple[float, float] | None = None  # first corner of a box that is being drawn, pixels of the clip
     busy: bool = False  # tracking is running
+    playing: bool = False
+    opened_clips: int = 0  # how many there have been: what was asked about an earlier one is not answered
     follows: bool = True  # the view follows the tracking
     effect: str = "overlay"
     previews: bool = False  # the view shows the effect instead of the prompts
+    thumbnails: dict[int, tuple[FrameResult, str]] = field(default_factory=dict)  # see video_view.py
     pace: dict[int, float] = field(default_factory=dict)  # seconds per frame, by number of objects
     warned: bool = False  # the visitor knows that tracking takes long
     writing_stopped: Event = field(default_factory=Event)  # set it to end the downloads that are being written
-    past: list[_Before] = field(default_factory=list)
+    past: list[_Before | _Everything] = field(default_factory=list)
     _shelf: dict[int, ObjectTrack] = field(default_factory=dict)
     _readings: Readings = field(default_factory=Readings)
 
@@ -82,8 +96,13 @@ class VideoWork:
         """Begin on a clip; what was open is closed and forgotten."""
         self.close()
         session, part = predictor.open(opened.clip), range(len(opened.clip))
-        fresh = VideoWork(self.limits, opened, session, part, effect=self.effect)
+        fresh = VideoWork(self.limits, opened, session, part, effect=self.effect, opened_clips=self.opened_clips + 1)
         vars(self).update(vars(fresh))
+
+    @property
+    def scene(self) -> str:
+        """Names the frame that is shown, for requests about it."""
+        return f"{self.opened_clips}.{self.part[self.frame]}"
 
     def close(self) -> None:
         """Close the clip and delete the visitor's files."""
@@ -150,19 +169,48 @@ class VideoWork:
         number = self.objects.active
         self._open().tracks.pop(number, None)
         self._shelf.pop(number, None)
-        self.past = [before for before in self.past if before.number != number]
+        self.past = [b for b in self.past if isinstance(b, _Everything) or b.number != number]
         self._open().mend_plan()
         self.objects.remove_active()
         self.corner = None
 
+    def restart(self) -> None:
+        """Remove all objects and all that was tracked; undo brings them back."""
+        session = self._open()
+        before = _Everything(dict(session.tracks), dict(self._shelf), deque(session.plan), self.objects)
+        session.reset()
+        self._shelf, self.objects, self.corner = {}, NamedObjects(), None
+        self._remember(before)
+
     # prompts
 
-    def prompt(self, predictor: VideoPredictor, wanted: FramePrompt) -> None:
-        """Add a prompt for the active object on the frame that is shown."""
+    def prompt(self, predictor: VideoPredictor, wanted: FramePrompt, *, replace: bool = False) -> None:
+        """Add a prompt for the active object on the frame that is shown; or let it take the place of those there."""
         before = self._before()
-        predictor.add_prompt(self._open(), self.frame, self.objects.active, wanted)
+        predictor.add_prompt(self._open(), self.frame, self.objects.active, wanted, replace=replace)
         self._remember(before)
         self.corner = None
+
+    def set_prompts(
+        self, predictor: VideoPredictor, number: int, points: tuple[Point, ...], box_xyxy: Box | None
+    ) -> None:
+        """Let these be all prompts of an object on the frame that is shown; without any, they are taken back."""
+        self.select(number)
+        track = self._open().tracks.get(number)
+        known = (track.prompts.get(self.frame) if track else None) or FramePrompt()
+        before = tuple((float(x), float(y), int(n)) for (x, y), n in zip(known.points_xy, known.labels, strict=True))
+        box_before = None if known.box_xyxy is None else tuple(map(float, known.box_xyxy))
+        if not points and box_xyxy is None:
+            self.clear_frame()
+            return
+        # one click more goes on from the mask that is there, as clicks always did
+        grows = points[: len(before)] == before and len(points) > len(before) and box_before == box_xyxy
+        wanted = points[len(before) :] if grows else points
+        xy, labels = [p[:2] for p in wanted], [p[2] for p in wanted]
+        prompt = FramePrompt(
+            np.array(xy, np.float32).reshape(-1, 2), np.array(labels, np.int64), None if grows else box_xyxy
+        )
+        self.prompt(predictor, prompt, replace=not grows)
 
     def click(self, predictor: VideoPredictor, xy: tuple[float, float], *, positive: bool) -> None:
         """A click, in pixels of the clip."""
@@ -180,6 +228,11 @@ class VideoWork:
         """Take back the last prompt and show where it was; a half-drawn box goes first."""
         if self.corner is not None:
             self.corner = None
+        elif self.past and isinstance(self.past[-1], _Everything):
+            everything = self.past.pop()
+            self._open().tracks.update(everything.tracks)
+            self._open().plan = everything.plan
+            self._shelf, self.objects = everything.shelf, everything.objects
         elif self.past:
             before = self.past.pop()
             track = self._open().tracks.setdefault(before.number, ObjectTrack())
@@ -263,7 +316,7 @@ class VideoWork:
         known = (kept.get(self.frame) for kept in (track.prompts, track.prompted, track.tracked))
         return _Before(self.objects.active, self.frame, *known)
 
-    def _remember(self, before: _Before) -> None:
+    def _remember(self, before: _Before | _Everything) -> None:
         self.past = [*self.past[-(_MAX_UNDO - 1) :], before]
 
     def _drop_if_empty(self, number: int) -> None:

@@ -23,3 +23,10 @@ def view_of(image: np.ndarray) -> np.ndarray:
         return image
     shrinks = max(height, width) < max(image.shape[:2])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def to_original(view_xy: tuple[float, ...], size_hw: tuple[int, ...]) -> tuple[float, float]:
+    """The pixel of the original under the middle of a pixel of the view."""
+    shown_hw = view_size(size_hw)
+    x, y = ((v + 0.5) * size_hw[axis] / shown_hw[axis] - 0.5 for v, axis in zip(view_xy, (1, 0), strict=True))
+    return min(max(x, 0.0), size_hw[1] - 1.0), min(max(y, 0.0), size_hw[0] - 1.0)

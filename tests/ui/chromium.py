@@ -1,10 +1,12 @@
-"""Which browser the tests use."""
+"""Which browser the tests use, and how they drive the click surface in it."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,20 +24,101 @@ if CHROMIUM is None and os.environ.get("SAM2KIT_REQUIRE_BROWSER"):
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it to run the browser tests")
 
 
-def place_of(page, picture: str) -> tuple[float, float, float]:  # noqa: ANN001
-    """Left, top and width of what an <img> shows, in pixels of the page: Gradio letterboxes it, and never enlarges."""
-    return page.evaluate(
-        """(picture) => {
-            const t = document.querySelector(picture), b = t.getBoundingClientRect();
-            const r = Math.min(b.width / t.naturalWidth, b.height / t.naturalHeight, 1);
-            return [b.left + (b.width - t.naturalWidth * r) / 2, b.top + (b.height - t.naturalHeight * r) / 2,
-                    t.naturalWidth * r];
-        }""",
-        picture,
-    )
+class SurfaceDriver:
+    """A click surface on a page, driven as a person would: by places of the picture.
+
+    Args:
+        page: Playwright's.
+        name: element id of the surface.
+    """
+
+    def __init__(self, page: Any, name: str) -> None:
+        self.page, self.name = page, name
+        self.root, self.canvas = f"#{name} .sk-surface", f"#{name} canvas"
+
+    def data(self, key: str) -> str | None:
+        """What the surface notes about itself."""
+        return self.page.eval_on_selector(self.root, "(e, key) => e.dataset[key] ?? null", key)
+
+    def wait_shown(self) -> None:
+        """Until there is a picture."""
+        self.page.wait_for_selector(f"{self.root}[data-scene]")
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """The place of a pixel of the picture on the page, while all of the picture is shown."""
+        self.page.locator(self.canvas).scroll_into_view_if_needed()
+        box = self.page.locator(self.canvas).bounding_box()
+        width, height = map(int, self.data("size").split(","))
+        return box["x"] + (x + 0.5) * box["width"] / width, box["y"] + (y + 0.5) * box["height"] / height
+
+    def answered(self, act: Callable[[], Any]) -> None:
+        """Do something that asks the model, and wait until its answer is shown."""
+        before = int(self.data("answered") or 0)
+        act()
+        self.page.wait_for_function(
+            "([root, n]) => Number(document.querySelector(root).dataset.answered || 0) > n", arg=[self.root, before]
+        )
+
+    def refreshed(self, act: Callable[[], Any]) -> None:
+        """Do something that brings a new scene, and wait until it is shown."""
+        before = int(self.data("shown") or 0)
+        act()
+        self.page.wait_for_function(
+            "([root, n]) => Number(document.querySelector(root).dataset.shown || 0) > n", arg=[self.root, before]
+        )
+
+    def click(self, x: float, y: float, **options: Any) -> None:
+        """A click on a pixel of the picture, and its answer."""
+        self.answered(lambda: self.page.mouse.click(*self.at(x, y), **options))
+
+    def shift_click(self, x: float, y: float) -> None:
+        """The same with the shift key held."""
+        self.page.keyboard.down("Shift")
+        self.click(x, y)
+        self.page.keyboard.up("Shift")
+
+    def drag(self, x0: float, y0: float, x1: float, y1: float, button: str = "left") -> None:
+        """Draw from one pixel to another."""
+        start, end = self.at(x0, y0), self.at(x1, y1)
+        self.page.mouse.move(*start)
+        self.page.mouse.down(button=button)
+        self.page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        self.page.mouse.move(*end)
+        self.page.mouse.up(button=button)
+
+    def points(self) -> int:
+        """How many points the active object has."""
+        return int(self.data("points") or 0)
+
+    def colour_at(self, x: float, y: float) -> list[int]:
+        """RGB of what is drawn at a pixel of the picture."""
+        self.page.mouse.move(2, 2)  # nothing hovers
+        self.page.wait_for_timeout(60)
+        return self.page.evaluate(
+            """([canvas, x, y]) => {
+                const c = document.querySelector(canvas);
+                return [...c.getContext('2d').getImageData(x * c.width, y * c.height, 1, 1).data].slice(0, 3);
+            }""",
+            [self.canvas, *self._share(x, y)],
+        )
+
+    def hint(self) -> str:
+        """The line that says what a click will do."""
+        return self.page.locator(f"{self.root} .sk-hint").inner_text()
+
+    def _share(self, x: float, y: float) -> tuple[float, float]:
+        width, height = map(int, self.data("size").split(","))
+        return (x + 0.5) / width, (y + 0.5) / height
 
 
-def download(page, button: str, folder: Path) -> Path:  # noqa: ANN001
+def choose_file(page: Any, button: str, path: Path) -> None:
+    """Press a button that asks for a file, and give it one."""
+    with page.expect_file_chooser() as waiting:
+        page.click(button)
+    waiting.value.set_files(str(path))
+
+
+def download(page: Any, button: str, folder: Path) -> Path:
     """Press a button and save what it downloads, under the name that the page gives it."""
     with page.expect_download() as waiting:
         page.click(button)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,11 @@ from tests.ui.chromium import CHROMIUM, FLAGS
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.fixture(scope="session")
-def address() -> Iterator[str]:
-    """A running app with the bundled model, started as a user would."""
+@contextmanager
+def running_app(*options: str) -> Iterator[str]:
+    """The address of an app with the bundled model, started as a user would."""
     app = subprocess.Popen(
-        [sys.executable, "-u", "app.py", "--model", "nano", "--device", "cpu"],
+        [sys.executable, "-u", "app.py", "--model", "nano", "--device", "cpu", *options],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert app.stdout is not None
@@ -30,9 +31,18 @@ def address() -> Iterator[str]:
             break
     else:
         pytest.fail("the app did not start:\n" + "".join(lines))
-    yield found.group()
-    app.terminate()
-    app.wait(20)
+    try:
+        yield found.group()
+    finally:
+        app.terminate()
+        app.wait(20)
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """A running app."""
+    with running_app() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Thread
 from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -12,18 +13,33 @@ import pytest
 from PIL import Image
 
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict.image import ImagePredictor
-from sam2kit.ui.image_tab import ADD, BOX, REMOVE, ImageTab, thumbnails
+from sam2kit.ui.image_layout import thumbnails
+from sam2kit.ui.image_page import ImagePage
+from sam2kit.ui.image_tab import ADD, BOX, REMOVE, ImageTab
+from sam2kit.ui.limits import Limits
+from sam2kit.ui.networks import Network, Networks
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
+from sam2kit.ui.turns import Turns
 
 
 @pytest.fixture
 def tab(nano: SAM2, assets: Path) -> ImageTab:
-    """A tab with one visitor, "me", who has opened the coffee photo."""
+    """A tab with plain pictures and one visitor, "me", who has opened the coffee photo."""
+    return make_tab(nano, assets, plain=True)
+
+
+@pytest.fixture
+def surface_tab(nano: SAM2, assets: Path) -> ImageTab:
+    """The same with the click surface."""
+    return make_tab(nano, assets, plain=False)
+
+
+def make_tab(nano: SAM2, assets: Path, *, plain: bool) -> ImageTab:
     photos = sorted((assets / "photos").glob("*.jpg"))
-    tab = ImageTab(ImagePredictor(nano, lock=Lock()), SessionStore(PictureWork), photos)
-    tab.open_example([p.stem for p in photos].index("coffee"), "me", ADD)
+    networks = Networks(Network.of(nano, "nano", Turns()))
+    tab = ImageTab(networks, SessionStore(PictureWork, discard=PictureWork.close), photos, plain=plain)
+    tab.open_example([p.stem for p in photos].index("coffee"), "me")
     return tab
 
 
@@ -31,62 +47,161 @@ def at(x: int, y: int) -> SimpleNamespace:
     return SimpleNamespace(index=[x, y])
 
 
-def picture_of(updates: list) -> np.ndarray:
-    return updates[1]["value"]
+def about(number: int, **more: object) -> SimpleNamespace:
+    """An event of the list of objects."""
+    return SimpleNamespace(_data={"number": number, **more})
+
+
+def picture_of(page: ImagePage) -> np.ndarray:
+    return page.view["value"]
+
+
+def names_in(page: ImagePage) -> list[str]:
+    return [row["name"] for row in page.objects["rows"]]
+
+
+def everything(tab: ImageTab, side: int = 8, watch: Any = lambda *_, **__: None) -> ImagePage:
+    """The last page of "segment everything"."""
+    return list(tab.find_everything("me", side, 0.3, 0.5, progress=watch))[-1]
 
 
 def test_every_step_answers_with_all_parts(tab: ImageTab) -> None:
     plain = picture_of(tab.undo("me"))
     clicked = tab.click("me", ADD, at(464, 96))
-    assert len(clicked) == 6
     assert not np.array_equal(picture_of(clicked), plain)
-    assert len(clicked[4]["choices"]) == 3
-    other = (clicked[4]["value"] + 1) % 3
-    assert tab.choose("me", other)[4]["value"] == other
+    assert len(clicked.candidates["choices"]) == 3
+    other = (clicked.candidates["value"] + 1) % 3
+    assert tab.choose("me", other).candidates["value"] == other
     tab.click("me", REMOVE, at(30, 600))
-    assert [c[0] for c in tab.new_object("me")[3]["choices"]] == ["Object 1", "Object 2"]
-    assert "opposite corner" in tab.click("me", BOX, at(520, 304))[2]
+    assert names_in(tab.new_object("me")) == ["Object 1", "Object 2"]
+    assert "opposite corner" in tab.click("me", BOX, at(520, 304)).status
     tab.click("me", BOX, at(656, 528))
-    assert tab.select("me", 0)[3]["value"] == 0
+    assert tab.pick("me", about(0)).objects["active"] == 0
     tab.clear("me")
     for _ in range(10):
         last = tab.undo("me")
     assert np.array_equal(picture_of(last), plain)
 
 
-@pytest.mark.parametrize("kind", ["mask", "cutout", "coco"])
+def test_objects_have_names_and_thumbnails_and_can_go(tab: ImageTab) -> None:
+    page = tab.click("me", ADD, at(464, 96))
+    (row,) = page.objects["rows"]
+    assert row["picture"].startswith("data:image/jpeg")
+    assert row["note"].startswith("sure ")
+    assert names_in(tab.rename("me", about(0, name="  my   cup "))) == ["my cup"]
+    tab.new_object("me")
+    tab.click("me", ADD, at(590, 440))
+    assert names_in(tab.rename("me", about(1, name="my cup"))) == ["my cup", "Object 2"], "a name is there once"
+    assert names_in(tab.drop("me", about(0))) == ["Object 2"]
+    assert names_in(tab.undo("me")) == ["my cup", "Object 2"]
+    assert tab.pick("me", SimpleNamespace(_data=["0"])).objects["active"] == 1, "what is no event changes nothing"
+    tab.drop("me", about(77))
+
+
+def asked(scene: dict, sequence: int, points: list, box: list | None = None) -> dict:
+    return {
+        "key": scene["key"], "scene": scene["scene"], "sequence": sequence, "number": scene["active"],
+        "points": points, "box": box,
+    }  # fmt: skip
+
+
+def test_the_surface_asks_with_all_prompts_and_gets_a_mask(surface_tab: ImageTab) -> None:
+    scene = surface_tab.undo("me").view["value"]
+    assert scene["size"] == [600, 400]
+    click, more = [290, 60, 1], [100, 300, 0]
+    one = surface_tab.ask(asked(scene, 1, [click]))
+    two = surface_tab.ask(asked(scene, 2, [click, more]))
+    assert one["object"]["mask"] != two["object"]["mask"]
+    assert two["points"] == [[290.0, 60.0, 1], [100.0, 300.0, 0]]
+    back = surface_tab.ask(asked(scene, 3, [click]))
+    assert back["object"]["mask"] == one["object"]["mask"], "a click that is taken away leaves no trace"
+    assert surface_tab.ask(asked(scene, 2, []))["stale"]
+    assert surface_tab.ask(asked(scene, 4, []))["object"]["mask"] == ""
+    boxed = surface_tab.ask(asked(scene, 5, [], [325, 190, 410, 330]))
+    assert boxed["object"]["mask"]
+    page = surface_tab.answered("me")
+    assert page.objects["rows"][0]["picture"]
+    assert "undo" not in str(page.view), "the surface follows by itself"
+    assert surface_tab.undo("me").view["value"]["objects"][0]["mask"] == ""
+
+
+def test_a_preview_changes_nothing(surface_tab: ImageTab) -> None:
+    scene = surface_tab.undo("me").view["value"]
+    seen = surface_tab.preview(asked(scene, 1, [[290, 60, 1]]))
+    assert seen["object"]["mask"]
+    assert surface_tab.undo("me").view["value"]["objects"][0]["mask"] == ""
+    assert surface_tab.ask(asked(scene, 1, [[290, 60, 1]]))["object"]["mask"] == seen["object"]["mask"]
+
+
+def test_requests_about_another_photo_or_visitor_are_refused(surface_tab: ImageTab) -> None:
+    scene = surface_tab.undo("me").view["value"]
+    surface_tab.open_example(0, "me")
+    assert "another picture" in surface_tab.ask(asked(scene, 1, [[290, 60, 1]]))["says"]
+    assert "put away" in surface_tab.ask({**asked(scene, 1, []), "key": "guessed"})["says"]
+    assert "outside the" in surface_tab.ask(asked(surface_tab.undo("me").view["value"], 2, [[9999, 60, 1]]))["says"]
+    with surface_tab.store.using("me") as work:
+        assert work.finished() == []
+
+
+def test_a_session_is_saved_and_opened_by_another_visitor(tab: ImageTab, tmp_path: Path) -> None:
+    tab.click("me", ADD, at(464, 96))
+    tab.rename("me", about(0, name="cup"))
+    before = picture_of(tab.new_object("me"))
+    saved = tmp_path / "kept.safetensors"
+    saved.write_bytes(Path(tab.make_file("me", "session")).read_bytes())
+    tab.store.drop("me")
+    page = tab.open_session("you", str(saved))
+    assert names_in(page) == ["cup", "Object 2"]
+    assert "is open: 1 objects" in page.status
+    assert np.array_equal(picture_of(page), before)
+    tab.pick("you", about(0))
+    assert not np.array_equal(picture_of(tab.click("you", REMOVE, at(464, 120))), before), "and goes on"
+    (tmp_path / "bad.safetensors").write_text("nothing")
+    assert picture_of(tab.open_session("you", str(tmp_path / "bad.safetensors"))) is not None
+
+
+def test_a_photo_that_is_too_large_is_not_taken(tab: ImageTab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(gr, "Warning", lambda text, **_: said.append(text))
+    Image.new("RGB", (1100, 1000)).save(tmp_path / "large.png")
+    tab.limits = Limits(picture_megapixels=1)
+    tab.open_picture("me", str(tmp_path / "large.png"))
+    assert "large.png has 1 megapixels" in said[0]
+    with tab.store.using("me") as work:
+        assert work.file_name == "coffee.jpg"
+
+
+@pytest.mark.parametrize("kind", ["mask", "cutout", "coco", "session"])
 def test_downloads_are_named_after_the_photo_and_go_with_the_visitor(tab: ImageTab, kind: str) -> None:
     with pytest.raises(gr.Error, match="click on something"):
         tab.make_file("me", kind)
     tab.click("me", ADD, at(464, 96))
     path = Path(tab.make_file("me", kind))
-    assert path.name.startswith("coffee_")
+    assert path.name.startswith(("coffee_", "coffee."))
     assert path.stat().st_size > 0
-    tab.leave("me")
+    tab.store.drop("me")
     assert not path.exists()
 
 
 def test_stop_ends_the_search_and_changes_nothing(tab: ImageTab) -> None:
     tab.click("me", ADD, at(464, 96))
-    before = picture_of(tab.select("me", 0))
+    before = picture_of(tab.pick("me", about(0)))
     tab.begin("me")
     tab.stop("me")  # while the job still waits for its turn
-    stopped = tab.find_everything("me", 8, 0.3, 0.5, progress=lambda *_, **__: None)
-    assert "Stopped" in stopped[2]
+    stopped = everything(tab)
+    assert "Stopped" in stopped.status
     assert np.array_equal(picture_of(stopped), before)
     tab.begin("me")
-    found = tab.find_everything("me", 4, 0.3, 0.5, progress=lambda *_, **__: None)
-    assert "masks found" in found[2]
+    assert "masks found" in everything(tab, 4).status
 
 
 def test_a_new_photo_ends_a_search_on_the_old_one(tab: ImageTab) -> None:
     tab.begin("me")
 
     def change_photo(*_: object, **__: object) -> None:
-        tab.open_example(0, "me", ADD)
+        tab.open_example(0, "me")
 
-    result = tab.find_everything("me", 8, 0.3, 0.5, progress=change_photo)
-    assert "Stopped" in result[2]
+    assert "Stopped" in everything(tab, 8, change_photo).status
     with tab.store.using("me") as work:
         assert work.finished() == []
 
@@ -99,10 +214,10 @@ def test_nobody_waits_for_a_search(tab: ImageTab) -> None:
     def click_meanwhile(*_: object, **__: object) -> None:
         if not clicked:
             clicked.append(tab.click("me", ADD, at(464, 96)))
-            tab.open_example(0, "you", ADD)
+            tab.open_example(0, "you")
             clicked.append(tab.click("you", ADD, at(300, 300)))
 
-    search = Thread(target=tab.find_everything, args=("me", 8, 0.3, 0.5, click_meanwhile), daemon=True)
+    search = Thread(target=everything, args=(tab, 8, click_meanwhile), daemon=True)
     search.start()
     search.join(60)
     assert not search.is_alive()
@@ -111,17 +226,27 @@ def test_nobody_waits_for_a_search(tab: ImageTab) -> None:
 
 def test_a_bad_upload_keeps_the_open_photo(tab: ImageTab, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_text("no photo")
-    kept = tab.open_picture("me", str(tmp_path / "bad.jpg"), ADD)
-    assert kept[1]["visible"] is True
-    fresh = tab.open_picture("new visitor", str(tmp_path / "bad.jpg"), ADD)
-    assert fresh[1]["visible"] is False
+    kept = tab.open_picture("me", str(tmp_path / "bad.jpg"))
+    assert kept.view["visible"] is True
+    fresh = tab.open_picture("new visitor", str(tmp_path / "bad.jpg"))
+    assert fresh.view["visible"] is False
 
 
 def test_clicking_without_a_photo(tab: ImageTab) -> None:
-    assert tab.click("nobody", ADD, at(1, 1))[1]["visible"] is False
+    assert tab.click("nobody", ADD, at(1, 1)).view["visible"] is False
 
 
 def test_thumbnails_are_small(tmp_path: Path) -> None:
     Image.new("RGB", (2000, 1000), "red").save(tmp_path / "a.jpg")
     ((thumbnail,),) = thumbnails([tmp_path / "a.jpg"])
     assert max(thumbnail.shape) <= 400
+
+
+def test_one_who_waits_is_told_the_place(tab: ImageTab) -> None:
+    other = tab.jobs.join("other")
+    tab.begin("me")
+    pages = tab.find_everything("me", 4, 0.3, 0.5, progress=lambda *_, **__: None)
+    assert "1 job before yours" in next(pages).status
+    other.leave()
+    assert "masks found" in list(pages)[-1].status
+    assert len(tab.jobs) == 0

@@ -13,8 +13,8 @@ from PIL import Image
 
 from sam2kit.media.clips import open_clip
 from tests.media.clip_factory import sound_of
-from tests.ui.chromium import download, needs_chromium, place_of
-from tests.ui.moving_disc import FRAMES, SIZE_HW, centre, disc, iou, write_disc_clip
+from tests.ui.chromium import SurfaceDriver, choose_file, download, needs_chromium
+from tests.ui.moving_disc import FRAMES, centre, disc, iou, write_disc_clip
 
 pytest.importorskip("playwright.sync_api")
 pytestmark = needs_chromium
@@ -36,21 +36,17 @@ class VideoVisitor:
         self.page.set_default_timeout(60_000)
         self.page.goto(address)
         self.page.wait_for_selector("#image-examples button.gallery-item")
+        self.surface = SurfaceDriver(self.page, "video-view")
 
     def drop(self, clip: Path) -> None:
         """Let a file fall on the page, whichever tab is shown."""
         self.page.evaluate(DROP, [base64.b64encode(clip.read_bytes()).decode(), clip.name])
         self.wait_until("#video-where", "Frame 0")
-        self.page.wait_for_function("document.querySelector('#video-view img')?.naturalWidth > 0")
+        self.surface.wait_shown()
 
-    def click(self, x: float, y: float) -> None:
-        """Click on a pixel of the clip and wait for the new picture."""
-        view = self.page.locator("#video-view img")
-        view.scroll_into_view_if_needed()
-        before = view.get_attribute("src")
-        left, top, width = place_of(self.page, "#video-view img")
-        self.page.mouse.click(left + (x + 0.5) * width / SIZE_HW[1], top + (y + 0.5) * width / SIZE_HW[1])
-        self.page.wait_for_function("s => document.querySelector('#video-view img').src !== s", arg=before)
+    def click(self, x: float, y: float, **options) -> None:  # noqa: ANN003
+        """Click on a pixel of the clip and wait for the answer."""
+        self.surface.click(x, y, **options)
 
     def go_to(self, frame: int) -> None:
         """Click on the health strip."""
@@ -93,6 +89,7 @@ def test_from_a_dropped_clip_to_a_finished_video(browser, address: str, tmp_path
     visitor.go_to(8)
     x, y = centre(8)
     visitor.click(x + 9, y)
+    visitor.click(5, 180, button="right")  # a correction in the middle, with either button
     visitor.wait_until("#video-status", "Click on the thing")
     visitor.track()
     assert visitor.page.locator("#video-health .bars b").count() == 2, "both prompted frames are marked"
@@ -126,4 +123,68 @@ def test_what_is_no_video_gets_one_clear_line(browser, address: str, tmp_path: P
     assert "Traceback" not in toast
     assert "/tmp" not in toast
     visitor.drop(write_disc_clip(tmp_path / "good.mp4"))
+    visitor.context.close()
+
+
+def test_a_session_goes_on_in_another_window_with_the_same_masks(browser, address: str, tmp_path: Path) -> None:  # noqa: ANN001
+    source = write_disc_clip(tmp_path / "a disc.mp4")
+    one, two = VideoVisitor(browser, address), VideoVisitor(browser, address)
+    one.drop(source)
+    two.drop(source)
+    one.click(*centre(0))
+    one.track()
+    one.page.click("#video-downloads button")
+    masks = one.masks(tmp_path)
+    one.page.click("#video-sessions button")
+    session = download(one.page, "#video-save", tmp_path)
+    two.page.click("#video-sessions button")
+    choose_file(two.page, "#video-load", session)
+    two.wait_until("#video-status", "The session is open: 1 objects")
+    two.page.click("#video-downloads button")
+    (tmp_path / "again").mkdir()
+    again = two.masks(tmp_path / "again")
+    assert all(map(np.array_equal, masks, again))
+    for visitor in (one, two):
+        visitor.context.close()
+
+
+def test_objects_effects_playing_and_keys(browser, address: str, tmp_path: Path) -> None:  # noqa: ANN001
+    visitor = VideoVisitor(browser, address)
+    visitor.drop(write_disc_clip(tmp_path / "a disc.mp4"))
+    page, surface = visitor.page, visitor.surface
+    visitor.click(*centre(0))
+    page.wait_for_function("document.querySelectorAll('#video-objects img[src^=\"data:\"]').length === 1")
+    surface.refreshed(lambda: page.keyboard.press("n"))
+    visitor.click(200, 20)
+    assert page.locator("#video-objects .sk-object").count() == 2
+    surface.refreshed(lambda: page.locator("#video-objects .sk-drop").nth(1).click())
+    page.keyboard.press("t")
+    visitor.wait_until("#video-status", "Done")
+    visitor.go_to(0)
+    page.keyboard.press("ArrowRight")
+    visitor.wait_until("#video-where", "Frame 1 ")
+    page.keyboard.press("ArrowLeft")
+    visitor.wait_until("#video-where", "Frame 0 ")
+    page.keyboard.press(" ")
+    visitor.wait_until("#video-where", f"Frame {FRAMES - 1} ")
+    visitor.go_to(5)
+    plain = surface.colour_at(5, 180)
+    page.click("#video-downloads button")
+    page.click("#video-background input")
+    surface.refreshed(lambda: page.get_by_role("option", name="Everything else darkened").click())
+    assert sum(surface.colour_at(5, 180)) < 0.6 * sum(plain)
+    assert download(page, "#video-download-gif", tmp_path).name == "a disc_spotlight_overlay.gif"
+    surface.refreshed(lambda: page.click("#video-restart"))
+    assert page.locator("#video-objects .sk-note").all_inner_texts() == ["click it"]
+    surface.refreshed(lambda: page.click("#video-undo"))
+    assert "sure" in page.locator("#video-objects .sk-note").inner_text()
+    visitor.context.close()
+
+
+def test_the_tab_fits_a_phone(browser, address: str, tmp_path: Path) -> None:  # noqa: ANN001
+    visitor = VideoVisitor(browser, address)
+    visitor.page.set_viewport_size({"width": 390, "height": 800})
+    visitor.drop(write_disc_clip(tmp_path / "a disc.mp4"))
+    visitor.click(*centre(0))
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
     visitor.context.close()

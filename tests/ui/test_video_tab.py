@@ -6,8 +6,9 @@ import json
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import gradio as gr
@@ -20,8 +21,11 @@ from sam2kit.model.sam2 import SAM2
 from sam2kit.ui import video_saving, video_tracking
 from sam2kit.ui.health import DOUBTFUL, UNTRACKED, HealthLimits
 from sam2kit.ui.layout import AppModel, build_app
+from sam2kit.ui.limits import Limits
+from sam2kit.ui.networks import Network, Networks
 from sam2kit.ui.sessions import SessionStore
-from sam2kit.ui.video_models import VideoModels, model_at_side
+from sam2kit.ui.turns import Turns
+from sam2kit.ui.video_models import model_at_side
 from sam2kit.ui.video_page import Page
 from sam2kit.ui.video_tab import ADD, BOX, REMOVE, VideoTab
 from sam2kit.ui.video_view import view_size
@@ -33,8 +37,8 @@ SCALE = view_size(SIZE_HW)[1] / SIZE_HW[1]
 
 
 @pytest.fixture(scope="module")
-def models() -> VideoModels:
-    return VideoModels(load_model("nano", "cpu"), lock=Lock())
+def networks() -> Networks:
+    return Networks(Network.of(load_model("nano", "cpu"), "nano", Turns()))
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +47,13 @@ def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tab(models: VideoModels, clip_path: Path) -> Iterator[VideoTab]:
+def tab(networks: Networks, clip_path: Path) -> Iterator[VideoTab]:
     """A tab with one visitor, "me", who has opened the clip."""
     store = SessionStore(lambda: VideoWork(HealthLimits(min_iou=0.4)), discard=VideoWork.close)
-    tab = VideoTab(models, store, [clip_path])
+    tab = VideoTab(networks, store, [clip_path], plain=True)
     tab.open_example(0, "me")
     yield tab
-    tab.leave("me")
+    tab.store.drop("me")
 
 
 @pytest.fixture
@@ -63,6 +67,15 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def at(xy: tuple[float, float]) -> SimpleNamespace:
     """A click on a pixel of the clip."""
     return SimpleNamespace(index=[round(v * SCALE) for v in xy])
+
+
+def about(number: int, **more: object) -> SimpleNamespace:
+    """An event of the list of objects."""
+    return SimpleNamespace(_data={"number": number, **more})
+
+
+def names_in(page: Page) -> list[str]:
+    return [row["name"] for row in page.objects["rows"]]
 
 
 def click_disc(tab: VideoTab, frame: int = 0, key: str = "me") -> Page:
@@ -123,7 +136,7 @@ def test_an_upload_belongs_to_the_visitor_and_goes_with_them(tab: VideoTab, clip
     tab.open_upload("you", str(upload))
     upload_folder = Path(work_of(tab, "you").opened.folder.name)
     assert (upload_folder / "upload.mp4").exists()
-    tab.leave("you")
+    tab.store.drop("you")
     assert not upload_folder.exists()
     assert not upload.exists()
     assert clip_path.exists(), "an example stays"
@@ -131,7 +144,7 @@ def test_an_upload_belongs_to_the_visitor_and_goes_with_them(tab: VideoTab, clip
 
 def test_tracking_finds_the_disc_on_every_frame(tab: VideoTab) -> None:
     clicked = click_disc(tab, 0)
-    assert "sure" in clicked.where
+    assert "sure" in clicked.objects["rows"][0]["note"]
     pages = track(tab)
     assert "Done" in pages[-1].status
     masks = [work_of(tab).session.masks(f).mask(0) for f in range(FRAMES)]
@@ -246,16 +259,15 @@ def test_boxes_objects_and_names(tab: VideoTab, warnings: list[str]) -> None:
     assert "Half a box" in warnings[-1]
     tab.click("me", BOX, at((x - 28, y - 28)))
     assert iou(work_of(tab).session.masks(0).mask(0), disc(0)) > 0.6
-    assert tab.rename("me", 0, "  big   ball ").name == "big ball"
+    assert names_in(tab.rename("me", about(0, name="  big   ball "))) == ["big ball"]
     page = tab.add_object("me")
-    assert page.objects["choices"] == [("big ball", 0), ("Object 2", 1)]
-    assert tab.add_object("me").objects["value"] == 1, "an unused one comes first"
-    tab.rename("me", 1, "big ball")
+    assert names_in(page) == ["big ball", "Object 2"]
+    assert tab.add_object("me").objects["active"] == 1, "an unused one comes first"
+    tab.rename("me", about(1, name="big ball"))
     assert "already" in warnings[-1]
     tab.click("me", ADD, at((220, 20)))
     assert set(work_of(tab).session.tracks) == {0, 1}
-    page = tab.remove_object("me")
-    assert page.objects["choices"] == [("big ball", 0)]
+    assert names_in(tab.drop("me", about(1))) == ["big ball"]
     assert set(work_of(tab).session.tracks) == {0}
     tab.click("me", BOX, at((5, 5)))
     tab.show_frame("me", 3)
@@ -270,7 +282,7 @@ def test_mistakes_get_one_sentence(tab: VideoTab, warnings: list[str]) -> None:
     tab.take_part("me", 9, 3, 1)
     assert "first before last" in warnings[-1]
     for make in (
-        lambda: list(tab.saving.make_file("me", "video", "overlay", False)),
+        lambda: list(tab.saving.make_file("me", "video", "overlay", "original", False)),
         lambda: tab.saving.make_session_file("me"),
     ):
         with pytest.raises(gr.Error, match="click on something"):
@@ -334,27 +346,22 @@ def test_an_object_without_a_prompt_in_the_part_keeps_its_masks(tab: VideoTab) -
     assert np.array_equal(work_of(tab).session.masks(4).mask(0), before)
 
 
-def test_the_draft_asks_the_prompts_again(models: VideoModels, clip_path: Path) -> None:
-    full = models.predictor().model
+def test_the_draft_asks_the_prompts_again(tab: VideoTab, networks: Networks) -> None:
+    full = networks.base.videos.predictor().model
     small = model_at_side(full, 128)
     assert small.no_mem_embed.data_ptr() == full.no_mem_embed.data_ptr(), "weights are shared"
-    assert not models.has_draft
-    tab = VideoTab(models, SessionStore(VideoWork, discard=VideoWork.close), [clip_path])
-    tab.open_example(0, "me")
+    assert not networks.base.videos.has_draft
     click_disc(tab)
     track(tab)
-    draft = SimpleNamespace(
-        has_draft=True,
-        predictor=lambda draft=False: models.predictor() if not draft else type(models.predictor())(small),
-    )
-    tab.models = draft
-    tab.tracking.models = draft
+    kind = type(networks.base.videos.predictor())
+    both = SimpleNamespace(has_draft=True, predictor=lambda draft=False: kind(small if draft else full))
+    tab.networks.choose("me", replace(networks.base, videos=both))
     page = tab.change_model("me", True)
     assert "Draft" in page.status
     track_now = work_of(tab).session.tracks[0]
     assert (list(track_now.prompted), track_now.tracked) == ([0], {})
     assert "Done" in track(tab)[-1].status
-    tab.leave("me")
+    tab.networks.forget("me")
 
 
 def test_troubled_frames_are_found(tab: VideoTab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,9 +381,9 @@ def test_two_visitors_do_not_mix(tab: VideoTab) -> None:
     tab.open_example(0, "you")
     click_disc(tab, 0)
     assert work_of(tab, "you").session.tracks == {}
-    tab.rename("me", 0, "mine")
+    tab.rename("me", about(0, name="mine"))
     assert work_of(tab, "you").objects.names == {0: "Object 1"}
-    tab.leave("you")
+    tab.store.drop("you")
     assert work_of(tab).session.clip.frame(3).shape == (*SIZE_HW, 3)
 
 
@@ -384,13 +391,13 @@ def test_two_visitors_do_not_mix(tab: VideoTab) -> None:
 def tracked(tab: VideoTab) -> VideoTab:
     """The tab after tracking."""
     click_disc(tab)
-    tab.rename("me", 0, "ball")
+    tab.rename("me", about(0, name="ball"))
     track(tab)
     return tab
 
 
-def made(tab: VideoTab, kind: str, effect: str = "spotlight") -> Path:
-    return Path(list(tab.saving.make_file("me", kind, effect, True))[-1][0])
+def made(tab: VideoTab, kind: str, background: str = "spotlight", objects: str = "original") -> Path:
+    return Path(list(tab.saving.make_file("me", kind, objects, background, True))[-1][0])
 
 
 def test_videos_decode_to_the_same_frames_and_times(tracked: VideoTab) -> None:
@@ -417,7 +424,7 @@ def test_masks_and_coco_hold_the_tracked_masks(tracked: VideoTab) -> None:
 
 
 def test_a_stopped_download_leaves_no_file(tracked: VideoTab, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = tracked.saving.make_file("me", "video", "overlay", False)
+    steps = tracked.saving.make_file("me", "video", "overlay", "original", False)
     monkeypatch.setattr(video_saving, "_SAY_EVERY", 0)
     while "Video with effect: 2" not in next(steps)[1]:
         pass
@@ -430,8 +437,8 @@ def test_a_stopped_download_leaves_no_file(tracked: VideoTab, monkeypatch: pytes
 
 def test_effects_are_shown_until_the_next_click(tracked: VideoTab) -> None:
     normal = tracked.step_frame("me", 0).view["value"]
-    for effect in ("blur_background", "cut_out", "trail"):
-        page = tracked.show_effect("me", effect, True)
+    for effects in (("original", "blur_background"), ("overlay", "cut_out"), ("trail", "spotlight")):
+        page = tracked.show_effect("me", *effects, True)
         assert not np.array_equal(page.view["value"], normal)
         assert page.previews is True
     assert tracked.click("me", ADD, at(centre(0))).previews is False
@@ -451,7 +458,7 @@ def test_a_session_file_is_opened_again(
     masks = [work_of(tracked).session.masks(f).mask(0) for f in range(FRAMES)]
     tracked.open_example(0, "you")
     page = tracked.open_session("you", str(kept))
-    assert page.objects["choices"] == [("ball", 0), ("Object 2", 1)]
+    assert names_in(page) == ["ball", "Object 2"]
     again = work_of(tracked, "you")
     assert all(np.array_equal(again.session.masks(f).mask(0), masks[f]) for f in range(FRAMES))
     assert "Done" in track(tracked, "you")[-1].status
@@ -471,3 +478,110 @@ def test_a_picture_model_says_why_it_does_not_track(toy: SAM2) -> None:
     untrained = places(build_app(AppModel(toy, "toy"), [], []))
     assert "video-untrained" in untrained
     assert "video-track" not in untrained
+
+
+class TestSurface:
+    """What the click surface asks, without a browser."""
+
+    @pytest.fixture
+    def surface(self, networks: Networks, clip_path: Path) -> Iterator[VideoTab]:
+        store = SessionStore(lambda: VideoWork(HealthLimits(min_iou=0.4)), discard=VideoWork.close)
+        tab = VideoTab(networks, store, [clip_path])
+        tab.open_example(0, "me")
+        yield tab
+        tab.store.drop("me")
+
+    @staticmethod
+    def asked(scene: dict, sequence: int, points: list, box: list | None = None) -> dict:
+        return {
+            "key": scene["key"], "scene": scene["scene"], "sequence": sequence, "number": scene["active"],
+            "points": points, "box": box,
+        }  # fmt: skip
+
+    def test_prompts_on_any_frame_are_asked_whole(self, surface: VideoTab) -> None:
+        for frame in (0, 8):
+            scene = surface.show_frame("me", frame).view["value"]
+            x, y = centre(frame)
+            base = 10 * (frame + 1)
+            one = surface.ask(self.asked(scene, base, [[x + 0.3, y, 1]]))
+            two = surface.ask(self.asked(scene, base + 1, [*one["points"], [5, 180, 0]]))
+            assert [p[2] for p in two["points"]] == [1, 0]
+            prompt = work_of(surface).session.tracks[0].prompts[frame]
+            assert prompt.points_xy.tolist() == [p[:2] for p in two["points"]]
+            assert iou(work_of(surface).session.masks(frame).mask(0), disc(frame)) > 0.6
+        emptied = surface.ask(self.asked(scene, 99, []))
+        assert emptied["object"]["mask"] == ""
+        assert sorted(work_of(surface).session.tracks[0].prompts) == [0]
+        assert len(surface.undo("me").view["value"]["points"]) == 2, "undo brings them back"
+
+    def test_a_box_replaces_a_box(self, surface: VideoTab) -> None:
+        scene = surface.show_frame("me", 0).view["value"]
+        x, y = centre(0)
+        surface.ask(self.asked(scene, 1, [], [0, 0, 200, 150]))
+        second = surface.ask(self.asked(scene, 2, [], [x - 28, y - 28, x + 28, y + 28]))
+        assert second["box"] == [x - 28, y - 28, x + 28, y + 28]
+        assert iou(work_of(surface).session.masks(0).mask(0), disc(0)) > 0.6
+
+    def test_other_frames_and_running_jobs_refuse(self, surface: VideoTab) -> None:
+        scene = surface.show_frame("me", 0).view["value"]
+        surface.show_frame("me", 3)
+        assert "another picture" in surface.ask(self.asked(scene, 1, [[5, 5, 1]]))["says"]
+        scene = surface.show_frame("me", 0).view["value"]
+        with surface.store.using("me") as work:
+            work.busy = True
+        assert "press Stop" in surface.ask(self.asked(scene, 2, [[5, 5, 1]]))["says"]
+
+    def test_clear_all_can_be_undone(self, surface: VideoTab) -> None:
+        scene = surface.show_frame("me", 0).view["value"]
+        surface.ask(self.asked(scene, 1, [[*centre(0), 1]]))
+        track(surface)
+        before = [work_of(surface).session.masks(f).mask(0) for f in range(FRAMES)]
+        assert surface.restart("me").objects["rows"][0]["note"] == "click it"
+        assert work_of(surface).session.tracks == {}
+        surface.undo("me")
+        after = [work_of(surface).session.masks(f).mask(0) for f in range(FRAMES)]
+        assert all(map(np.array_equal, before, after))
+
+
+def test_playing_goes_with_the_clock_and_stops(tab: VideoTab) -> None:
+    first = next(pages := tab.playing.play("me"))
+    assert first.play == "❚❚"
+    assert next(pages).slider >= first.slider
+    assert list(tab.playing.play("me"))[-1].play == "▶", "a second press stops"
+    assert list(pages)[-1].play == "▶"
+    assert list(as_gradio_does(tab.playing.play("me")))[-1].slider == FRAMES - 1, "to the end"
+
+
+def test_clips_beyond_the_limits_are_refused(
+    tab: VideoTab, clip_path: Path, warnings: list[str], tmp_path: Path
+) -> None:
+    upload = tmp_path / "disc.mp4"
+    upload.write_bytes(clip_path.read_bytes())
+    tab.limits = Limits(clip_frames=5)
+    page = tab.open_upload("me", str(upload))
+    assert not upload.exists(), "what is refused is not kept"
+    assert f"has {FRAMES} frames; this app takes 5 at most" in warnings[-1]
+    assert page.tools["visible"] is True, "the open clip stays"
+    tab.limits = Limits(clip_seconds=0.01)
+    upload.write_bytes(clip_path.read_bytes())
+    assert tab.open_upload("you", str(upload)).tools["visible"] is False
+    assert "Cut it first" in warnings[-1]
+
+
+def test_tracking_waits_its_turn_and_a_visitor_who_left_holds_up_nobody(tab: VideoTab) -> None:
+    tab.open_example(0, "you")
+    click_disc(tab)
+    click_disc(tab, key="you")
+    tab.tracking.begin("me")
+    tab.tracking.begin("you")
+    mine, yours = tab.tracking.track("me"), tab.tracking.track("you")
+    while "Tracking" not in str(next(mine).status):
+        pass
+    next(mine)
+    while "Waiting" not in str((page := next(yours)).status):
+        pass
+    assert "1 job before yours" in page.status
+    tab.jobs.leave("me")  # the browser was closed: nobody drives `mine` any more
+    assert "Done" in list(yours)[-1].status
+    mine.close()
+    assert len(tab.jobs) == 0

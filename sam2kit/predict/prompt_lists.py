@@ -1,0 +1,64 @@
+"""Prompts as people write them down: a list of plain dicts, from a JSON file or a request.
+
+    [{"frame": 0, "object": "cup", "points": [[150, 215]], "labels": [1]}, {"object": 2, "box": [10, 20, 80, 90]}]
+
+`frame` is 0 and `object` 1 where they are left out; labels are all 1. Coordinates are pixels of the picture or clip.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sam2kit.predict.session import FramePrompt
+
+PlacedPrompt = tuple[int, Hashable, FramePrompt]  # frame, object id, prompt
+
+
+def read_prompts(path: Path) -> list[PlacedPrompt]:
+    """A JSON list of {"frame", "object", "points", "labels", "box", "mask"}; files of masks lie beside it.
+
+    Raises:
+        ValueError: if it is not such a list.
+    """
+    try:
+        entries = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error})") from error
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise ValueError(f'{path} must hold a list of {{"frame": 0, "object": 1, "points": [[x, y]]}}')
+    return [prompt_of(e, f"entry {i} of {path}", path.parent) for i, e in enumerate(entries)]
+
+
+def prompt_of(entry: dict[str, Any], where: str, folder: Path | None) -> PlacedPrompt:
+    """One entry of such a list.
+
+    Args:
+        where: what it is called in an error.
+        folder: holds the files of masks; None where no files may be named.
+    Raises:
+        ValueError: if it cannot be read as a prompt.
+    """
+    if folder is None and entry.get("mask") is not None:
+        raise ValueError(f"{where} has a mask, which cannot be given here; give points or a box")
+    try:
+        frame, name = int(entry.get("frame", 0)), str(entry.get("object", 1))
+        object_id: Hashable = int(name) if re.fullmatch("-?[0-9]+", name) else name
+        points = np.array(entry.get("points") or [], np.float32).reshape(-1, 2)
+        mask = None
+        if folder is not None and entry.get("mask"):
+            mask = np.array(Image.open(folder / entry["mask"]).convert("L")) > 127
+        prompt = FramePrompt(points, np.array(entry.get("labels", [1] * len(points))), entry.get("box"), mask)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} cannot be read as a prompt: {error}") from error
+    if prompt.is_empty:
+        raise ValueError(f"{where} has neither a point nor a box nor a mask")
+    if mask is not None and (len(points) or prompt.box_xyxy is not None):
+        raise ValueError(f"{where} has a mask and something else; give one or the other")
+    return frame, object_id, prompt

@@ -1,0 +1,50 @@
+"""From a gesture to its answer: checks what a browser sent, takes the visitor's lock, and turns errors into sentences.
+
+All three tabs ask through here. The functions are called past Gradio's queue, in threads of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sam2kit.ui.sessions import SessionStore
+from sam2kit.ui.surface_messages import PromptRequest, ShownObject, answer_message, refusal, stale
+from sam2kit.ui.tab_parts import plain_words
+
+Work = TypeVar("Work")
+Act = Callable[[Work, PromptRequest], ShownObject]
+_GONE = "Your work was put away to make room for others; reload the page and open it again."
+_FULL = "The device has no memory left for this; wait a moment and try again, or start the app with a smaller --side."
+
+
+def answer_request(sent: Any, store: SessionStore[Work], act: Act) -> dict[str, Any]:
+    """Carry out a request on its visitor's work.
+
+    Args:
+        sent: what the browser sent.
+        act: sets the prompts and returns the object as it is then; raises ValueError for people.
+    """
+    return _answer(sent, lambda request: store.newest(request.key, request.sequence), act)
+
+
+def answer_preview(sent: Any, store: SessionStore[Work], act: Act) -> dict[str, Any]:
+    """The same for what only would be; left out while the visitor's work is in use."""
+    return _answer(sent, lambda request: store.if_free(request.key), act)
+
+
+def _answer(sent: Any, entering: Callable[[PromptRequest], Any], act: Act) -> dict[str, Any]:
+    try:
+        request = PromptRequest.read(sent)
+        with entering(request) as work:
+            if work is None:
+                return stale(request)
+            return answer_message(request, act(work, request))
+    except KeyError:
+        return refusal(sent, _GONE)
+    except ValueError as error:
+        return refusal(sent, plain_words(error))
+    except RuntimeError as error:
+        if "out of memory" not in str(error).lower():
+            raise
+        return refusal(sent, _FULL)

@@ -1,0 +1,69 @@
+"""What the Image tab's handlers hand back: one update per part of the page, and how a visitor's work fills them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from sam2kit.ui.object_list import list_message
+from sam2kit.ui.picture_work import PictureWork
+from sam2kit.ui.surface_messages import scene_message
+
+CHOOSE = "Choose a photo to begin."
+SKIP = gr.skip()
+
+
+class ImagePage(NamedTuple):
+    """One update for each part of the tab that handlers change; those left out stay as they are."""
+
+    upload: Any = SKIP
+    view: Any = SKIP
+    status: Any = SKIP
+    objects: Any = SKIP
+    candidates: Any = SKIP
+    tools: Any = SKIP
+
+
+def scene_of(work: PictureWork, key: str) -> dict[str, Any]:
+    """The picture for the click surface."""
+    shown = [work.shown(item) for item in work.now.objects]
+    active = work.active
+    return scene_message(
+        key, work.scene, work.view, work.image.shape, shown, active.number, active.points, active.box_xyxy
+    )
+
+
+def page_beside(work: PictureWork, hint: str | None) -> ImagePage:
+    """What changes with a click, but for the picture, which follows by itself."""
+    active = work.active
+    candidates = [(f"{i + 1}: sure {iou:.0%}", i) for i, iou in enumerate(active.predicted_iou)]
+    several = len(candidates) > 1
+    return ImagePage(
+        status=SKIP if hint is None else hint,
+        objects=list_message(work.listed(), active.number),
+        candidates=gr.update(
+            choices=candidates if several else [], value=active.chosen if several else None, visible=several
+        ),
+    )
+
+
+def page_of(work: PictureWork, key: str, hint: str | None, *, plain: bool) -> ImagePage:
+    """Everything."""
+    return page_beside(work, hint)._replace(
+        upload=gr.update(visible="hidden"),
+        view=gr.update(value=work.draw() if plain else scene_of(work, key), visible=True),
+        tools=gr.update(visible=True),
+    )
+
+
+def empty_page() -> ImagePage:
+    """The tab without a photo."""
+    return ImagePage(
+        upload=gr.update(value=None, visible=True),
+        view=gr.update(value=None, visible=False),
+        status=CHOOSE,
+        objects=None,
+        candidates=gr.update(choices=[], value=None, visible=False),
+        tools=gr.update(visible=False),
+    )

@@ -1,0 +1,82 @@
+"""What the app takes from a visitor, so that one of them cannot use up the machine for all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from sam2kit.media.clips import Clip
+from sam2kit.media.video_facts import video_facts
+
+
+@dataclass(frozen=True)
+class Limits:
+    """None is no limit."""
+
+    upload_mb: int = 1024  # of one file
+    picture_megapixels: float = 100.0
+    clip_seconds: float | None = None
+    clip_frames: int | None = 36_000  # twenty minutes at 30 frames per second
+    clip_megapixels: float = 9.0  # of one frame; 4K has 8.3
+    photos: int = 40  # in the Teach tab
+    teach_minutes: float = 15.0
+    visitors: int = 32  # whose work is kept at a time; the least recently used goes first
+    minutes_after_leaving: float = 10.0  # that the work of a visitor waits for a connection that broke
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is not None and not value > 0:
+                raise ValueError(f"the limit {f.name} must be above 0, got {value}")
+
+    def check_picture(self, size_hw: tuple[int, ...], name: str) -> None:
+        """Raise ValueError, with what to do, if a picture is too large."""
+        megapixels = size_hw[0] * size_hw[1] / 1e6
+        if megapixels > self.picture_megapixels:
+            raise ValueError(
+                f"{name} has {megapixels:.0f} megapixels; this app takes {self.picture_megapixels:g} at most. Make it "
+                "smaller first"
+            )
+
+    def check_file(self, path: Path) -> None:
+        """Raise ValueError if what a video's header says is too long or too large; nothing is decoded."""
+        if path.stat().st_size > self.upload_mb * 2**20:
+            raise ValueError(f"{path.name} has more than {self.upload_mb} MB, which is the most this app takes")
+        facts = video_facts(path)
+        if facts is not None:
+            self._check_seconds(facts.seconds, path.name)
+            self._check_frame(facts.size_hw, path.name)
+
+    def check_clip(self, clip: Clip, name: str) -> None:
+        """Raise ValueError if a clip that was opened is too long or too large."""
+        self._check_frame(clip.size_hw, name)
+        self._check_seconds(clip.duration, name)
+        if self.clip_frames is not None and len(clip) > self.clip_frames:
+            raise ValueError(
+                f"{name} has {len(clip)} frames; this app takes {self.clip_frames} at most. Cut it into pieces first"
+            )
+
+    def _check_seconds(self, seconds: float, name: str) -> None:
+        if self.clip_seconds is not None and seconds > self.clip_seconds + 0.5:
+            raise ValueError(
+                f"{name} lasts {seconds:.0f} seconds; this app takes {self.clip_seconds:g} at most. Cut it first, or "
+                "run the app on your own machine, where it takes longer ones"
+            )
+
+    def _check_frame(self, size_hw: tuple[int, int], name: str) -> None:
+        if size_hw[0] * size_hw[1] > self.clip_megapixels * 1e6:
+            raise ValueError(
+                f"{name} is {size_hw[1]}x{size_hw[0]}; this app takes videos up to {self.clip_megapixels:g} "
+                "megapixels. Make it smaller first"
+            )
+
+
+def default_limits(environment: Mapping[str, str] = os.environ) -> Limits:
+    """For one person at home; tighter ones where the app runs as a Space, for everybody."""
+    if "SPACE_ID" not in environment:
+        return Limits()
+    return replace(
+        Limits(), upload_mb=200, picture_megapixels=50, clip_seconds=120, clip_frames=7200, teach_minutes=5, photos=20
+    )

@@ -1,0 +1,421 @@
+// The click surface: a canvas with a picture, masks and prompts. Runs as js_on_load of a gr.HTML, which provides
+// `element`, `props` (value: the scene), `server` (ask_server, preview_server), `trigger` and `watch`; surface.py
+// writes `settings` (title, previews, keys, height) before it. surface_messages.py says what the messages hold. Four parts:
+// state, drawing, gestures, and words, buttons and keys.
+
+const root = element.querySelector('.sk-surface');
+root.innerHTML = `
+  <div class="sk-bar" role="toolbar" aria-label="${settings.title}">
+    <span class="sk-modes" role="radiogroup" aria-label="A click will">
+      <button type="button" role="radio" data-mode="1" title="A click adds to the mask (A)">+ Add</button>
+      <button type="button" role="radio" data-mode="0" title="A click takes away from the mask (R)">− Remove</button>
+    </span>
+    <span class="sk-active" aria-live="polite"></span>
+    <span class="sk-zoom">
+      <button type="button" data-do="hide" title="Hide or show masks (H)" aria-label="Hide or show masks" aria-pressed="false">◐</button>
+      <button type="button" data-do="out" title="Smaller (-)" aria-label="Zoom out">−</button>
+      <button type="button" data-do="fit" title="The whole picture (0)" aria-label="Show the whole picture">1×</button>
+      <button type="button" data-do="in" title="Larger (+)" aria-label="Zoom in">+</button>
+      <button type="button" data-do="help" title="Gestures and keys (?)" aria-label="Gestures and keys" aria-expanded="false">?</button>
+    </span>
+  </div>
+  <div class="sk-stage"><canvas tabindex="0" role="application" aria-label="${settings.title}"></canvas></div>
+  <div class="sk-says"><span class="sk-hint"></span><span class="sk-busy" role="status" aria-live="polite"></span></div>
+  <div class="sk-help" hidden></div>`;
+const canvas = root.querySelector('canvas'), stage = root.querySelector('.sk-stage'), pen = canvas.getContext('2d');
+const part = (name) => root.querySelector('.sk-' + name);
+
+// ---- state ---------------------------------------------------------------------------------------------------------
+
+const REACH = 10; // pixels of the page within which a point is hit
+const DRAG = 5; // pixels of the page from which a click is a drag
+const STILL = 110; // milliseconds after which a resting pointer asks for a preview
+const MAX_ZOOM = 40;
+let scene = null; // the latest message of the server
+let picture = null; // its Image
+let objects = new Map(); // number -> {name, colour, layer: a coloured canvas or null}
+let points = [], box = null; // of the active object, as the visitor sees them
+let settled = { points: [], box: null }; // the same, as the server knows them
+let mode = 1; // the label that a plain click gives
+let sequence = 0, answered = 0; // of the latest request, of the latest answer that was shown
+let hidden = false; // masks are
+let zoom = 1, left = 0, top_ = 0; // of the picture within the canvas, pixels of the page
+let pointer = null; // where it hovers: {x, y, shift, touch}
+let ghost = null; // the mask that a click would give: {layer}
+let previewing = 0, resting = null; // number of the latest preview; a timer
+
+const active = () => objects.get(scene.active) || { name: '' };
+const scale = () => (zoom * canvas.clientWidth) / scene.size[0]; // pixels of the page for one of the picture
+const toPicture = (x, y) => [(x - left) / scale() - 0.5, (y - top_) / scale() - 0.5];
+const toPage = (x, y) => [left + (x + 0.5) * scale(), top_ + (y + 0.5) * scale()];
+const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
+
+async function coloured(png, colour, solid) {
+  // a 1-bit PNG as a canvas: filled in the object's colour, with an outline of full strength
+  if (!png) return null;
+  const bytes = Uint8Array.from(atob(png), (c) => c.charCodeAt(0));
+  const bits = await createImageBitmap(new Blob([bytes], { type: 'image/png' }));
+  const layer = new OffscreenCanvas(bits.width, bits.height), paint = layer.getContext('2d');
+  paint.drawImage(bits, 0, 0);
+  const data = paint.getImageData(0, 0, bits.width, bits.height), w = bits.width;
+  const pixels = new Uint32Array(data.data.buffer), on = new Uint8Array(pixels.length);
+  for (let i = 0; i < pixels.length; i++) on[i] = pixels[i] & 1;
+  const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  const rgb = (b << 16) | (g << 8) | r, fill = ((solid << 24) | rgb) >>> 0, line = ((255 << 24) | rgb) >>> 0;
+  for (let i = 0; i < pixels.length; i++) {
+    const inner = on[i] && on[i - 1] && on[i + 1] && on[i - w] && on[i + w];
+    pixels[i] = on[i] ? (inner ? fill : line) : 0;
+  }
+  paint.putImageData(data, 0, 0);
+  return layer;
+}
+
+async function take(message) {
+  // a new scene from the server
+  if (!message || !message.picture) return;
+  const mine = message;
+  scene = message;
+  const changed = !picture || picture.src !== message.picture;
+  let next = picture;
+  if (changed) {
+    next = new Image();
+    next.src = message.picture;
+    await next.decode();
+  }
+  const layers = await Promise.all(message.objects.map((o) => coloured(o.mask, o.colour, 118)));
+  if (mine !== scene) return; // a newer one came meanwhile
+  const sameSize = picture && scene.size.join() === root.dataset.size;
+  picture = next;
+  objects = new Map(message.objects.map((o, i) => [o.number, { name: o.name, colour: o.colour, layer: layers[i] }]));
+  points = message.points; box = message.box; settled = { points, box }; ghost = null;
+  root.dataset.size = scene.size.join();
+  if (!sameSize) fit();
+  size();
+  part('active').textContent = active().name;
+  root.dataset.scene = scene.scene;
+  root.dataset.points = points.length;
+  root.dataset.shown = Number(root.dataset.shown || 0) + 1;
+  hint();
+}
+
+async function send(nextPoints, nextBox) {
+  // the whole prompt list of the active object; what the visitor did is shown at once, the mask when it comes
+  const began = performance.now(), mine = ++sequence, about = scene;
+  points = nextPoints; box = nextBox; ghost = null;
+  busy('Looking …');
+  draw();
+  let answer;
+  try {
+    answer = await server.ask_server(request(mine, nextPoints, nextBox));
+  } catch (error) {
+    answer = { sequence: mine, refused: true, says: 'The server did not answer; try again, or reload the page.' };
+  }
+  if (mine !== sequence || about !== scene) return; // overtaken
+  busy('');
+  if (answer.stale) return;
+  if (answer.refused) {
+    points = settled.points; box = settled.box;
+    say(answer.says);
+  } else {
+    const o = answer.object, layer = await coloured(o.mask, o.colour, 118);
+    if (mine !== sequence || about !== scene) return;
+    objects.set(o.number, { name: o.name, colour: o.colour, layer });
+    points = answer.points; box = answer.box; settled = { points, box };
+    hint();
+  }
+  draw();
+  await new Promise(requestAnimationFrame);
+  answered = mine;
+  root.dataset.points = points.length;
+  root.dataset.took = performance.now() - began;
+  root.dataset.answered = answered;
+  if (!answer.refused) trigger('answered');
+}
+
+const request = (number, p, b) => ({
+  key: scene.key, scene: scene.scene, sequence: number, number: scene.active, points: p, box: b,
+});
+
+async function ask_preview() {
+  if (!settings.previews || !pointer || pointer.touch || !scene.editable || sequence !== answered || hit()) return;
+  const mine = ++previewing, about = scene, now = sequence;
+  const [x, y] = toPicture(pointer.x, pointer.y);
+  if (x < 0 || y < 0 || x > scene.size[0] - 1 || y > scene.size[1] - 1) return;
+  const answer = await server.preview_server(request(mine, [...points, [x, y, label()]], box)).catch(() => null);
+  if (!answer || answer.refused || answer.stale || mine !== previewing || about !== scene || now !== sequence) return;
+  const layer = await coloured(answer.object.mask, '#ffffff', 70);
+  if (mine !== previewing || now !== sequence || !pointer) return;
+  ghost = layer;
+  root.dataset.ghosts = Number(root.dataset.ghosts || 0) + 1;
+  draw();
+}
+
+// ---- drawing -------------------------------------------------------------------------------------------------------
+
+let drawing = false;
+function draw() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(() => { drawing = false; paint(); });
+}
+
+function paint() {
+  if (!picture) return;
+  const sharp = window.devicePixelRatio || 1, s = scale(), w = scene.size[0] * s, h = scene.size[1] * s;
+  pen.setTransform(sharp, 0, 0, sharp, 0, 0);
+  pen.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
+  pen.imageSmoothingEnabled = s < 3;
+  pen.drawImage(picture, left, top_, w, h);
+  if (!hidden) for (const o of objects.values()) if (o.layer) pen.drawImage(o.layer, left, top_, w, h);
+  if (ghost && !hidden) pen.drawImage(ghost, left, top_, w, h);
+  const drawn = drag && drag.box ? [...drag.from, ...drag.to] : box;
+  if (drawn) frame(drawn, !(drag && drag.box));
+  for (const [x, y, l] of points) dot(...toPage(x, y), l, 7);
+  if (pointer && !pointer.touch && scene.editable && !drag) cursor();
+}
+
+function frame([x0, y0, x1, y1], handle) {
+  const [ax, ay] = toPage(x0, y0), [bx, by] = toPage(x1, y1);
+  for (const [colour, width] of [['#141414', 4], ['#ffffff', 2]]) {
+    pen.strokeStyle = colour; pen.lineWidth = width;
+    pen.strokeRect(ax, ay, bx - ax, by - ay);
+  }
+  if (handle) cross(Math.max(ax, bx), Math.min(ay, by), 7);
+}
+
+function disc(x, y, r, colour) {
+  pen.beginPath(); pen.arc(x, y, r + 2, 0, 7); pen.fillStyle = '#ffffff'; pen.fill();
+  pen.beginPath(); pen.arc(x, y, r, 0, 7); pen.fillStyle = colour; pen.fill();
+}
+
+function stroke(...lines) {
+  pen.strokeStyle = '#ffffff'; pen.lineWidth = 2; pen.beginPath();
+  for (const [x0, y0, x1, y1] of lines) { pen.moveTo(x0, y0); pen.lineTo(x1, y1); }
+  pen.stroke();
+}
+
+function dot(x, y, l, r) {
+  disc(x, y, r, l ? '#00994d' : '#dc2828');
+  stroke([x - r / 2, y, x + r / 2, y], ...(l ? [[x, y - r / 2, x, y + r / 2]] : []));
+}
+
+function cross(x, y, r) {
+  disc(x, y, r, '#141414');
+  const a = r / 2;
+  stroke([x - a, y - a, x + a, y + a], [x - a, y + a, x + a, y - a]);
+}
+
+function cursor() {
+  // beside the pointer, what a click would do: a sign for add, remove or delete
+  const at = [pointer.x + 15, pointer.y + 15];
+  if (hit()) cross(...at, 6); else dot(...at, label(), 6);
+}
+
+function size() {
+  // as wide as the column and no higher than most of the window
+  if (!picture) return;
+  const [w, h] = scene.size, most = Math.max(220, window.innerHeight * settings.height);
+  const width = Math.max(1, Math.min(stage.clientWidth || 1, (most * w) / h));
+  const sharp = window.devicePixelRatio || 1, before = canvas.clientWidth;
+  canvas.style.width = width + 'px';
+  canvas.style.height = (width * h) / w + 'px';
+  canvas.width = Math.round(width * sharp);
+  canvas.height = Math.round(((width * h) / w) * sharp);
+  if (before) { left *= width / before; top_ *= width / before; }
+  stay();
+  draw();
+}
+
+function fit() { zoom = 1; stay(); draw(); }
+
+function stay() {
+  // the picture covers the canvas at any zoom
+  left = clamp(left, canvas.clientWidth * (1 - zoom), 0);
+  top_ = clamp(top_, canvas.clientHeight * (1 - zoom), 0);
+  root.dataset.zoom = zoom.toFixed(2);
+}
+
+function zoomTo(next, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
+  const before = zoom;
+  zoom = clamp(next, 1, MAX_ZOOM);
+  left = x - ((x - left) * zoom) / before;
+  top_ = y - ((y - top_) * zoom) / before;
+  stay(); ghost = null;
+  draw();
+}
+
+// ---- gestures ------------------------------------------------------------------------------------------------------
+
+let drag = null; // {id, x, y, button, box, from, to}
+const fingers = new Map(); // id -> [x, y]
+let pinch = null; // {distance, middle}
+
+const place = (e) => { const r = canvas.getBoundingClientRect(); return [e.clientX - r.left, e.clientY - r.top]; };
+const label = () => (pointer && pointer.shift ? 1 - mode : mode);
+
+function hit(at = pointer) {
+  // what lies under the pointer: {point: index}, {box: true} or null
+  if (!at || !scene) return null;
+  const near = ([x, y]) => Math.hypot(at.x - x, at.y - y) <= (at.touch ? 2 * REACH : REACH);
+  for (let i = points.length - 1; i >= 0; i--) if (near(toPage(points[i][0], points[i][1]))) return { point: i };
+  if (box && near(toPage(Math.max(box[0], box[2]), Math.min(box[1], box[3])))) return { box: true };
+  return null;
+}
+
+function click(at, l) {
+  if (!scene.editable) return say('Wait until tracking has ended, or press Stop.');
+  const under = hit(at);
+  if (under && under.box) return send(points, null);
+  if (under) return send(points.filter((_, i) => i !== under.point), box);
+  const [x, y] = toPicture(at.x, at.y);
+  return send([...points, [clamp(x, 0, scene.size[0] - 1), clamp(y, 0, scene.size[1] - 1), l]], box);
+}
+
+canvas.addEventListener('pointerdown', (e) => {
+  if (!picture) return;
+  e.preventDefault();
+  canvas.focus({ preventScroll: true });
+  try { canvas.setPointerCapture(e.pointerId); } catch (error) { /* a pointer made by a script */ }
+  const [x, y] = place(e);
+  if (e.pointerType === 'touch') fingers.set(e.pointerId, [x, y]);
+  if (fingers.size === 2) { drag = null; pinch = spread(); return; }
+  if (fingers.size > 2) return;
+  const shift = e.shiftKey;
+  pointer = { x, y, shift, touch: e.pointerType === 'touch' };
+  drag = { id: e.pointerId, x, y, button: e.button, box: false, moved: false, shift };
+});
+
+canvas.addEventListener('pointermove', (e) => {
+  if (!picture) return;
+  const [x, y] = place(e);
+  if (fingers.has(e.pointerId)) fingers.set(e.pointerId, [x, y]);
+  if (pinch && fingers.size === 2) return pinching();
+  pointer = { x, y, shift: e.shiftKey, touch: e.pointerType === 'touch' };
+  clearTimeout(resting);
+  if (drag && drag.id === e.pointerId) {
+    drag.moved = drag.moved || Math.hypot(x - drag.x, y - drag.y) > DRAG;
+    if (drag.moved && drag.button === 0) {
+      drag.box = scene.editable;
+      drag.from = drag.from || toPicture(drag.x, drag.y); drag.to = toPicture(x, y);
+    } else if (drag.moved) {
+      left += x - (drag.lastX ?? drag.x); top_ += y - (drag.lastY ?? drag.y); stay();
+    }
+    drag.lastX = x; drag.lastY = y;
+  } else {
+    previewing++; // an answer about the old place is no longer wanted
+    resting = setTimeout(ask_preview, STILL);
+  }
+  canvas.style.cursor = hit() ? 'pointer' : 'crosshair';
+  hint();
+  draw();
+});
+
+canvas.addEventListener('pointerup', (e) => {
+  fingers.delete(e.pointerId);
+  if (pinch) { if (!fingers.size) pinch = null; return; }
+  if (!drag || drag.id !== e.pointerId) return;
+  const done = drag;
+  drag = null;
+  if (done.box) {
+    const [w, h] = scene.size, inside = ([x, y]) => [clamp(x, 0, w - 1), clamp(y, 0, h - 1)];
+    const [x0, y0] = inside(done.from), [x1, y1] = inside(done.to);
+    return send(points, [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)]);
+  }
+  if (done.moved || done.button === 1) return;
+  const other = done.button === 2 || done.shift;
+  click({ x: done.x, y: done.y, touch: e.pointerType === 'touch' }, done.button === 2 ? 0 : other ? 1 - mode : mode);
+  if (e.pointerType === 'touch') pointer = null;
+});
+
+for (const end of ['pointercancel', 'lostpointercapture'])
+  canvas.addEventListener(end, (e) => { fingers.delete(e.pointerId); if (end === 'pointercancel') drag = pinch = null; });
+canvas.addEventListener('pointerleave', () => { if (!drag) { pointer = ghost = null; previewing++; hint(); draw(); } });
+canvas.addEventListener('contextmenu', (e) => e.preventDefault());
+canvas.addEventListener('wheel', (e) => {
+  if (!picture) return;
+  e.preventDefault();
+  zoomTo(zoom * Math.exp(-e.deltaY * (e.deltaMode ? 0.05 : 0.0016)), ...place(e));
+}, { passive: false });
+
+function spread() {
+  const [[ax, ay], [bx, by]] = [...fingers.values()];
+  return { distance: Math.max(Math.hypot(ax - bx, ay - by), 1), middle: [(ax + bx) / 2, (ay + by) / 2] };
+}
+
+function pinching() {
+  const now = spread();
+  left += now.middle[0] - pinch.middle[0]; top_ += now.middle[1] - pinch.middle[1];
+  zoomTo((zoom * now.distance) / pinch.distance, ...now.middle);
+  pinch = now;
+}
+
+// ---- words, buttons, keys ------------------------------------------------------------------------------------------
+
+function busy(text) { part('busy').textContent = text; root.dataset.busy = text ? 'yes' : 'no'; }
+function say(text) { const h = part('hint'); h.textContent = text; h.classList.add('sk-problem'); }
+
+function hint() {
+  const h = part('hint'), under = hit(), name = active().name;
+  h.classList.remove('sk-problem');
+  if (!scene) return;
+  if (!scene.editable) h.textContent = 'Tracking is running; Stop ends it.';
+  else if (under) h.textContent = under.box ? 'Click: take the box away' : 'Click: take this point away';
+  else {
+    const verbs = [`take away from ${name}`, `add to ${name}`];
+    h.textContent = `Click: ${verbs[label()]} · shift or right click: ${verbs[label() ? 0 : mode]} · drag: box`;
+  }
+}
+
+function setMode(next) {
+  mode = next;
+  for (const b of root.querySelectorAll('[data-mode]')) b.setAttribute('aria-checked', String(Number(b.dataset.mode) === mode));
+  if (scene) hint();
+  draw();
+}
+
+const deeds = {
+  hide() { hidden = !hidden; root.querySelector('[data-do=hide]').setAttribute('aria-pressed', String(hidden)); draw(); },
+  out() { zoomTo(zoom / 1.5); }, in() { zoomTo(zoom * 1.5); }, fit,
+  help() {
+    const help = part('help');
+    help.hidden = !help.hidden;
+    root.querySelector('[data-do=help]').setAttribute('aria-expanded', String(!help.hidden));
+    const named = Object.entries(settings.keys).map(([key, [where, text]]) => `<kbd>${key === ' ' ? 'space' : key}</kbd> ${text}`);
+    help.innerHTML = ['click: add', 'right click or shift: remove', 'click on a point: delete it', 'drag: box',
+      'wheel, pinch: zoom', 'middle drag, two fingers: move', '<kbd>a</kbd> <kbd>r</kbd> what a click does',
+      '<kbd>+</kbd> <kbd>-</kbd> <kbd>0</kbd> zoom', '<kbd>h</kbd> hide masks', ...named].map((t) => `<span>${t}</span>`).join('');
+  },
+};
+root.addEventListener('click', (e) => {
+  const button = e.target.closest('button');
+  if (!button) return;
+  if (button.dataset.mode) setMode(Number(button.dataset.mode));
+  if (button.dataset.do) deeds[button.dataset.do]();
+});
+
+const keys = { a: () => setMode(1), r: () => setMode(0), '+': deeds.in, '=': deeds.in, '-': deeds.out, 0: fit, h: deeds.hide, '?': deeds.help };
+function onKey(e) {
+  if (!root.isConnected) return document.removeEventListener('keydown', onKey);
+  const writing = e.target.matches && e.target.matches('textarea, select, [contenteditable], input:not([type=radio]):not([type=checkbox]):not([type=range])');
+  const press = e.target.closest && e.target.closest('button, input, a') && (e.key === ' ' || e.key.startsWith('Arrow'));
+  if (!root.offsetParent || writing || press || e.altKey || !picture) return;
+  const undo = (e.ctrlKey || e.metaKey) && e.key.toLowerCase() === 'z';
+  if ((e.ctrlKey || e.metaKey) && !undo) return;
+  const key = undo ? 'u' : e.key.length === 1 ? e.key.toLowerCase() : e.key;
+  if (key === 'Shift' && pointer) { pointer.shift = true; hint(); draw(); return; }
+  const [where] = settings.keys[key] || [];
+  if (!keys[key] && !where) return;
+  e.preventDefault();
+  if (keys[key]) return keys[key]();
+  const button = [...document.querySelectorAll(where)].find((b) => b.offsetParent && !b.disabled);
+  if (button) button.click();
+}
+document.addEventListener('keydown', onKey);
+document.addEventListener('keyup', (e) => { if (e.key === 'Shift' && pointer) { pointer.shift = false; hint(); draw(); } });
+new ResizeObserver(size).observe(stage);
+window.addEventListener('resize', size);
+
+setMode(1);
+busy('');
+watch('value', () => take(props.value));
+take(props.value);

@@ -1,0 +1,136 @@
+"""The Teach tab on the page: layout first, then the wiring. What happens is in teach_tab.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from sam2kit.ui.object_list import object_list
+from sam2kit.ui.surface import click_surface
+from sam2kit.ui.tab_parts import fetch_script, plain_view
+from sam2kit.ui.teach_page import CHOOSE, TeachPage
+from sam2kit.ui.teach_tab import TeachTab
+
+_RECIPES = [
+    ("Decoder: quickest, for things like everyday ones", "decoder"),
+    ("LoRA: the image encoder learns too, for unusual pictures", "lora"),
+]
+_DOWNLOADS = {"model": "The model", "data": "The labelled photos"}
+_KEYS = {
+    "u": ("#teach-undo", "undo"),
+    "n": ("#teach-new", "new object"),
+    "ArrowLeft": ("#teach-before", "photo before"),
+    "ArrowRight": ("#teach-after", "next photo"),
+}
+
+TEACH_CSS = """
+#teach-photos .sk-objects { flex-direction: row; flex-wrap: wrap; max-height: 190px; }
+#teach-photos .sk-object { flex: 0 1 215px; border-left-width: 1px; }
+#teach-photos .sk-rename { display: none; }
+#teach-photos .sk-pick { flex-wrap: wrap; }
+#teach-photos img { width: 56px; height: 44px; }
+#teach-photos .sk-name { flex-basis: 60px; }
+.teach-results table { margin-bottom: 12px; }
+.teach-results td, .teach-results th { padding: 3px 12px; text-align: right; }
+.teach-results td:first-child, .teach-results th:first-child { text-align: left; }
+.teach-results .better { color: #00875a; font-weight: 600; }
+.teach-results .worse { color: #c2410c; font-weight: 600; }
+.teach-results figure { margin: 0 0 12px; }
+.teach-results figure > div { display: flex; flex-wrap: wrap; gap: 8px; }
+.teach-results figure > div > div { flex: 1 1 200px; max-width: 300px; font-size: 13px; }
+.teach-results img { width: 100%; border-radius: 6px; margin: 0; }
+"""
+
+
+def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio) -> None:
+    """Lay the tab out inside the current Blocks and wire it.
+
+    Args:
+        choice: the page's choice among models, to which taught ones are added.
+    """
+    gr.Markdown(
+        "**1** Add photos. **2** Click the things in each: the model makes the masks, you correct them. "
+        "**3** Train. About a quarter of the photos is kept aside as a test. **4** Compare, then use it in all tabs.",
+        elem_id="teach-steps",
+    )
+    with gr.Row():
+        upload = gr.UploadButton(
+            "Add photos", file_count="multiple", file_types=["image"], size="sm", elem_id="teach-add", min_width=120,
+            variant="primary",
+        )  # fmt: skip
+        examples = gr.Button("Take the example photos", size="sm", elem_id="teach-examples", min_width=120)
+        before = gr.Button("◂ Photo before", size="sm", elem_id="teach-before", min_width=80)
+        after = gr.Button("Next photo ▸", size="sm", elem_id="teach-after", min_width=80)
+    # what is dropped or pasted on the page while this tab is open comes in here
+    dropped = gr.File(file_count="single", elem_id="teach-upload", visible="hidden", label="Photo")
+    photos = object_list("teach-photos")
+    with gr.Row():
+        with gr.Column(scale=3, min_width=320):
+            if tab.plain:
+                view = plain_view("Click on the photo", "teach-view")
+            else:
+                view = click_surface(
+                    tab.ask, tab.preview, name="teach-view", label="The photo to label; click on things", keys=_KEYS,
+                    height=0.56,
+                )  # fmt: skip
+            status = gr.Markdown(CHOOSE, elem_id="teach-status")
+        with gr.Column(scale=1, min_width=260, visible=False, elem_id="teach-tools") as tools:
+            candidates = gr.Radio([], label="The click is ambiguous; which did you mean?", elem_id="teach-candidates")
+            objects = object_list("teach-objects")
+            with gr.Row():
+                new_object = gr.Button("New object", size="sm", elem_id="teach-new", min_width=80)
+                undo = gr.Button("Undo", size="sm", elem_id="teach-undo", min_width=60)
+            recipe = gr.Radio(_RECIPES, value="decoder", label="What learns", elem_id="teach-recipe")
+            minutes = gr.Slider(
+                0.5, tab.limits.teach_minutes, value=min(2, tab.limits.teach_minutes), step=0.5, label="Minutes",
+                elem_id="teach-minutes",
+            )  # fmt: skip
+            with gr.Group():
+                train = gr.Button("Train", variant="primary", elem_id="teach-train")
+                stop = gr.Button("Stop, and keep the best", variant="stop", visible=False, elem_id="teach-stop")
+            progress = gr.Markdown(elem_id="teach-progress")
+    curve = gr.LinePlot(
+        x="minutes", y="value", color="measure", visible=False, height=240, elem_id="teach-curve",
+        label="The loss while learning, and the scores on the test photos", y_lim=[0, 1],
+    )  # fmt: skip
+    results = gr.HTML(visible=False, elem_id="teach-results")
+    with gr.Row(visible=False) as done:
+        kinds = {
+            kind: gr.Button(f"Download: {says}", size="sm", elem_id=f"teach-download-{kind}")
+            for kind, says in _DOWNLOADS.items()
+        }
+    file = gr.DownloadButton(visible="hidden", elem_id="teach-file")
+
+    shown = list(
+        TeachPage(photos, view, status, objects, candidates, tools, train, stop, progress, curve, results, choice)
+    )
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented", "concurrency_limit": None}
+    quick: dict[str, Any] = {**quiet, "trigger_mode": "multiple", "concurrency_id": "teach-clicks"}
+    opening: dict[str, Any] = {**quiet, "show_progress": "full", "show_progress_on": status}
+
+    upload.upload(tab.add_photos, [key, upload], shown, api_name="teach_add", **opening)
+    dropped.upload(lambda k, path: tab.add_photos(k, [path]), [key, dropped], shown, **opening)
+    examples.click(tab.add_examples, key, shown, api_name="teach_examples", **opening)
+    before.click(lambda k: tab.next_photo(k, -1), key, shown, **quick)
+    after.click(lambda k: tab.next_photo(k, 1), key, shown, **quick)
+    photos.pick(tab.show_photo, key, shown, **quick)
+    photos.drop(tab.drop_photo, key, shown, **quick)
+    if tab.plain:
+        view.select(tab.click, key, shown, **quick)
+    else:
+        view.answered(tab.answered, key, shown, **{**quick, "trigger_mode": "always_last"})
+    candidates.input(tab.choose, [key, candidates], shown, **quick)
+    objects.pick(tab.pick, key, shown, **quick)
+    objects.rename(tab.rename, key, shown, **quick)
+    objects.drop(tab.drop, key, shown, **quick)
+    new_object.click(tab.new_object, key, shown, **quick)
+    undo.click(tab.undo, key, shown, **quick)
+    train.click(tab.begin, key, None, queue=False, api_visibility="undocumented", api_name="teach_begin").then(
+        tab.train, [key, recipe, minutes], shown, api_name="teach_train", **quiet
+    ).then(lambda: gr.update(visible=True), None, done, show_progress="hidden", api_visibility="private")
+    stop.click(tab.stop, key, None, queue=False, api_visibility="private")
+    for kind, button in kinds.items():
+        button.click(lambda k, kind=kind: tab.make_file(k, kind), key, file, api_name=f"teach_{kind}", **quiet).success(
+            None, file, None, js=fetch_script("teach-file"), api_visibility="private"
+        )

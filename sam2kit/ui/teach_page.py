@@ -1,0 +1,131 @@
+"""What the Teach tab's handlers hand back, and what its results look like."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cv2
+import gradio as gr
+import numpy as np
+
+from sam2kit.media.drawing import draw_masks, draw_prompts
+from sam2kit.ui.image_page import page_beside, scene_of
+from sam2kit.ui.object_list import ListedObject, list_message
+from sam2kit.ui.surface_messages import jpeg_url
+from sam2kit.ui.teach_work import TeachWork
+
+if TYPE_CHECKING:
+    from sam2kit.evaluation.side_by_side import Comparison
+
+CHOOSE = "Add a handful of photos that show what the model should learn; four are a start, ten are better."
+SKIP = gr.skip()
+_PANEL = 300  # pixels, the longer side of a compared picture
+_MEASURES = {"click1": "1 click", "click3": "3 clicks", "click5": "5 clicks", "box": "box"}
+
+
+class TeachPage(NamedTuple):
+    """One update for each part of the tab that handlers change; those left out stay as they are."""
+
+    photos: Any = SKIP
+    view: Any = SKIP
+    status: Any = SKIP
+    objects: Any = SKIP
+    candidates: Any = SKIP
+    tools: Any = SKIP
+    train: Any = SKIP
+    stop: Any = SKIP
+    progress: Any = SKIP
+    curve: Any = SKIP
+    results: Any = SKIP
+    use: Any = SKIP
+
+
+def photos_message(work: TeachWork) -> dict[str, Any]:
+    """The strip of photos."""
+    tests = set(work.test_photos())
+    rows = []
+    for number, photo in enumerate(work.photos):
+        count = work.object_count(number)
+        words = f"{count} {'object' if count == 1 else 'objects'}" if count else "no object yet"
+        note = f"{words} · test" if number in tests else words
+        rows.append(ListedObject(number, photo.file_name, note, work.thumbnail(number)))
+    return list_message(rows, work.current)
+
+
+def page_beside_photo(work: TeachWork, hint: str | None) -> TeachPage:
+    """What changes with a click, but for the photo, which follows by itself."""
+    beside = page_beside(work.photo, None)
+    said = work.says() if hint is None else hint
+    return TeachPage(
+        photos=photos_message(work),
+        status=said,
+        objects=beside.objects,
+        candidates=beside.candidates,
+        train=gr.update(interactive=work.run is None),
+    )
+
+
+def page_of_photo(work: TeachWork, key: str, hint: str | None, *, plain: bool) -> TeachPage:
+    """Everything about the photos."""
+    if not work.photos:
+        return empty_page()
+    view = work.photo.draw() if plain else scene_of(work.photo, key)
+    return page_beside_photo(work, hint)._replace(
+        view=gr.update(value=view, visible=True), tools=gr.update(visible=True)
+    )
+
+
+def empty_page() -> TeachPage:
+    """The tab without photos."""
+    return TeachPage(
+        photos=None, view=gr.update(value=None, visible=False), status=CHOOSE, tools=gr.update(visible=False)
+    )
+
+
+def curve_update(rows: Sequence[dict[str, float | str]]) -> Any:
+    """The curve with these points; nothing is shown before there are any."""
+    import pandas  # comes with gradio
+
+    return gr.update(value=pandas.DataFrame(rows, columns=["minutes", "value", "measure"]), visible=bool(rows))
+
+
+def results_html(comparisons: Sequence[Comparison], before: dict[str, float], after: dict[str, float]) -> str:
+    """Numbers and pictures, before and after."""
+    rows = []
+    for name, words in _MEASURES.items():
+        if name in before and name in after:
+            change = 100 * (after[name] - before[name])
+            better = "better" if change > 0 else "worse"
+            rows.append(
+                f"<tr><td>{words}</td><td>{100 * before[name]:.1f}</td><td>{100 * after[name]:.1f}</td>"
+                f'<td class="{better}">{change:+.1f}</td></tr>'
+            )
+    table = (
+        "<table><thead><tr><th>mIoU on the test photos, in percent</th><th>before</th><th>after</th><th></th></tr>"
+        f"</thead><tbody>{''.join(rows)}</tbody></table>"
+    )
+    return f'<div class="teach-results">{table}{"".join(map(_compared, comparisons))}</div>'
+
+
+def _compared(comparison: Comparison) -> str:
+    truths = comparison.truths
+    panels = [
+        _panel(comparison.image, truths, (), "true masks"),
+        _panel(comparison.image, [m.mask for m in comparison.before], [m.point_xy for m in comparison.before],
+               f"before: {100 * comparison.mean_before:.0f} %"),
+        _panel(comparison.image, [m.mask for m in comparison.after], [m.point_xy for m in comparison.after],
+               f"after: {100 * comparison.mean_after:.0f} %"),
+    ]  # fmt: skip
+    return f"<figure><figcaption>{html.escape(comparison.name)}</figcaption><div>{''.join(panels)}</div></figure>"
+
+
+def _panel(image: np.ndarray, masks: Sequence[np.ndarray], points: Sequence[tuple[float, float]], says: str) -> str:
+    scale = min(1.0, _PANEL / max(image.shape[:2]))
+    size_wh = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+    resized = (cv2.resize(m.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST) > 0 for m in masks)
+    drawn = draw_masks(small, resized, range(len(masks)))
+    drawn = draw_prompts(drawn, [(x * scale, y * scale, 1) for x, y in points])
+    return f'<div><img alt="{html.escape(says)}" src="{jpeg_url(drawn)}"><span>{html.escape(says)}</span></div>'

@@ -1,0 +1,257 @@
+"""What the Teach tab does: handlers, plain values in and updates out. The layout is in teach_layout.py.
+
+Label photos with the model's help, train on them, compare on photos that were kept aside, use the result in the
+other tabs. Training itself is sam2kit.teaching; it runs in a thread of its own, and a handler only watches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sam2kit.predict.image import ImageOptions
+from sam2kit.ui.asking import answer_preview, answer_request
+from sam2kit.ui.limits import Limits
+from sam2kit.ui.networks import Network, Networks
+from sam2kit.ui.object_list import name_in, number_in
+from sam2kit.ui.picture_work import PictureWork
+from sam2kit.ui.sessions import SessionStore
+from sam2kit.ui.surface_messages import PromptRequest, ShownObject
+from sam2kit.ui.tab_parts import plain_words
+from sam2kit.ui.teach_page import TeachPage, curve_update, empty_page, page_beside_photo, page_of_photo, results_html
+from sam2kit.ui.teach_run import TeachRun
+from sam2kit.ui.teach_work import TeachWork
+from sam2kit.ui.turns import Turns, waiting_text
+from sam2kit.ui.views import to_original
+from sam2kit.weights import load_model
+
+_LOOK_AGAIN = 0.5  # seconds between looks at the queue, and at the training
+
+
+@dataclass
+class TeachTab:
+    """What the handlers need: the networks, the visitors' work, the example photos."""
+
+    networks: Networks
+    store: SessionStore[TeachWork]
+    examples: list[Path]
+    passes: Turns  # one pass through the network at a time
+    limits: Limits = field(default_factory=Limits)
+    jobs: Turns = field(default_factory=Turns)  # one long job at a time
+    plain: bool = False  # a picture instead of the click surface
+
+    # gestures
+
+    def ask(self, sent: Any) -> dict[str, Any]:
+        """All prompts of an object on the photo that is shown, as the click surface sends them."""
+
+        def act(work: TeachWork, request: PromptRequest) -> ShownObject:
+            photo = _photo(work)
+            request = photo.checked(request)
+            photo.set_prompts(self.networks.images(request.key), request.number, request.points, request.box_xyxy)
+            return photo.shown(photo.now.objects[photo.index_of(request.number)])
+
+        return answer_request(sent, self.store, act)
+
+    def preview(self, sent: Any) -> dict[str, Any]:
+        """The mask that a click would give; nothing changes."""
+
+        def act(work: TeachWork, request: PromptRequest) -> ShownObject:
+            photo = _photo(work)
+            request = photo.checked(request)
+            item = photo.would_be(self.networks.images(request.key), request.number, request.points, request.box_xyxy)
+            return ShownObject(item.number, item.name, item.mask(photo.view.shape[:2]))
+
+        return answer_preview(sent, self.store, act)
+
+    def answered(self, key: str) -> TeachPage:
+        """After an answer on the click surface: what stands beside it."""
+        with self.store.using(key) as work:
+            return page_beside_photo(work, None) if work.photos else empty_page()
+
+    def click(self, key: str, event: gr.SelectData) -> TeachPage:
+        """A click on the plain picture adds to the mask."""
+
+        def act(work: TeachWork) -> None:
+            xy = to_original(event.index, work.photo.image.shape[:2])
+            work.photo.click(self.networks.images(key), xy, positive=True)
+
+        return self._step(key, act)
+
+    # photos
+
+    def add_photos(self, key: str, sources: list[str] | None) -> TeachPage:
+        """Add uploaded photos to those that are there."""
+        with self.store.using(key) as work:
+            first = len(work.photos)
+            for source in sources or []:
+                try:
+                    work.add_photos([Path(source)], self.limits)
+                except (ValueError, OSError) as error:
+                    gr.Warning(plain_words(error), title="This photo cannot be used")
+            if first < len(work.photos):
+                work.show(first)
+            return self._photo_page(key, work, None) if work.photos else empty_page()
+
+    def add_examples(self, key: str) -> TeachPage:
+        """Take the example photos."""
+        return self.add_photos(key, [str(path) for path in self.examples])
+
+    def show_photo(self, key: str, event: gr.EventData) -> TeachPage:
+        """Label another photo."""
+        number = number_in(event)
+        return self._step(key, lambda work: work.show(number) if number is not None else None)
+
+    def next_photo(self, key: str, by: int) -> TeachPage:
+        """The next photo, or the one before."""
+        return self._step(key, lambda work: work.show((work.current + by) % len(work.photos)))
+
+    def drop_photo(self, key: str, event: gr.EventData) -> TeachPage:
+        """Leave a photo out."""
+        number = number_in(event)
+        return self._step(key, lambda work: work.remove_photo(number) if number is not None else None)
+
+    # objects of the photo that is shown
+
+    def choose(self, key: str, candidate: int | None) -> TeachPage:
+        """Take another candidate."""
+        return self._step(key, lambda work: work.photo.choose(candidate) if candidate is not None else None)
+
+    def pick(self, key: str, event: gr.EventData) -> TeachPage:
+        """Work on another object."""
+        number = number_in(event)
+        return self._step(key, lambda work: work.photo.select(number) if number is not None else None)
+
+    def rename(self, key: str, event: gr.EventData) -> TeachPage:
+        """Name an object."""
+        number, name = number_in(event), name_in(event)
+        return self._step(key, lambda work: work.photo.rename(number, name) if number is not None else None)
+
+    def drop(self, key: str, event: gr.EventData) -> TeachPage:
+        """Remove an object."""
+        number = number_in(event)
+        return self._step(key, lambda work: work.photo.remove(number) if number is not None else None)
+
+    def new_object(self, key: str) -> TeachPage:
+        """Start another object."""
+        return self._step(key, lambda work: work.photo.new_object())
+
+    def undo(self, key: str) -> TeachPage:
+        """Take back the last step."""
+        return self._step(key, lambda work: work.photo.undo())
+
+    # training
+
+    def train(self, key: str, recipe: str, minutes: float) -> Iterator[TeachPage]:
+        """Train on the labelled photos, and show how it goes."""
+        cancelled = self.store.cancelled(key)
+        with self.store.using(key) as work:
+            missing = work.ready() if work.photos else "Add photos first."
+            if work.run is not None:
+                missing = "Training is running: press Stop first."
+        if missing is not None:
+            gr.Warning(missing)
+            yield TeachPage(status=missing)
+            return
+        yield TeachPage(train=gr.update(interactive=False), stop=gr.update(visible=True), progress="Getting ready …")
+        with self.jobs.join(key) as turn:
+            while not turn.wait(_LOOK_AGAIN) and not cancelled.is_set():
+                yield TeachPage(progress=waiting_text(turn.before))
+            if not cancelled.is_set():
+                yield from self._train(key, recipe, minutes)
+            else:
+                yield TeachPage(progress="Stopped before it began.")
+        yield TeachPage(train=gr.update(interactive=True), stop=gr.update(visible=False))
+
+    def _train(self, key: str, recipe: str, minutes: float) -> Iterator[TeachPage]:
+        cancelled, network = self.store.cancelled(key), self.networks.of(key)
+        with self.store.using(key) as work:
+            run = work.start(network, recipe, min(minutes, self.limits.teach_minutes))
+        try:
+            while not run.finished.wait(_LOOK_AGAIN):
+                if cancelled.is_set():
+                    run.stop()
+                yield TeachPage(progress=run.says(), curve=curve_update(run.curve()))
+        finally:
+            run.stop()  # if the page was closed
+        if run.error is not None:
+            gr.Warning(plain_words(run.error))
+        yield TeachPage(progress=run.says(), curve=curve_update(run.curve()))
+        if run.folder is not None:
+            yield from self._compare(key, network, run)
+
+    def _compare(self, key: str, before: Network, run: TeachRun) -> Iterator[TeachPage]:
+        """Before and after, on the photos that were kept aside."""
+        yield TeachPage(progress="Comparing on the test photos …")
+        with self.store.using(key) as work:
+            after = self._taught(work, run.name)
+            # as the tests of the training do it, without the clean-up that people see
+            plain = [network.images.with_options(ImageOptions()) for network in (before, after)]
+            comparisons = work.comparisons(*plain, run.name)
+            names = [self.networks.base.name, *work.taught]
+        yield TeachPage(
+            progress=run.says(),
+            results=gr.update(value=results_html(comparisons, run.before, run.after), visible=True),
+            use=gr.update(choices=names, visible=True),
+        )
+
+    def begin(self, key: str) -> None:
+        """Before a job that may be stopped: forget a Stop that was meant for another."""
+        self.store.cancelled(key).clear()
+
+    def stop(self, key: str) -> None:
+        """End the training; the best so far is kept."""
+        self.store.cancelled(key).set()
+
+    # the result
+
+    def use(self, key: str, name: str | None) -> None:
+        """Let a model answer in all tabs: the app's, or one that the visitor has taught."""
+        with self.store.using(key) as work:
+            base = self.networks.base
+            self.networks.choose(key, self._taught(work, name) if name in work.taught else base)
+            for photo in work.photos:
+                photo.forget_embedding()
+
+    def make_file(self, key: str, kind: str) -> str:
+        """Write a download: "model", the latest that was taught, or "data", the labelled photos."""
+        with self.store.using(key) as work:
+            try:
+                return str(work.result_zip() if kind == "model" else work.dataset_zip())
+            except (ValueError, OSError) as error:
+                raise gr.Error(plain_words(error), print_exception=False) from error
+
+    # inside
+
+    def _taught(self, work: TeachWork, name: str) -> Network:
+        device = self.networks.base.images.model.device
+        if name not in work.networks:
+            work.networks[name] = Network.of(load_model(work.taught[name], device), name, self.passes)
+        return work.networks[name]
+
+    def _photo_page(self, key: str, work: TeachWork, hint: str | None) -> TeachPage:
+        if work.photos:
+            work.encode(self.networks.images(key))
+        return page_of_photo(work, key, hint, plain=self.plain)
+
+    def _step(self, key: str, act: Callable[[TeachWork], None]) -> TeachPage:
+        """Run one step on a visitor's work and show the result."""
+        with self.store.using(key) as work:
+            if not work.photos:
+                gr.Warning("Add photos first.")
+                return empty_page()
+            try:
+                act(work)
+            except ValueError as error:
+                gr.Warning(plain_words(error))
+            return self._photo_page(key, work, None)
+
+
+def _photo(work: TeachWork) -> PictureWork:
+    if not work.photos:
+        raise ValueError("add photos first")
+    return work.photo
