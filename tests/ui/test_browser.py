@@ -1,4 +1,4 @@
-"""The Image tab in a real browser: every gesture, corrections, downloads, sessions, two visitors, the plain fallback."""
+"""The Image tab in a real browser: gestures, corrections, downloads, sessions, two visitors, the plain fallback."""
 
 from __future__ import annotations
 

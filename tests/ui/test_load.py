@@ -133,15 +133,19 @@ def visit(address: str, number: int, folder: Path) -> tuple[list[float], float, 
     return scores, tracked, key
 
 
-def resident(process: psutil.Process) -> int:
-    """Bytes in memory when nobody is there, once they have settled."""
-    time.sleep(4)
-    return process.memory_info().rss
-
-
 def visitors_folders(process: psutil.Process) -> list[Path]:
     """What the app has in its own temporary folder for visitors."""
     return list(Path(process.environ()["TMPDIR"]).glob("sam2kit-*"))
+
+
+def resident(process: psutil.Process) -> int:
+    """Bytes in memory when everybody is gone; Gradio looks after connections every few seconds only."""
+    deadline = time.monotonic() + 60
+    while visitors_folders(process):
+        assert time.monotonic() < deadline, "the files of visitors who left are still there"
+        time.sleep(0.5)
+    time.sleep(2)
+    return process.memory_info().rss
 
 
 def test_eight_visitors_at_once(app: tuple[str, psutil.Process], tmp_path: Path) -> None:
@@ -149,7 +153,6 @@ def test_eight_visitors_at_once(app: tuple[str, psutil.Process], tmp_path: Path)
     with ThreadPoolExecutor(VISITORS) as pool:  # the first of all bring what stays: code, threads, libraries' caches
         list(pool.map(lambda n: visit(address, 100 + n, tmp_path), range(VISITORS)))
     before = resident(process)
-    folders = visitors_folders(process)
     began = time.perf_counter()
     with ThreadPoolExecutor(VISITORS) as pool:
         visits = list(pool.map(lambda n: visit(address, n, tmp_path), range(VISITORS)))
@@ -166,7 +169,6 @@ def test_eight_visitors_at_once(app: tuple[str, psutil.Process], tmp_path: Path)
         assert tracked > 0.7
     assert len({key for _, _, key in visits}) == VISITORS
     assert after < 1.1 * before
-    assert folders == visitors_folders(process) == [], "the visitors' files are gone"
 
 
 def test_a_visitor_cannot_use_anothers_surface_without_the_key(app: tuple[str, psutil.Process], tmp_path: Path) -> None:
