@@ -3,6 +3,7 @@
     sam2kit image PHOTO --point 120,80 --out masks
     sam2kit auto PHOTO --out masks
     sam2kit video CLIP --prompt frame=0,object=1,point=120,80 --effect overlay --out tracked
+    sam2kit session work.session.safetensors --out masks
     sam2kit evaluate --model nano --clips
     sam2kit data check PATH --sheet sheet.png
     sam2kit train PATH --base nano --recipe decoder --out mine
@@ -29,6 +30,7 @@ from sam2kit.cli.finetuned import add_finetuned_commands
 from sam2kit.cli.measure import run_bench_memory, run_doctor
 from sam2kit.cli.options import add_model_options, add_results_options
 from sam2kit.cli.pictures import run_auto, run_image
+from sam2kit.cli.session import add_session_command
 from sam2kit.cli.train import add_train_command
 from sam2kit.cli.video import add_video_command
 from sam2kit.hub import HubError
@@ -86,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add_results_options(auto, run_auto)
 
     add_video_command(commands)
+    add_session_command(commands)
     add_data_command(commands)
     add_train_command(commands)
     add_finetuned_commands(commands)

@@ -35,7 +35,7 @@ def run_image(options: argparse.Namespace) -> None:
         NamedMask.of(f"mask {i + 1}", mask.cpu().numpy(), float(iou))
         for i, (mask, iou) in enumerate(zip(shown.masks.flatten(0, 1), shown.predicted_iou.flatten(), strict=True))
     ]
-    _write(options, picture, objects)
+    write_masks(options, picture, objects, options.photo.name)
 
 
 def run_auto(options: argparse.Namespace) -> None:
@@ -60,11 +60,19 @@ def run_auto(options: argparse.Namespace) -> None:
             bar.update(done - bar.n)
 
         found = search.generate(picture, progress=progress)
-    _write(options, picture, [NamedMask(f"mask {i + 1}", f.runs, f.predicted_iou) for i, f in enumerate(found)])
+    objects = [NamedMask(f"mask {i + 1}", f.runs, f.predicted_iou) for i, f in enumerate(found)]
+    write_masks(options, picture, objects, options.photo.name)
 
 
-def _write(options: argparse.Namespace, picture, objects: list) -> None:  # noqa: ANN001
-    """Masks, an overlay and COCO JSON in the output folder; a summary on stdout."""
+def write_masks(options: argparse.Namespace, picture, objects: list, file_name: str) -> None:  # noqa: ANN001
+    """Masks, cut-outs, an overlay and COCO JSON in the output folder; a summary on stdout.
+
+    Args:
+        options: with `out` and `json`.
+        picture: uint8 [H, W, 3].
+        objects: a NamedMask each.
+        file_name: of the picture.
+    """
     from PIL import Image
 
     from sam2kit.media.drawing import draw_masks
@@ -72,7 +80,7 @@ def _write(options: argparse.Namespace, picture, objects: list) -> None:  # noqa
 
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
-    stem = options.photo.stem
+    stem = Path(file_name).stem
     written = []
     for i, item in enumerate(objects, start=1):
         written.append(write_image(mask_image([item]), out / f"{stem}_mask{i}.png"))
@@ -80,7 +88,7 @@ def _write(options: argparse.Namespace, picture, objects: list) -> None:  # noqa
             written.append(write_image(cut_out(picture, item.mask), out / f"{stem}_cutout{i}.png"))
     overlay = Image.fromarray(draw_masks(picture, (o.mask for o in objects), range(len(objects))))
     written.append(write_image(overlay, out / f"{stem}_overlay.jpg"))
-    written.append(write_json(coco_json(objects, options.photo.name, picture.shape[:2]), out / f"{stem}_coco.json"))
+    written.append(write_json(coco_json(objects, file_name, picture.shape[:2]), out / f"{stem}_coco.json"))
     if options.json:
         masks = [{"predicted_iou": round(o.score, 4), "area": o.area} for o in objects]
         print(json.dumps({"masks": masks, "files": [str(p) for p in written]}))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2kit.cli.options import add_results_options, load, numbers_of
-from sam2kit.media.effects import EFFECTS
+from sam2kit.media.effects import EFFECTS, EffectPainter
 from sam2kit.predict.prompt_lists import PlacedPrompt, prompt_of, read_prompts
 
 if TYPE_CHECKING:
@@ -39,10 +39,7 @@ def add_video_command(commands: argparse._SubParsersAction) -> None:
         help="a click (point=x,y,0 for 'not this'), box=x0,y0,x1,y1 or mask=FILE; repeat for more",
     )  # fmt: skip
     video.add_argument("--prompts", type=Path, metavar="FILE.json", help="a list of such prompts; see the README")
-    video.add_argument("--effect", default="overlay", choices=EFFECTS, help="how the video shows it")
-    video.add_argument(
-        "--export", action="append", choices=_EXPORTS, help="what to write (default: video and masks); repeat for more"
-    )
+    add_export_options(video)
     video.add_argument("--start", type=int, default=0, help="first frame to use; prompts count from the clip's")
     video.add_argument("--stop", type=int, help="frame to end before")
     video.add_argument("--every", type=int, default=1, metavar="N", help="use every N-th frame")
@@ -52,6 +49,25 @@ def add_video_command(commands: argparse._SubParsersAction) -> None:
         help="go on with the session in the output folder; give the same --start, --stop and --every",
     )  # fmt: skip
     add_results_options(video, run_video)
+
+
+def add_export_options(parser: argparse.ArgumentParser) -> None:
+    """What is written of a session, and how it looks."""
+    parser.add_argument(
+        "--effect", default="overlay", type=_effect, metavar="EFFECT",
+        help=f"how the video shows it: {', '.join(EFFECTS)}; several joined by +, such as blur_background+overlay",
+    )  # fmt: skip
+    parser.add_argument(
+        "--export", action="append", choices=_EXPORTS, help="what to write (default: video and masks); repeat for more"
+    )
+
+
+def _effect(text: str) -> str:
+    try:
+        EffectPainter(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def run_video(options: argparse.Namespace) -> None:
@@ -78,12 +94,7 @@ def run_video(options: argparse.Namespace) -> None:
         if not options.resume or prompts:
             session.plan = predictor.plan(session, direction=options.direction)
         _track(predictor, session, saved, options)
-        files, notes = _export(session, options)
-    notes = [*clip.notes, *notes]
-    if options.json:
-        print(json.dumps({"frames": len(clip), "objects": list(session.object_ids), "files": files, "notes": notes}))
-    else:
-        print("\n".join([*notes, *files]))
+        write_exports(session, options, options.clip.stem)
 
 
 def parse_prompt(text: str) -> PlacedPrompt:
@@ -133,20 +144,38 @@ def _track(predictor: VideoPredictor, session: VideoSession, saved: Path, option
             print(f"sam2kit: what is done is kept in {saved}; --resume goes on there", file=sys.stderr)
 
 
-def _export(session: VideoSession, options: argparse.Namespace) -> tuple[list[str], list[str]]:
+def write_exports(session: VideoSession, options: argparse.Namespace, stem: str) -> None:
+    """Write what was asked for, and print which files there are and what could not be taken over.
+
+    Args:
+        options: with those of `add_export_options`, `out` and `json`.
+        stem: what the files' names begin with.
+    """
+    options.out.mkdir(parents=True, exist_ok=True)
+    files, notes = _export(session, options, stem)
+    notes = [*session.clip.notes, *notes]
+    if options.json:
+        objects, frames = list(session.object_ids), len(session.clip)
+        print(json.dumps({"frames": frames, "objects": objects, "files": files, "notes": notes}))
+    else:
+        print("\n".join([*notes, *files]))
+
+
+def _export(session: VideoSession, options: argparse.Namespace, stem: str) -> tuple[list[str], list[str]]:
     """Write what was asked for; the files and what could not be taken over."""
     from tqdm import tqdm
 
     from sam2kit.media import mask_exports, video_exports
 
-    clip, out, stem = session.clip, options.out, options.clip.stem
+    clip, out = session.clip, options.out
 
     def masks_of(frame: int) -> dict[Hashable, Any]:
         return dict(session.masks(frame))
 
     writers: dict[str, tuple[Path, Callable[[Path], Progress]]] = {
         "video": (
-            out / f"{stem}_{options.effect}.{'webm' if options.effect == 'cut_out' else 'mp4'}",
+            out
+            / f"{stem}_{options.effect.replace('+', '_')}.{'webm' if options.effect.endswith('cut_out') else 'mp4'}",
             lambda p: video_exports.export_video(clip, masks_of, p, options.effect),
         ),
         "masks": (out / f"{stem}_masks.zip", lambda p: mask_exports.export_davis(clip, masks_of, p)),

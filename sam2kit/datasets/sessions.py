@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 
-from sam2kit.config import SAM2Config
 from sam2kit.datasets.frame_folders import stack_masks
 from sam2kit.datasets.opened_clips import opened_clip, stamp_of
 from sam2kit.datasets.samples import BadSampleError, ClipSample, Dataset, LabelledClip, Note
 from sam2kit.predict.session import VideoSession
-from sam2kit.predict.session_files import read_session, session_clip_path
+from sam2kit.predict.session_files import reopen_session, session_clip_path
 
 FORMAT = "sam2kit sessions"
 
@@ -140,13 +138,9 @@ def _opened(sample: SessionClip) -> VideoSession:
 @lru_cache(maxsize=4)
 def _open_session(path: Path, clip_path: Path, stamps: tuple) -> VideoSession:
     try:
-        header = _header(path)
-        if header is None:
-            raise BadSampleError(f"{path} is no session file any more; save the session again")
-        config = SAM2Config.from_dict(header["model"])
-        return read_session(path, opened_clip(clip_path), config, torch.device("cpu"))
-    except (ValueError, OSError, KeyError) as error:
-        raise error if isinstance(error, BadSampleError) else BadSampleError(f"{error}") from error
+        return reopen_session(path, opened_clip(clip_path))
+    except (ValueError, OSError) as error:
+        raise BadSampleError(f"{error}") from error
 
 
 def _truth(session: VideoSession, frame: int) -> dict[int, np.ndarray]:

@@ -133,13 +133,7 @@ class PictureSession:
             ValueError: if it is no session of a picture, or is damaged; says which.
         """
         path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no session file {path}")
-        try:
-            file = safe_open(str(path), framework="pt")
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is not a session file ({error})") from error
-        stated = (file.metadata() or {}).get("format", "")
+        file, stated = open_session_file(path)
         if stated != PICTURE_FORMAT:
             if stated.startswith("sam2kit session"):
                 raise ValueError(f"{path} is a session of a video; open it together with its clip")
@@ -148,6 +142,30 @@ class PictureSession:
             return _session(json.loads(file.metadata()["session"]), file)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, SafetensorError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def is_picture_session(path: Path) -> bool:
+    """Whether a session file is about a picture.
+
+    Raises:
+        FileNotFoundError, ValueError: if it is no such file at all.
+    """
+    return open_session_file(path)[1] == PICTURE_FORMAT
+
+
+def open_session_file(path: Path) -> tuple[Any, str]:
+    """An open session file of either kind, and what it says it is.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is none.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no session file {path}")
+    try:
+        file = safe_open(str(path), framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a session file ({error})") from error
+    return file, (file.metadata() or {}).get("format", "")
 
 
 def _object_out(number: int, item: PromptedObject, tensors: dict[str, Tensor]) -> dict[str, Any]:

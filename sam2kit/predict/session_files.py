@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -25,7 +25,7 @@ from sam2kit.config import SAM2Config
 from sam2kit.media.clips import Clip
 from sam2kit.predict.frame_masks import FrameResult, VideoOptions
 from sam2kit.predict.logits import CompactLogits, ExactLogits
-from sam2kit.predict.picture_session import PICTURE_FORMAT
+from sam2kit.predict.picture_session import PICTURE_FORMAT, open_session_file
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
 
 _FORMAT = "sam2kit session 1"
@@ -98,6 +98,15 @@ def read_session(path: Path, clip: Clip, config: SAM2Config, device: torch.devic
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
+def reopen_session(path: Path, clip: Clip) -> VideoSession:
+    """Read a session to look at it, without the model that made it; arguments and errors as for `read_session`."""
+    try:
+        config = SAM2Config.from_dict(_content(_opened(path), path)["model"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    return read_session(path, clip, config, torch.device("cpu"))
+
+
 def _session(content: dict[str, Any], clip: Clip, config: SAM2Config, file: Any, device: torch.device) -> VideoSession:
     options = content["options"]
     session = VideoSession(
@@ -120,13 +129,7 @@ def _session(content: dict[str, Any], clip: Clip, config: SAM2Config, file: Any,
 
 
 def _opened(path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no session file {path}")
-    try:
-        file = safe_open(str(path), framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a session file ({error})") from error
-    stated = (file.metadata() or {}).get("format")
+    file, stated = open_session_file(path)
     if stated == PICTURE_FORMAT:
         raise ValueError(f"{path} is a session of a picture; open it as one, without a clip")
     if stated != _FORMAT:

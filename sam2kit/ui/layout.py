@@ -104,12 +104,11 @@ def build_app(
                 else:
                     video_parts = build_video_tab(videos, key)
             with gr.Tab("Teach"):
-                build_teach_tab(teaching, key, choice)
-        chosen = choice.change(
-            teaching.use, [key, choice], None, show_progress="hidden", api_visibility="private"
-        ).then(images.change_network, key, image_parts, show_progress="hidden", api_visibility="private")
+                chosen = build_teach_tab(teaching, key, choice)
+        unseen: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        chosen = chosen.then(images.change_network, key, image_parts, **unseen)
         if video_parts:
-            chosen.then(videos.change_network, key, video_parts, show_progress="hidden", api_visibility="private")
+            chosen.then(videos.change_network, key, video_parts, **unseen)
         app.load(visitors.arrive, key, None, show_progress="hidden", api_visibility="undocumented", api_name="arrive")
         app.unload(visitors.leave)
         add_api(networks.base, jobs, limits)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from sam2kit.ui.object_list import object_list
 from sam2kit.ui.surface import click_surface
 from sam2kit.ui.tab_parts import fetch_script, plain_view
-from sam2kit.ui.teach_page import CHOOSE, TeachPage
+from sam2kit.ui.teach_page import CHOOSE, CURVE_COLOURS, TeachPage
 from sam2kit.ui.teach_tab import TeachTab
 
 _RECIPES = [
@@ -26,7 +27,7 @@ _KEYS = {
 
 TEACH_CSS = """
 #teach-photos .sk-objects { flex-direction: row; flex-wrap: wrap; max-height: 190px; }
-#teach-photos .sk-object { flex: 0 1 215px; border-left-width: 1px; }
+#teach-photos .sk-object { flex: 0 1 215px; border-left: 1px solid var(--border-color-primary); }
 #teach-photos .sk-rename { display: none; }
 #teach-photos .sk-pick { flex-wrap: wrap; }
 #teach-photos img { width: 56px; height: 44px; }
@@ -43,15 +44,18 @@ TEACH_CSS = """
 """
 
 
-def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio) -> None:
+def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio) -> Dependency:
     """Lay the tab out inside the current Blocks and wire it.
 
     Args:
         choice: the page's choice among models, to which taught ones are added.
+    Returns:
+        the event after which another model answers.
     """
     gr.Markdown(
-        "**1** Add photos. **2** Click the things in each: the model makes the masks, you correct them. "
-        "**3** Train. About a quarter of the photos is kept aside as a test. **4** Compare, then use it in all tabs.",
+        "**1** Add photos. **2** Click the things in each: the model makes the masks, you correct them, and what you "
+        "correct is what it learns. **3** Train; about a quarter of the photos is kept aside as a test. **4** Compare, "
+        "then use it in all tabs.",
         elem_id="teach-steps",
     )
     with gr.Row():
@@ -91,11 +95,12 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio) -> None:
                 stop = gr.Button("Stop, and keep the best", variant="stop", visible=False, elem_id="teach-stop")
             progress = gr.Markdown(elem_id="teach-progress")
     curve = gr.LinePlot(
-        x="minutes", y="value", color="measure", visible=False, height=240, elem_id="teach-curve",
-        label="The loss while learning, and the scores on the test photos", y_lim=[0, 1],
+        x="minutes", y="value", color="measure", visible=False, height=330, elem_id="teach-curve",
+        label="The loss while learning, and the scores on the test photos", y_lim=[0, 1], color_map=CURVE_COLOURS,
     )  # fmt: skip
     results = gr.HTML(visible=False, elem_id="teach-results")
     with gr.Row(visible=False) as done:
+        use = gr.Button("Use it in all tabs", size="sm", variant="primary", elem_id="teach-use")
         kinds = {
             kind: gr.Button(f"Download: {says}", size="sm", elem_id=f"teach-download-{kind}")
             for kind, says in _DOWNLOADS.items()
@@ -130,7 +135,9 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio) -> None:
         tab.train, [key, recipe, minutes], shown, api_name="teach_train", **quiet
     ).then(lambda: gr.update(visible=True), None, done, show_progress="hidden", api_visibility="private")
     stop.click(tab.stop, key, None, queue=False, api_visibility="private")
+    use.click(tab.latest, key, choice, **quiet)
     for kind, button in kinds.items():
         button.click(lambda k, kind=kind: tab.make_file(k, kind), key, file, api_name=f"teach_{kind}", **quiet).success(
             None, file, None, js=fetch_script("teach-file"), api_visibility="private"
         )
+    return choice.change(tab.use, [key, choice], None, show_progress="hidden", api_visibility="private")

@@ -10,7 +10,7 @@ import cv2
 import gradio as gr
 import numpy as np
 
-from sam2kit.media.drawing import draw_masks, draw_prompts
+from sam2kit.media.drawing import PALETTE, draw_masks, draw_prompts
 from sam2kit.ui.image_page import page_beside, scene_of
 from sam2kit.ui.object_list import ListedObject, list_message
 from sam2kit.ui.surface_messages import jpeg_url
@@ -19,6 +19,7 @@ from sam2kit.ui.teach_work import TeachWork
 if TYPE_CHECKING:
     from sam2kit.evaluation.side_by_side import Comparison
 
+CURVE_COLOURS = {"loss": "#8a8f98", "1 click": PALETTE[5], "3 clicks": PALETTE[1], "box": PALETTE[2]}
 CHOOSE = "Add a handful of photos that show what the model should learn; four are a start, ten are better."
 SKIP = gr.skip()
 _PANEL = 300  # pixels, the longer side of a compared picture
@@ -85,10 +86,15 @@ def empty_page() -> TeachPage:
 
 
 def curve_update(rows: Sequence[dict[str, float | str]]) -> Any:
-    """The curve with these points; nothing is shown before there are any."""
+    """The curve with these points; nothing is shown before something was learnt.
+
+    The plot keeps the lines that it begins with: one that came later would not be drawn.
+    """
     import pandas  # comes with gradio
 
-    return gr.update(value=pandas.DataFrame(rows, columns=["minutes", "value", "measure"]), visible=bool(rows))
+    if not any(row["measure"] == "loss" for row in rows):
+        return SKIP
+    return gr.update(value=pandas.DataFrame(rows, columns=["minutes", "value", "measure"]), visible=True)
 
 
 def results_html(comparisons: Sequence[Comparison], before: dict[str, float], after: dict[str, float]) -> str:

@@ -196,7 +196,7 @@ class TeachTab:
         yield TeachPage(
             progress=run.says(),
             results=gr.update(value=results_html(comparisons, run.before, run.after), visible=True),
-            use=gr.update(choices=names, visible=True),
+            use=gr.update(choices=names, value=self.networks.of(key).name, visible=True),
         )
 
     def begin(self, key: str) -> None:
@@ -208,6 +208,11 @@ class TeachTab:
         self.store.cancelled(key).set()
 
     # the result
+
+    def latest(self, key: str) -> Any:
+        """Choose the model that was taught last."""
+        with self.store.using(key) as work:
+            return gr.update(value=list(work.taught)[-1]) if work.taught else gr.skip()
 
     def use(self, key: str, name: str | None) -> None:
         """Let a model answer in all tabs: the app's, or one that the visitor has taught."""

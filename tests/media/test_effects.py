@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from sam2kit.media.drawing import colour_of
-from sam2kit.media.effects import EFFECTS, TRAIL_FRAMES, EffectPainter
+from sam2kit.media.effects import (
+    BACKGROUND_EFFECTS,
+    EFFECTS,
+    OBJECT_EFFECTS,
+    ORIGINAL,
+    TRAIL_FRAMES,
+    EffectPainter,
+    combined,
+)
 
 SIZE = (96, 128)
 
@@ -133,9 +141,37 @@ def test_the_trail_follows_and_forgets() -> None:
 
 
 def test_mistakes_are_explained(frame: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"unknown effect 'sparkle'; known are overlay, .*trail"):
+    with pytest.raises(ValueError, match=r"unknown effect 'sparkle'; known are original, .*trail"):
         EffectPainter("sparkle")
     with pytest.raises(ValueError, match="strength"):
         EffectPainter("blur_object", strength=0)
     with pytest.raises(ValueError, match=r"object 7 is \[5, 6\], but the frame is \[96, 128\]"):
         EffectPainter("overlay").paint(frame, {7: np.ones((5, 6), bool)})
+
+
+@pytest.mark.parametrize("objects", [ORIGINAL, *OBJECT_EFFECTS])
+@pytest.mark.parametrize("background", [ORIGINAL, *BACKGROUND_EFFECTS])
+def test_one_effect_for_objects_and_one_for_the_rest(objects: str, background: str) -> None:
+    """Together they change what each of them changes; alone each is the other's "as it is"."""
+    frame = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    mask = np.zeros((60, 80), bool)
+    mask[20:40, 30:60] = True
+    painted = EffectPainter(combined(objects, background)).paint(frame, {0: mask})
+    assert painted.shape == (60, 80, 4 if background == "cut_out" else 3)
+    inside, outside = np.zeros_like(mask), np.ones_like(mask)
+    inside[24:36, 34:56] = True
+    outside[10:50, 20:70] = False
+    if objects != "blur_object":  # which mixes in what is around
+        alone = EffectPainter(objects).paint(frame, {0: mask})
+        assert np.array_equal(painted[inside][:, :3], alone[inside])
+    rest = EffectPainter(background).paint(frame, {0: mask})
+    assert np.array_equal(painted[outside], rest[outside])
+
+
+def test_what_is_transparent_comes_last() -> None:
+    assert combined("overlay", "blur_background") == "blur_background+overlay"
+    assert combined("overlay", "cut_out") == "overlay+cut_out"
+    assert combined(ORIGINAL, ORIGINAL) == ORIGINAL
+    assert EffectPainter("overlay+cut_out").makes_alpha
+    with pytest.raises(ValueError, match="so it comes last"):
+        EffectPainter("cut_out+overlay")
