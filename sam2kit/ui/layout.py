@@ -85,6 +85,7 @@ def build_app(
 
     with gr.Blocks(title="sam2kit", analytics_enabled=False, delete_cache=(600, 3600)) as app:
         key = gr.State(SessionStore.new_key, delete_callback=visitors.forget)
+        answering = gr.State(networks.base.name)
         device = device_name(app_model.model)
         gr.Markdown(
             f"# sam2kit\nClick on a thing in your photo or video, correct, download. "
@@ -104,11 +105,11 @@ def build_app(
                 else:
                     video_parts = build_video_tab(videos, key)
             with gr.Tab("Teach"):
-                chosen = build_teach_tab(teaching, key, choice)
+                build_teach_tab(teaching, key, choice, answering)
         unseen: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        chosen = chosen.then(images.change_network, key, image_parts, **unseen)
+        answering.change(images.change_network, key, image_parts, **unseen)
         if video_parts:
-            chosen.then(videos.change_network, key, video_parts, **unseen)
+            answering.change(videos.change_network, key, video_parts, **unseen)
         app.load(visitors.arrive, key, None, show_progress="hidden", api_visibility="undocumented", api_name="arrive")
         app.unload(visitors.leave)
         add_api(networks.base, jobs, limits)

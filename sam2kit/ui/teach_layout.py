@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-from gradio.events import Dependency
 
 from sam2kit.ui.object_list import object_list
 from sam2kit.ui.surface import click_surface
@@ -44,13 +43,12 @@ TEACH_CSS = """
 """
 
 
-def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio) -> Dependency:
+def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: gr.State) -> None:
     """Lay the tab out inside the current Blocks and wire it.
 
     Args:
         choice: the page's choice among models, to which taught ones are added.
-    Returns:
-        the event after which another model answers.
+        answering: name of the model that answers; changes when another one does.
     """
     gr.Markdown(
         "**1** Add photos. **2** Click the things in each: the model makes the masks, you correct them, and what you "
@@ -140,4 +138,4 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio) -> Dependenc
         button.click(lambda k, kind=kind: tab.make_file(k, kind), key, file, api_name=f"teach_{kind}", **quiet).success(
             None, file, None, js=fetch_script("teach-file"), api_visibility="private"
         )
-    return choice.change(tab.use, [key, choice], None, show_progress="hidden", api_visibility="private")
+    choice.change(tab.use, [key, choice], answering, show_progress="hidden", api_visibility="private")

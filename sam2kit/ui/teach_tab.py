@@ -214,13 +214,15 @@ class TeachTab:
         with self.store.using(key) as work:
             return gr.update(value=list(work.taught)[-1]) if work.taught else gr.skip()
 
-    def use(self, key: str, name: str | None) -> None:
-        """Let a model answer in all tabs: the app's, or one that the visitor has taught."""
+    def use(self, key: str, name: str | None) -> str:
+        """Let a model answer in all tabs: the app's, or one that the visitor has taught; returns its name."""
         with self.store.using(key) as work:
-            base = self.networks.base
-            self.networks.choose(key, self._taught(work, name) if name in work.taught else base)
-            for photo in work.photos:
-                photo.forget_embedding()
+            network = self._taught(work, name) if name in work.taught else self.networks.base
+            if network is not self.networks.of(key):
+                self.networks.choose(key, network)
+                for photo in work.photos:
+                    photo.forget_embedding()
+        return network.name
 
     def make_file(self, key: str, kind: str) -> str:
         """Write a download: "model", the latest that was taught, or "data", the labelled photos."""
