@@ -27,7 +27,8 @@ def add_session_command(commands: argparse._SubParsersAction) -> None:
 def run_session(options: argparse.Namespace) -> None:
     """Write what a session holds."""
     from sam2kit.media.clips import open_clip
-    from sam2kit.predict.picture_session import PictureSession, is_picture_session
+    from sam2kit.predict.picture_session import PictureSession
+    from sam2kit.predict.session_container import is_picture_session
     from sam2kit.predict.session_files import reopen_session, session_clip_path
 
     if is_picture_session(options.file):

@@ -20,16 +20,20 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from sam2kit.config import SAM2Config
 from sam2kit.media.exports import NamedMask
 from sam2kit.media.pictures import read_picture
 from sam2kit.predict.image import ImageOptions, Masks
+from sam2kit.predict.session_container import (
+    PICTURE_FORMAT,
+    VIDEO_FORMAT,
+    open_session_file,
+    write_session_file,
+)
 
-PICTURE_FORMAT = "sam2kit picture session 1"
 _MOST_OBJECTS = 100_000
 _MOST_CANDIDATES = 16
 _SIDES = (1, 4096)  # of low-res logits
@@ -101,9 +105,6 @@ class PictureSession:
         Raises:
             FileNotFoundError: if the folder does not exist.
         """
-        path = Path(path)
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {path.parent} to save the session in")
         png = io.BytesIO()
         Image.fromarray(self.image).save(png, "PNG", compress_level=4)
         tensors = {"picture": torch.frombuffer(bytearray(png.getvalue()), dtype=torch.uint8)}
@@ -114,15 +115,7 @@ class PictureSession:
             "model": None if self.config is None else self.config.as_dict(),
             "objects": [_object_out(i, item, tensors) for i, item in enumerate(self.objects)],
         }
-        unfinished = path.with_name(path.name + ".part")
-        try:
-            save_file(tensors, unfinished, {"format": PICTURE_FORMAT, "session": json.dumps(content)})
-            os.replace(unfinished, path)
-        except SafetensorError as error:
-            raise OSError(f"the session could not be written to {path}: {error}") from error
-        finally:
-            unfinished.unlink(missing_ok=True)
-        return path
+        return write_session_file(Path(path), PICTURE_FORMAT, content, tensors)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> PictureSession:
@@ -135,37 +128,13 @@ class PictureSession:
         path = Path(path)
         file, stated = open_session_file(path)
         if stated != PICTURE_FORMAT:
-            if stated.startswith("sam2kit session"):
+            if stated == VIDEO_FORMAT:
                 raise ValueError(f"{path} is a session of a video; open it together with its clip")
             raise ValueError(f"{path} is not a session of a picture, or was written by another version of sam2kit")
         try:
             return _session(json.loads(file.metadata()["session"]), file)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, SafetensorError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def is_picture_session(path: Path) -> bool:
-    """Whether a session file is about a picture.
-
-    Raises:
-        FileNotFoundError, ValueError: if it is no such file at all.
-    """
-    return open_session_file(path)[1] == PICTURE_FORMAT
-
-
-def open_session_file(path: Path) -> tuple[Any, str]:
-    """An open session file of either kind, and what it says it is.
-
-    Raises:
-        FileNotFoundError, ValueError: if there is none.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no session file {path}")
-    try:
-        file = safe_open(str(path), framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a session file ({error})") from error
-    return file, (file.metadata() or {}).get("format", "")
 
 
 def _object_out(number: int, item: PromptedObject, tensors: dict[str, Tensor]) -> dict[str, Any]:

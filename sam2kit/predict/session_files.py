@@ -1,14 +1,12 @@
 """A session as one file, to go on in another process: prompts, answers, memories, and what was left to do.
 
-The file is safetensors: numbers as tensors, everything else as JSON in its header, so that opening a file from a
-stranger runs no code; what it says is checked before it is believed. The frames are not in it; the clip is recognised
-by its fingerprint.
+session_container.py says what kind of file it is; what it says is checked before it is believed. The frames are not in
+it; the clip is recognised by its fingerprint.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import asdict
@@ -18,17 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sam2kit.config import SAM2Config
 from sam2kit.media.clips import Clip
 from sam2kit.predict.frame_masks import FrameResult, VideoOptions
 from sam2kit.predict.logits import CompactLogits, ExactLogits
-from sam2kit.predict.picture_session import PICTURE_FORMAT, open_session_file
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
+from sam2kit.predict.session_container import (
+    PICTURE_FORMAT,
+    VIDEO_FORMAT,
+    open_session_file,
+    write_session_file,
+)
 
-_FORMAT = "sam2kit session 1"
 _DTYPES = {str(d): d for d in (torch.bfloat16, torch.float16, torch.float32, torch.float64)}
 
 
@@ -42,8 +43,6 @@ def write_session(session: VideoSession, config: SAM2Config, path: Path, *, with
         FileNotFoundError: if the folder does not exist.
         ValueError: if an object id is neither text nor a whole number.
     """
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to save the session in")
     tensors: dict[str, Tensor] = {}
     tracks = [_track_out(f"{number}", i, t, tensors) for number, (i, t) in enumerate(session.tracks.items())]
     origin = session.clip.origin if with_path else None
@@ -61,15 +60,7 @@ def write_session(session: VideoSession, config: SAM2Config, path: Path, *, with
         "plan": [[s.frame, s.reverse, [i for i in s.object_ids if i in session.tracks], s.since] for s in session.plan],
         "tracks": tracks,
     }
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        save_file(tensors, unfinished, {"format": _FORMAT, "session": json.dumps(content)})
-        os.replace(unfinished, path)
-    except SafetensorError as error:
-        raise OSError(f"the session could not be written to {path}: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    return write_session_file(path, VIDEO_FORMAT, content, tensors)
 
 
 def session_clip_path(path: Path) -> Path | None:
@@ -132,7 +123,7 @@ def _opened(path: Path) -> Any:
     file, stated = open_session_file(path)
     if stated == PICTURE_FORMAT:
         raise ValueError(f"{path} is a session of a picture; open it as one, without a clip")
-    if stated != _FORMAT:
+    if stated != VIDEO_FORMAT:
         raise ValueError(f"{path} is not a session file, or was written by another version of sam2kit")
     return file
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -26,6 +25,7 @@ from sam2kit.predict.picture_session import PictureSession, PromptedObject
 from sam2kit.predict.prompts import Prompt
 from sam2kit.ui.named_objects import checked_name
 from sam2kit.ui.object_list import ListedObject, thumbnail_of
+from sam2kit.ui.own_folder import OwnFolder
 from sam2kit.ui.surface_messages import Box, Point, PromptRequest, ShownObject
 from sam2kit.ui.views import view_of
 
@@ -56,7 +56,7 @@ class PictureWork:
     opened: int = 0  # another number for each picture, of whichever visitor
     _drawn: dict[PromptedObject, np.ndarray] = field(default_factory=dict)
     _thumbnails: dict[PromptedObject, str] = field(default_factory=dict)
-    _folder: TemporaryDirectory | None = None
+    _folder: OwnFolder = field(default_factory=OwnFolder)
 
     # the picture
 
@@ -109,17 +109,13 @@ class PictureWork:
     @property
     def downloads(self) -> Path:
         """A folder for this visitor's files; it goes when the work goes."""
-        if self._folder is None:
-            self._folder = TemporaryDirectory(prefix="sam2kit-", ignore_cleanup_errors=True)
-        return Path(self._folder.name)
+        return self._folder.path
 
     def close(self) -> None:
         """Let go of the picture, and delete the visitor's files."""
         self.image = self.view = self.embedding = None
         self.now, self.past, self._drawn, self._thumbnails = _Moment(), [], {}, {}
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._folder.delete()
 
     @property
     def is_open(self) -> bool:

@@ -94,7 +94,8 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
             progress = gr.Markdown(elem_id="teach-progress")
     curve = gr.LinePlot(
         x="minutes", y="value", color="measure", visible=False, height=330, elem_id="teach-curve",
-        label="The loss while learning, and the scores on the test photos", y_lim=[0, 1], color_map=CURVE_COLOURS,
+        title="The loss while learning, and the scores on the test photos", show_label=False, y_lim=[0, 1],
+        color_map=CURVE_COLOURS, label="Learning curve",
     )  # fmt: skip
     results = gr.HTML(visible=False, elem_id="teach-results")
     with gr.Row(visible=False) as done:

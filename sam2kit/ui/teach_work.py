@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from sam2kit.evaluation.side_by_side import Comparison
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.teaching import TeachPlan, comparisons, train_events, zip_taught
 from sam2kit.ui.labelled_photos import LabelledPhotos
+from sam2kit.ui.own_folder import OwnFolder
 from sam2kit.ui.teach_run import Events, TeachRun
 
 if TYPE_CHECKING:
@@ -32,14 +32,12 @@ class TeachWork(LabelledPhotos):
 
     runs: list[TeachRun] = field(default_factory=list)
     networks: dict[str, Network] = field(default_factory=dict)  # of taught models that are loaded, by name
-    _folder: TemporaryDirectory | None = None
+    _folder: OwnFolder = field(default_factory=OwnFolder)
 
     @property
     def folder(self) -> Path:
         """A folder for this visitor's files; it goes when the work goes."""
-        if self._folder is None:
-            self._folder = TemporaryDirectory(prefix="sam2kit-", ignore_cleanup_errors=True)
-        return Path(self._folder.name)
+        return self._folder.path
 
     def dataset_zip(self) -> Path:
         """The labelled photos as a download."""
@@ -113,12 +111,10 @@ class TeachWork(LabelledPhotos):
         run, folder = self.run, self._folder
         for photo in self.photos:
             photo.close()
-        if folder is None:
-            return
-        self._folder = None
+        self._folder = OwnFolder()
         if run is not None:
             run.stop()
             if not run.finished.wait(_PATIENCE):  # a step may take long; nobody should wait for it here
-                Thread(target=lambda: (run.finished.wait(), folder.cleanup()), daemon=True).start()
+                Thread(target=lambda: (run.finished.wait(), folder.delete()), daemon=True).start()
                 return
-        folder.cleanup()
+        folder.delete()

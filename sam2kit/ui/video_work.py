@@ -20,7 +20,7 @@ import numpy as np
 
 from sam2kit.media.clips import Clip
 from sam2kit.predict.frame_masks import FrameResult
-from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
+from sam2kit.predict.session import FramePrompt, ObjectTrack, VideoSession
 from sam2kit.predict.video import Direction, VideoPredictor
 from sam2kit.ui.health import HealthLimits, classify
 from sam2kit.ui.named_objects import NamedObjects
@@ -28,29 +28,9 @@ from sam2kit.ui.opened_clip import OpenedClip
 from sam2kit.ui.readings import Readings
 from sam2kit.ui.renumbering import both_tracks, number_names, renamed_step, renumbered
 from sam2kit.ui.surface_messages import Box, Point
+from sam2kit.ui.video_past import EverythingBefore, FrameBefore
 
 _MAX_UNDO = 60
-
-
-@dataclass(frozen=True)
-class _Before:
-    """What undo goes back to: all that one object had on one frame."""
-
-    number: int
-    frame: int
-    prompt: FramePrompt | None
-    prompted: FrameResult | None
-    tracked: FrameResult | None
-
-
-@dataclass(frozen=True)
-class _Everything:
-    """What undo goes back to after all objects were removed."""
-
-    tracks: dict[int, ObjectTrack]
-    shelf: dict[int, ObjectTrack]
-    plan: deque[Step]
-    objects: NamedObjects
 
 
 @dataclass
@@ -75,7 +55,7 @@ class VideoWork:
     pace: dict[int, float] = field(default_factory=dict)  # seconds per frame, by number of objects
     warned: bool = False  # the visitor knows that tracking takes long
     writing_stopped: Event = field(default_factory=Event)  # set it to end the downloads that are being written
-    past: list[_Before | _Everything] = field(default_factory=list)
+    past: list[FrameBefore | EverythingBefore] = field(default_factory=list)
     _shelf: dict[int, ObjectTrack] = field(default_factory=dict)
     _readings: Readings = field(default_factory=Readings)
 
@@ -169,7 +149,7 @@ class VideoWork:
         number = self.objects.active
         self._open().tracks.pop(number, None)
         self._shelf.pop(number, None)
-        self.past = [b for b in self.past if isinstance(b, _Everything) or b.number != number]
+        self.past = [b for b in self.past if isinstance(b, EverythingBefore) or b.number != number]
         self._open().mend_plan()
         self.objects.remove_active()
         self.corner = None
@@ -177,7 +157,7 @@ class VideoWork:
     def restart(self) -> None:
         """Remove all objects and all that was tracked; undo brings them back."""
         session = self._open()
-        before = _Everything(dict(session.tracks), dict(self._shelf), deque(session.plan), self.objects)
+        before = EverythingBefore(dict(session.tracks), dict(self._shelf), deque(session.plan), self.objects)
         session.reset()
         self._shelf, self.objects, self.corner = {}, NamedObjects(), None
         self._remember(before)
@@ -228,23 +208,14 @@ class VideoWork:
         """Take back the last prompt and show where it was; a half-drawn box goes first."""
         if self.corner is not None:
             self.corner = None
-        elif self.past and isinstance(self.past[-1], _Everything):
+        elif self.past and isinstance(self.past[-1], EverythingBefore):
             everything = self.past.pop()
             self._open().tracks.update(everything.tracks)
             self._open().plan = everything.plan
             self._shelf, self.objects = everything.shelf, everything.objects
         elif self.past:
             before = self.past.pop()
-            track = self._open().tracks.setdefault(before.number, ObjectTrack())
-            for kept, value in (
-                (track.prompts, before.prompt),
-                (track.prompted, before.prompted),
-                (track.tracked, before.tracked),
-            ):
-                kept.pop(before.frame, None)
-                if value is not None:
-                    kept[before.frame] = value
-            track.memories.pop(before.frame, None)
+            before.put_back(self._open())
             self._drop_if_empty(before.number)
             self.frame, self.objects.active = before.frame, before.number
 
@@ -311,12 +282,10 @@ class VideoWork:
         assert self.session is not None, "needs an open clip"
         return self.session
 
-    def _before(self) -> _Before:
-        track = self._open().tracks.get(self.objects.active) or ObjectTrack()
-        known = (kept.get(self.frame) for kept in (track.prompts, track.prompted, track.tracked))
-        return _Before(self.objects.active, self.frame, *known)
+    def _before(self) -> FrameBefore:
+        return FrameBefore.of(self._open(), self.objects.active, self.frame)
 
-    def _remember(self, before: _Before | _Everything) -> None:
+    def _remember(self, before: FrameBefore | EverythingBefore) -> None:
         self.past = [*self.past[-(_MAX_UNDO - 1) :], before]
 
     def _drop_if_empty(self, number: int) -> None:

@@ -13,10 +13,11 @@ from safetensors.torch import save_file
 
 from sam2kit import PictureSession, VideoPredictor
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict import picture_session
+from sam2kit.predict import session_container
 from sam2kit.predict.image import ImageOptions, ImagePredictor
-from sam2kit.predict.picture_session import PromptedObject, is_picture_session
+from sam2kit.predict.picture_session import PromptedObject
 from sam2kit.predict.prompts import Prompt
+from sam2kit.predict.session_container import is_picture_session
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_a_crash_while_writing_leaves_what_was_there(
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(picture_session.os, "replace", crash)
+    monkeypatch.setattr(session_container.os, "replace", crash)
     with pytest.raises(KeyboardInterrupt):
         session.save(saved)
     assert saved.read_bytes() == before

@@ -1,0 +1,67 @@
+"""The file in which work is kept, of a picture or of a video: tensors, and everything else as JSON in the header.
+
+safetensors, so that opening a file from a stranger runs no code. picture_session.py and session_files.py say what is
+in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+PICTURE_FORMAT = "sam2kit picture session 1"
+VIDEO_FORMAT = "sam2kit session 1"
+
+
+def write_session_file(path: Path, kind: str, content: Mapping[str, Any], tensors: dict[str, Tensor]) -> Path:
+    """Write a session; a crash while writing leaves the file that was there.
+
+    Args:
+        kind: PICTURE_FORMAT or VIDEO_FORMAT.
+        content: what is not in tensors, ready for JSON.
+    Raises:
+        FileNotFoundError: if the folder does not exist.
+        OSError: if it cannot be written.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to save the session in")
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        save_file(tensors, unfinished, {"format": kind, "session": json.dumps(content)})
+        os.replace(unfinished, path)
+    except SafetensorError as error:
+        raise OSError(f"the session could not be written to {path}: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def open_session_file(path: Path) -> tuple[Any, str]:
+    """An open session file of either kind, and what it says it is.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is none.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no session file {path}")
+    try:
+        file = safe_open(str(path), framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a session file ({error})") from error
+    return file, (file.metadata() or {}).get("format", "")
+
+
+def is_picture_session(path: Path) -> bool:
+    """Whether a session file is about a picture.
+
+    Raises:
+        FileNotFoundError, ValueError: if it is no such file at all.
+    """
+    return open_session_file(path)[1] == PICTURE_FORMAT
