@@ -362,7 +362,9 @@ function hint() {
   else if (under) h.textContent = under.box ? 'Click: take the box away' : 'Click: take this point away';
   else {
     const verbs = [`take away from ${name}`, `add to ${name}`];
-    h.textContent = `Click: ${verbs[label()]} · shift or right click: ${verbs[label() ? 0 : mode]} · drag: box`;
+    const others = mode ? `shift or right click: ${verbs[0]}` : `shift-click: ${verbs[1]}`;
+    if (matchMedia('(pointer: coarse)').matches) h.textContent = `Tap: ${verbs[mode]} · drag: box · two fingers: zoom`;
+    else h.textContent = `Click: ${verbs[label()]}` + (pointer && pointer.shift ? '' : ` · ${others} · drag: box`);
   }
 }
 

@@ -27,6 +27,7 @@ from sam2kit.ui.teach_run import TeachRun
 from sam2kit.ui.teach_work import TeachWork
 from sam2kit.ui.turns import Turns, waiting_text
 from sam2kit.ui.views import to_original
+from sam2kit.ui.zero_gpu import teach_events
 from sam2kit.weights import load_model
 
 _LOOK_AGAIN = 0.5  # seconds between looks at the queue, and at the training
@@ -170,7 +171,8 @@ class TeachTab:
     def _train(self, key: str, recipe: str, minutes: float) -> Iterator[TeachPage]:
         cancelled, network = self.store.cancelled(key), self.networks.of(key)
         with self.store.using(key) as work:
-            run = work.start(network, recipe, min(minutes, self.limits.teach_minutes))
+            minutes, events = min(minutes, self.limits.teach_minutes), teach_events(network.images.model)
+            run = work.start(network, recipe, minutes, events=events)
         try:
             while not run.finished.wait(_LOOK_AGAIN):
                 if cancelled.is_set():

@@ -7,16 +7,23 @@ launched: ZeroGPU wants to know of its work by then.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
 from sam2kit.predict.frame_masks import VideoOptions
 from sam2kit.predict.image import ImageOptions, ImagePredictor
 from sam2kit.predict.video import VideoPredictor
-from sam2kit.ui.gpu_calls import is_zero_gpu
+from sam2kit.teaching import TeachPlan, train_events
+from sam2kit.ui.gpu_calls import GpuWork, is_zero_gpu
+from sam2kit.ui.teach_run import Events
 from sam2kit.ui.zero_images import ZeroAutomaticMasks, ZeroImagePredictor
 from sam2kit.ui.zero_videos import ZeroVideoPredictor
+
+_SECONDS_AROUND = 30  # of a training: to begin, and for the last test
 
 
 def app_device(wanted: str) -> str:
@@ -53,3 +60,17 @@ def video_predictor(
     """Follows things through videos; arguments as for `VideoPredictor`."""
     kind = ZeroVideoPredictor if is_zero_gpu() else VideoPredictor
     return kind(model, options, lock=lock)
+
+
+def teach_events(model: SAM2) -> Events:
+    """Carries out what is taught on top of a model; on ZeroGPU on a GPU that is lent for as long as it is to last."""
+    return partial(_lent, GpuWork.of(model)) if is_zero_gpu() else train_events
+
+
+def _lent(gpu: GpuWork, plan: TeachPlan) -> Generator[dict, None, None]:
+    yield from gpu.run(round(60 * plan.minutes) + _SECONDS_AROUND, _train, replace(plan, device="auto"))
+
+
+def _train(model: SAM2, plan: TeachPlan) -> Iterator[dict]:
+    """On the GPU. The engine loads its own copy of the model."""
+    yield from train_events(plan)

@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,11 +23,21 @@ from sam2kit.predict.image import ImagePredictor
 from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.session import FramePrompt, VideoSession
 from sam2kit.predict.video import VideoPredictor
+from sam2kit.teaching import TeachPlan, train_events
 from sam2kit.ui import zero_videos
 from sam2kit.ui.gpu_calls import GpuWork, on_gpu, pack, unpack
+from sam2kit.ui.teach_run import TeachRun
 from sam2kit.ui.video_models import VideoModels, seconds_per_frame
-from sam2kit.ui.zero_gpu import app_device, automatic_masks, device_name, image_predictor, video_predictor
+from sam2kit.ui.zero_gpu import (
+    app_device,
+    automatic_masks,
+    device_name,
+    image_predictor,
+    teach_events,
+    video_predictor,
+)
 from sam2kit.ui.zero_videos import ZeroVideoPredictor
+from tests.proof_data import write_coins
 from tests.ui import fake_spaces
 from tests.ui.fake_spaces import FakeSpaces
 from tests.ui.moving_disc import centre, write_disc_clip
@@ -62,6 +73,7 @@ def test_elsewhere_all_is_plain(toy: SAM2) -> None:
     assert on_gpu(len, 5) is len
     assert app_device("auto") == "auto"
     assert device_name(toy) == "CPU"
+    assert teach_events(toy) is train_events
 
 
 def test_pictures_are_the_same(toy: SAM2, spaces: FakeSpaces, photo: np.ndarray) -> None:
@@ -247,3 +259,17 @@ def followed(predictor: VideoPredictor, clip: Path) -> list[np.ndarray]:
         masks = [frame.masks for frame in predictor.propagate(session, frames=2)]
         gc.collect()
         return masks
+
+
+def test_teaching_is_lent_a_gpu_for_as_long_as_it_lasts(nano: SAM2, spaces: FakeSpaces, tmp_path: Path) -> None:
+    write_coins(tmp_path / "coins")
+    plan = TeachPlan("nano", tmp_path / "coins", tmp_path / "mine-1", minutes=0.05, device="cpu")
+    events = list(teach_events(nano)(plan))
+    assert events[-1]["phase"] == "done"
+    assert spaces.durations[-1] == 33
+    assert (tmp_path / "mine-1" / "finetuned.safetensors").exists(), "files are shared between the processes"
+    spaces.refusal = "You have exceeded your GPU quota"
+    run = TeachRun("mine-2", replace(plan, out=tmp_path / "mine-2"), teach_events(nano)).start()
+    assert run.finished.wait(30)
+    assert "quota" in run.error
+    assert run.folder is None
