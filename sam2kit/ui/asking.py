@@ -6,6 +6,7 @@ All three tabs ask through here. The functions are called past Gradio's queue, i
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from sam2kit.ui.sessions import SessionStore
@@ -28,9 +29,9 @@ def answer_request(sent: Any, store: SessionStore[Work], act: Act) -> dict[str, 
     return _answer(sent, lambda request: store.newest(request.key, request.sequence), act)
 
 
-def answer_preview(sent: Any, store: SessionStore[Work], act: Act) -> dict[str, Any]:
-    """The same for what only would be; left out while the visitor's work is in use."""
-    return _answer(sent, lambda request: store.if_free(request.key), act)
+def answer_preview(sent: Any, store: SessionStore[Work], act: Act, *, busy: bool) -> dict[str, Any]:
+    """The same for what only would be; left out while the network is busy, or the visitor's work is in use."""
+    return _answer(sent, lambda request: nullcontext() if busy else store.if_free(request.key), act)
 
 
 def _answer(sent: Any, entering: Callable[[PromptRequest], Any], act: Act) -> dict[str, Any]:

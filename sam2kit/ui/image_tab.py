@@ -76,7 +76,7 @@ class ImageTab:
             item = work.would_be(images, request.number, request.points, request.box_xyxy)
             return ShownObject(item.number, item.name, item.mask(work.view.shape[:2]))
 
-        return answer_preview(sent, self.store, act)
+        return answer_preview(sent, self.store, act, busy=self.networks.are_busy)
 
     def answered(self, key: str) -> ImagePage:
         """After an answer on the click surface: what stands beside it."""

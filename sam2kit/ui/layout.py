@@ -65,7 +65,7 @@ def build_app(
     use_few_heaps()
     limits = limits or Limits()
     passes, jobs = Turns(), Turns()  # one pass through the network at a time; one long job at a time
-    networks = Networks(Network.of(app_model.model, app_model.name, passes))
+    networks = Networks(Network.of(app_model.model, app_model.name, passes), passes)
     away = 60 * limits.minutes_after_leaving
     picture_store = SessionStore(
         PictureWork, capacity=limits.visitors, discard=PictureWork.close, seconds_after_leaving=away

@@ -11,6 +11,7 @@ from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticOptions
 from sam2kit.predict.image import ImageOptions, ImagePredictor
 from sam2kit.ui.health import HealthLimits
+from sam2kit.ui.turns import Turns
 from sam2kit.ui.video_models import VideoModels
 from sam2kit.ui.zero_gpu import image_predictor
 
@@ -54,12 +55,18 @@ class Networks:
 
     Args:
         base: what everybody begins with.
+        passes: the lock of all networks.
     """
 
-    def __init__(self, base: Network) -> None:
-        self.base = base
+    def __init__(self, base: Network, passes: Turns | None = None) -> None:
+        self.base, self._passes = base, passes
         self._chosen: dict[str, Network] = {}
         self._lock = Lock()
+
+    @property
+    def are_busy(self) -> bool:
+        """Whether somebody is asking one of them, so that what can be left out should be."""
+        return bool(self._passes)
 
     def of(self, key: str) -> Network:
         """A visitor's network."""

@@ -67,7 +67,7 @@ class TeachTab:
             item = photo.would_be(self.networks.images(request.key), request.number, request.points, request.box_xyxy)
             return ShownObject(item.number, item.name, item.mask(photo.view.shape[:2]))
 
-        return answer_preview(sent, self.store, act)
+        return answer_preview(sent, self.store, act, busy=self.networks.are_busy)
 
     def answered(self, key: str) -> TeachPage:
         """After an answer on the click surface: what stands beside it."""

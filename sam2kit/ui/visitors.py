@@ -6,12 +6,15 @@ the time when the page was loaded.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from threading import Lock
 
 import gradio as gr
 
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.turns import Turns
+
+_MOST_KEYS = 10_000
 
 
 class Visitors:
@@ -24,18 +27,20 @@ class Visitors:
 
     def __init__(self, stores: tuple[SessionStore, ...], jobs: Turns) -> None:
         self._stores, self._jobs = stores, jobs
-        self._keys: dict[str, str] = {}
+        self._keys: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()
 
     def arrive(self, key: str, request: gr.Request) -> None:
         """A page was loaded."""
         with self._lock:
             self._keys[str(request.session_hash)] = key
+            while len(self._keys) > _MOST_KEYS:
+                self._keys.popitem(last=False)
 
     def leave(self, request: gr.Request) -> None:
         """A page was closed, or its connection broke: jobs end, and the work is kept for a while."""
         with self._lock:
-            key = self._keys.pop(str(request.session_hash), None)
+            key = self._keys.get(str(request.session_hash))  # it stays: who comes back will leave again
         if key is None:
             return
         self._jobs.leave(key)

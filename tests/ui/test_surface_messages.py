@@ -113,10 +113,14 @@ def test_a_request_that_was_overtaken_while_it_waited_is_not_carried_out() -> No
 def test_a_preview_never_waits_and_leaves_no_number_behind() -> None:
     store, seen = opened(), []
     with store.using("k"):
-        thread = Thread(target=lambda: seen.append(answer_preview({**GOOD, "sequence": 99}, store, remember)))
+        thread = Thread(
+            target=lambda: seen.append(answer_preview({**GOOD, "sequence": 99}, store, remember, busy=False))
+        )
         thread.start()
         thread.join(10)
     assert seen[0]["stale"]
+    assert answer_preview(GOOD, store, remember, busy=True)["stale"], "others are asking"
+    assert "stale" not in answer_preview(GOOD, store, remember, busy=False)
     assert "stale" not in answer_request({**GOOD, "sequence": 4}, store, remember)
 
 
