@@ -34,7 +34,8 @@ from sam2kit.predict.session_container import (
     write_session_file,
 )
 
-_MOST_OBJECTS = 100_000
+_MOST_OBJECTS = 1000  # each is shown, and a mask as large as the page's picture is kept for it
+_MOST_NUMBER = 100_000
 _MOST_CANDIDATES = 16
 _SIDES = (1, 4096)  # of low-res logits
 
@@ -178,9 +179,12 @@ def _object(number: int, stated: dict[str, Any], size_hw: tuple[int, int], file:
     box = None if stated["box"] is None else tuple(float(v) for v in stated["box"])
     if box is not None and (len(box) != 4 or not np.isfinite(box).all()):
         raise ValueError(f"object {number} has a box that is not (x0, y0, x1, y1)")
+    places = np.concatenate([points[:, :2], np.array(box or (0, 0, 0, 0)).reshape(2, 2)])
+    if (places < 0).any() or (places > (size_hw[1], size_hw[0])).any():
+        raise ValueError(f"object {number} has prompts outside the picture")
     answer = None if stated["options"] is None else _answer(number, stated["options"], size_hw, file)
     return PromptedObject(
-        _whole(stated["number"], "number", 2**31),
+        _whole(stated["number"], "number", _MOST_NUMBER),
         str(stated["name"]),
         tuple((float(x), float(y), int(label)) for x, y, label in points),
         box,
@@ -201,6 +205,8 @@ def _answer(number: int, options: dict[str, Any], size_hw: tuple[int, int], file
     logits, iou, score = (file.get_tensor(f"{number}/{name}") for name in ("logits", "predicted_iou", "object_score"))
     if iou.shape != (1, candidates) or score.shape != (1, 1) or not bool(logits.isfinite().all()):
         raise ValueError(f"the answer for object {number} does not fit together")
+    if not all(isinstance(v, (int, float)) and np.isfinite(v) for v in options.values()):
+        raise ValueError(f"the options of object {number} are no numbers")
     return Masks(logits.float(), iou.float(), score.float(), size_hw, ImageOptions(**options))
 
 

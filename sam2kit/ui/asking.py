@@ -11,12 +11,11 @@ from typing import Any, TypeVar
 
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.surface_messages import PromptRequest, ShownObject, answer_message, refusal, stale
-from sam2kit.ui.tab_parts import plain_words
+from sam2kit.ui.tab_parts import ERRORS, plain_words
 
 Work = TypeVar("Work")
 Act = Callable[[Work, PromptRequest], ShownObject]
 _GONE = "Your work was put away to make room for others; reload the page and open it again."
-_FULL = "The device has no memory left for this; wait a moment and try again, or start the app with a smaller --side."
 
 
 def answer_request(sent: Any, store: SessionStore[Work], act: Act) -> dict[str, Any]:
@@ -39,13 +38,9 @@ def _answer(sent: Any, entering: Callable[[PromptRequest], Any], act: Act) -> di
         request = PromptRequest.read(sent)
         with entering(request) as work:
             if work is None:
-                return stale(request)
+                return stale()
             return answer_message(request, act(work, request))
     except KeyError:
-        return refusal(sent, _GONE)
-    except ValueError as error:
-        return refusal(sent, plain_words(error))
-    except RuntimeError as error:
-        if "out of memory" not in str(error).lower():
-            raise
-        return refusal(sent, _FULL)
+        return refusal(_GONE)
+    except ERRORS as error:
+        return refusal(plain_words(error))

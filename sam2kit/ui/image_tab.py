@@ -7,7 +7,6 @@ Gradio holds only the visitor's key; the work is in the session store. Gestures 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import gradio as gr
 
 from sam2kit.media.exports import coco_json, cut_out, mask_image, write_image, write_json
-from sam2kit.media.pictures import read_picture
 from sam2kit.predict.automatic import FoundMask
 from sam2kit.predict.picture_session import PictureSession
 from sam2kit.ui.asking import answer_preview, answer_request
@@ -26,7 +24,7 @@ from sam2kit.ui.object_list import name_in, number_in
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.surface_messages import PromptRequest, ShownObject
-from sam2kit.ui.tab_parts import ADD, BOX, REMOVE, plain_words
+from sam2kit.ui.tab_parts import ADD, BOX, ERRORS, REMOVE, plain_stem, plain_words
 from sam2kit.ui.turns import Turns, waiting_text
 from sam2kit.ui.views import to_original
 from sam2kit.ui.zero_gpu import automatic_masks
@@ -71,8 +69,9 @@ class ImageTab:
         """The mask that a click would give; nothing changes."""
 
         def act(work: PictureWork, request: PromptRequest) -> ShownObject:
-            request = work.checked(request)
-            images = self.networks.images(request.key)
+            request, images = work.checked(request), self.networks.images(request.key)
+            if not work.is_seen_by(images):
+                raise ValueError("the picture is not encoded yet")  # a click is worth that, hovering is not
             item = work.would_be(images, request.number, request.points, request.box_xyxy)
             return ShownObject(item.number, item.name, item.mask(work.view.shape[:2]))
 
@@ -110,10 +109,7 @@ class ImageTab:
         path = Path(source)
 
         def act(work: PictureWork) -> str:
-            image = read_picture(path)
-            self.limits.check_picture(image.shape, path.name)
-            work.show(image, path.name)
-            work.encode(self.networks.images(key))
+            work.open(self.networks.images(key), path, self.limits.check_picture)
             return ""
 
         return self._open(key, act)
@@ -131,7 +127,8 @@ class ImageTab:
             self.limits.check_picture(session.image.shape, session.file_name)
             work.adopt(session)
             if session.fits(self.networks.images(key).model.config):
-                return f"The session is open: {len(work.finished())} objects."
+                count = sum(item.answer is not None for item in work.now.objects)
+                return f"The session is open: {count} objects."
             return "The session is open. Another model made its masks; new clicks are answered by this one."
 
         return self._open(key, act)
@@ -146,7 +143,6 @@ class ImageTab:
         with self.store.using(key) as work:
             if not work.is_open:
                 return ImagePage()
-            work.forget_embedding()
             return page_of(work, key, "New clicks are answered by the model that you chose.", plain=self.plain)
 
     # objects
@@ -213,8 +209,12 @@ class ImageTab:
             if image is not None and not cancelled.is_set():
                 yield ImagePage(status="Segmenting everything …")
                 search = automatic_masks(network.images, options)
-                with suppress(Cancelled):
+                try:
                     found = search.generate(image, progress=_report(cancelled.is_set, progress))
+                except Cancelled:
+                    pass
+                except ERRORS as error:
+                    gr.Warning(plain_words(error))
 
         def act(work: PictureWork) -> str:
             if found is None or work.image is not image:
@@ -223,6 +223,9 @@ class ImageTab:
                 return "No mask was sure enough. Lower the limits under “Segment everything” and try again."
             return f"{len(found)} masks found; pick one in the list to refine it with clicks."
 
+        with self.store.still(key) as work:
+            if work is None:
+                return  # the visitor has left
         yield self._step(key, act)
 
     def begin(self, key: str) -> None:
@@ -241,7 +244,7 @@ class ImageTab:
             objects = work.finished() if work.is_open else []
             if not objects:
                 raise gr.Error("There is no mask yet: click on something first.", print_exception=False)
-            target = work.downloads / Path(work.file_name).stem
+            target = work.downloads / plain_stem(work.file_name)
             try:
                 if kind == "session":
                     session = work.session(self.networks.images(key).model.config)
@@ -254,8 +257,8 @@ class ImageTab:
                     picture = cut_out(work.image, active.mask)
                     return str(write_image(picture, target.with_name(f"{target.name}_cutout.png")))
                 return str(write_image(mask_image(objects), target.with_name(f"{target.name}_mask.png")))
-            except ValueError as error:
-                raise gr.Error(str(error), print_exception=False) from error
+            except ERRORS as error:
+                raise gr.Error(plain_words(error), print_exception=False) from error
 
     # inside
 
@@ -264,7 +267,7 @@ class ImageTab:
         with self.store.using(key) as work:
             try:
                 hint = act(work)
-            except (ValueError, OSError) as error:
+            except ERRORS as error:
                 gr.Warning(plain_words(error), title="This photo cannot be used")
                 return page_of(work, key, None, plain=self.plain) if work.is_open else empty_page()
             return page_of(work, key, hint, plain=self.plain)
@@ -277,8 +280,8 @@ class ImageTab:
                 return empty_page()
             try:
                 hint = act(work)
-            except ValueError as error:
-                gr.Warning(str(error))
+            except ERRORS as error:
+                gr.Warning(plain_words(error))
                 hint = None
             return page_of(work, key, hint, plain=self.plain)
 

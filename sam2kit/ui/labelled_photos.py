@@ -150,7 +150,7 @@ class LabelledPhotos:
         if len(labelled) < 2:
             return f"Label at least 2 photos: {len(labelled)} of {len(self.photos)} has objects so far."
         if not test:
-            return "No photo is left for the test: label another one, or keep one aside."
+            return "No photo is left for the test: label another one."
         if len(test) == len(labelled):
             return "All labelled photos are kept aside for the test: label another one to learn from."
         return None

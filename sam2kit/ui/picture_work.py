@@ -6,7 +6,7 @@ original picture; the *view* is the copy that the browser shows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -19,6 +19,7 @@ from sam2kit.config import SAM2Config
 from sam2kit.media.drawing import draw_masks, draw_prompts
 from sam2kit.media.exports import NamedMask
 from sam2kit.media.pictures import PictureSource, read_picture
+from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import FoundMask
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor, Masks
 from sam2kit.predict.picture_session import PictureSession, PromptedObject
@@ -31,6 +32,8 @@ from sam2kit.ui.views import view_of
 
 _MAX_UNDO = 40
 _SERIAL = count(1)
+
+Check = Callable[[tuple[int, ...], str], None]  # size and name of a picture; raises ValueError if it is not taken
 _SURE_LOGIT = 10.0  # of a finished mask that is turned back into logits
 
 
@@ -53,6 +56,7 @@ class PictureWork:
     embedding: ImageEmbedding | None = None
     now: _Moment = field(default_factory=_Moment)
     past: list[_Moment] = field(default_factory=list)
+    _seen_by: SAM2 | None = None  # whose embedding it is
     opened: int = 0  # another number for each picture, of whichever visitor
     _drawn: dict[PromptedObject, np.ndarray] = field(default_factory=dict)
     _thumbnails: dict[PromptedObject, str] = field(default_factory=dict)
@@ -60,16 +64,20 @@ class PictureWork:
 
     # the picture
 
-    def open(self, predictor: ImagePredictor, source: PictureSource) -> None:
+    def open(self, predictor: ImagePredictor, source: PictureSource, check: Check | None = None) -> None:
         """Start on a new picture; encodes it once.
 
+        Args:
+            check: of the picture, before it is used.
         Raises:
-            ValueError: if it cannot be read; what was open stays open.
+            ValueError: if it cannot be read or used; what was open stays open, whatever goes wrong.
         """
-        image = read_picture(source)
+        image, name = read_picture(source), Path(source).name if isinstance(source, (str, Path)) else "picture"
+        if check is not None:
+            check(image.shape, name)
         embedding = predictor.encode(image).to("cpu")
-        self.show(image, Path(source).name if isinstance(source, (str, Path)) else "picture")
-        self.embedding = embedding
+        self.show(image, name)
+        self.embedding, self._seen_by = embedding, predictor.model
 
     def show(self, image: np.ndarray, file_name: str) -> None:
         """Start on a new picture that is read already; it is encoded when it is asked about."""
@@ -78,14 +86,18 @@ class PictureWork:
         self._drawn, self._thumbnails = {}, {}
 
     def encode(self, predictor: ImagePredictor) -> None:
-        """Let the model see the picture; nothing happens if it has."""
-        if self.embedding is None:
+        """Let a model see the picture; nothing happens if this one has."""
+        if not self.is_seen_by(predictor):
             assert self.image is not None, "encoding needs an open picture"
-            self.embedding = predictor.encode(self.image).to("cpu")
+            self.embedding, self._seen_by = predictor.encode(self.image).to("cpu"), predictor.model
+
+    def is_seen_by(self, predictor: ImagePredictor) -> bool:
+        """Whether what is kept of the picture is what this predictor's model saw."""
+        return self.embedding is not None and self._seen_by is predictor.model
 
     def forget_embedding(self) -> None:
-        """Let go of what the model saw: it takes much memory, or another model comes. Masks stay."""
-        self.embedding = None
+        """Let go of what the model saw, which takes much memory. Masks stay."""
+        self.embedding = self._seen_by = None
 
     def adopt(self, session: PictureSession) -> None:
         """Go on with a saved session."""
@@ -113,7 +125,7 @@ class PictureWork:
 
     def close(self) -> None:
         """Let go of the picture, and delete the visitor's files."""
-        self.image = self.view = self.embedding = None
+        self.image = self.view = self.embedding = self._seen_by = None
         self.now, self.past, self._drawn, self._thumbnails = _Moment(), [], {}, {}
         self._folder.delete()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 
 from sam2kit.predict.session import ObjectTrack, Step
 
@@ -21,13 +22,16 @@ def renumbered(track: ObjectTrack, to: Mapping[int, int]) -> ObjectTrack:
 def number_names(ids: Sequence[Hashable]) -> dict[Hashable, int]:
     """A number from 0 for each object id; "Object 3" gets 2 if that is free, so that it keeps its colour."""
     numbers: dict[Hashable, int] = {}
+    wanted: set[int] = set()
     for object_id in ids:
         usual = re.fullmatch(r"(?:Object )?([1-9][0-9]{0,3})", str(object_id))
-        if usual and int(usual[1]) - 1 not in numbers.values():
+        if usual and int(usual[1]) - 1 not in wanted:
             numbers[object_id] = int(usual[1]) - 1
+            wanted.add(int(usual[1]) - 1)
+    free = (n for n in count() if n not in wanted)
     for object_id in ids:
         if object_id not in numbers:
-            numbers[object_id] = next(n for n in range(len(ids) + len(numbers)) if n not in numbers.values())
+            numbers[object_id] = next(free)
     return numbers
 
 

@@ -11,7 +11,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event, Lock, RLock, Timer
+from threading import Event, Lock, RLock, Thread, Timer
 from typing import Generic, TypeVar
 
 from sam2kit.ui.memory import give_back_memory
@@ -62,9 +62,22 @@ class SessionStore(Generic[Work]):
     @contextmanager
     def using(self, key: str) -> Iterator[Work]:
         """A visitor's work, locked; made empty if it is new or was dropped."""
-        slot = self._slot(key)
+        while True:
+            slot = self._slot(key)
+            with slot.lock:
+                if self._slots.get(key) is slot:  # it may have been dropped while this waited
+                    yield slot.work
+                    return
+
+    @contextmanager
+    def still(self, key: str) -> Iterator[Work | None]:
+        """The work for a job that began earlier, locked; None if it is gone. Does not count as a visitor's sign."""
+        slot = self._slots.get(key)
+        if slot is None:
+            yield None
+            return
         with slot.lock:
-            yield slot.work
+            yield slot.work if self._slots.get(key) is slot else None
 
     @contextmanager
     def newest(self, key: str, sequence: int) -> Iterator[Work | None]:
@@ -77,6 +90,8 @@ class SessionStore(Generic[Work]):
         with self._lock:
             slot.newest = max(slot.newest, sequence)
         with slot.lock:
+            if self._slots.get(key) is not slot:
+                raise KeyError(key)
             yield slot.work if sequence >= slot.newest else None
 
     @contextmanager
@@ -91,7 +106,7 @@ class SessionStore(Generic[Work]):
             yield None
             return
         try:
-            yield slot.work
+            yield slot.work if self._slots.get(key) is slot else None
         finally:
             slot.lock.release()
 
@@ -127,8 +142,8 @@ class SessionStore(Generic[Work]):
             slot, forgotten = self._touch(key), []
             while len(self._slots) > self._capacity:
                 forgotten.append(self._slots.popitem(last=False))
-        for old in forgotten:
-            self._let_go(*old)
+        for old in forgotten:  # nobody should wait here for what a stranger is doing
+            Thread(target=self._let_go, args=old, daemon=True).start()
         return slot
 
     def _known(self, key: str) -> _Slot[Work]:

@@ -37,7 +37,9 @@ let objects = new Map(); // number -> {name, colour, layer: a coloured canvas or
 let points = [], box = null; // of the active object, as the visitor sees them
 let settled = { points: [], box: null }; // the same, as the server knows them
 let mode = 1; // the label that a plain click gives
-let sequence = 0, answered = 0; // of the latest request, of the latest answer that was shown
+let sequence = Date.now(), answered = sequence; // of the latest request and answer; a surface that is mounted anew goes on
+let coming = null; // the scene that is being unpacked
+let newest = null; // the latest answer: {version, scene, number, object, points, box}
 let hidden = false; // masks are
 let zoom = 1, left = 0, top_ = 0; // of the picture within the canvas, pixels of the page
 let pointer = null; // where it hovers: {x, y, shift, touch}
@@ -71,23 +73,22 @@ async function coloured(png, colour, solid) {
 }
 
 async function take(message) {
-  // a new scene from the server
-  if (!message || !message.picture) return;
-  const mine = message;
-  scene = message;
-  const changed = !picture || picture.src !== message.picture;
+  // a new scene from the server; all of it is shown at once, or a click would mix two of them
+  if (!message || !message.picture || (scene && message.version < scene.version)) return;
+  coming = message;
   let next = picture;
-  if (changed) {
+  if (!picture || picture.src !== message.picture) {
     next = new Image();
     next.src = message.picture;
     await next.decode();
   }
   const layers = await Promise.all(message.objects.map((o) => coloured(o.mask, o.colour, 118)));
-  if (mine !== scene) return; // a newer one came meanwhile
-  const sameSize = picture && scene.size.join() === root.dataset.size;
-  picture = next;
+  if (coming !== message) return; // a newer one came meanwhile
+  const sameSize = picture && message.size.join() === root.dataset.size;
+  scene = message; picture = next; ghost = null; previewing++;
   objects = new Map(message.objects.map((o, i) => [o.number, { name: o.name, colour: o.colour, layer: layers[i] }]));
-  points = message.points; box = message.box; settled = { points, box }; ghost = null;
+  points = message.points; box = message.box; settled = { points, box };
+  if (newest && newest.version > message.version && newest.scene === message.scene) settle(); // it was made before that answer
   root.dataset.size = scene.size.join();
   if (!sameSize) fit();
   size();
@@ -98,30 +99,44 @@ async function take(message) {
   hint();
 }
 
+function settle() {
+  // the newest answer becomes what is known
+  objects.set(newest.number, newest.object);
+  if (scene.active === newest.number) settled = { points: newest.points, box: newest.box };
+  ({ points, box } = settled);
+}
+
 async function send(nextPoints, nextBox) {
   // the whole prompt list of the active object; what the visitor did is shown at once, the mask when it comes
-  const began = performance.now(), mine = ++sequence, about = scene;
+  const began = performance.now(), mine = ++sequence;
   points = nextPoints; box = nextBox; ghost = null;
   busy('Looking …');
   draw();
   let answer;
   try {
     answer = await server.ask_server(request(mine, nextPoints, nextBox));
+    if (answer.object) answer.layer = await coloured(answer.object.mask, answer.object.colour, 118);
   } catch (error) {
-    answer = { sequence: mine, refused: true, says: 'The server did not answer; try again, or reload the page.' };
+    answer = { refused: true, says: 'The server did not answer; try again, or reload the page.' };
   }
-  if (mine !== sequence || about !== scene) return; // overtaken
-  busy('');
-  if (answer.stale) return;
-  if (answer.refused) {
-    points = settled.points; box = settled.box;
-    say(answer.says);
-  } else {
-    const o = answer.object, layer = await coloured(o.mask, o.colour, 118);
-    if (mine !== sequence || about !== scene) return;
-    objects.set(o.number, { name: o.name, colour: o.colour, layer });
-    points = answer.points; box = answer.box; settled = { points, box };
-    hint();
+  const last = mine === sequence, o = answer.object;
+  if (last) busy('');
+  if (o && (!newest || answer.version > newest.version)) {
+    newest = {
+      version: answer.version, scene: answer.scene, number: o.number, points: answer.points, box: answer.box,
+      object: { name: o.name, colour: o.colour, layer: answer.layer },
+    };
+    if (answer.scene === scene.scene && answer.version > scene.version) {
+      const wanted = { points, box }; // of a request that is still under way
+      settle();
+      if (!last) ({ points, box } = wanted);
+    }
+  }
+  if (!last) return draw(); // overtaken: another answer follows
+  if (o) hint();
+  else {
+    ({ points, box } = settled);
+    say(answer.says || 'That came too late; try again.');
   }
   draw();
   await new Promise(requestAnimationFrame);
@@ -129,7 +144,7 @@ async function send(nextPoints, nextBox) {
   root.dataset.points = points.length;
   root.dataset.took = performance.now() - began;
   root.dataset.answered = answered;
-  if (!answer.refused) trigger('answered');
+  if (o) trigger('answered');
 }
 
 const request = (number, p, b) => ({
@@ -138,13 +153,13 @@ const request = (number, p, b) => ({
 
 async function ask_preview() {
   if (!settings.previews || !pointer || pointer.touch || !scene.editable || sequence !== answered || hit()) return;
-  const mine = ++previewing, about = scene, now = sequence;
+  const mine = ++previewing, now = sequence;
   const [x, y] = toPicture(pointer.x, pointer.y);
   if (x < 0 || y < 0 || x > scene.size[0] - 1 || y > scene.size[1] - 1) return;
   const answer = await server.preview_server(request(mine, [...points, [x, y, label()]], box)).catch(() => null);
-  if (!answer || answer.refused || answer.stale || mine !== previewing || about !== scene || now !== sequence) return;
+  if (!answer || !answer.object) return;
   const layer = await coloured(answer.object.mask, '#ffffff', 70);
-  if (mine !== previewing || now !== sequence || !pointer) return;
+  if (mine !== previewing || now !== sequence || !pointer) return; // the pointer moved, or another picture came
   ghost = layer;
   root.dataset.ghosts = Number(root.dataset.ghosts || 0) + 1;
   draw();
@@ -213,9 +228,9 @@ function cursor() {
 
 function size() {
   // as wide as the column and no higher than most of the window
-  if (!picture) return;
+  if (!picture || !stage.clientWidth) return; // another tab is shown
   const [w, h] = scene.size, most = Math.max(220, window.innerHeight * settings.height);
-  const width = Math.max(1, Math.min(stage.clientWidth || 1, (most * w) / h));
+  const width = Math.max(1, Math.min(stage.clientWidth, (most * w) / h));
   const sharp = window.devicePixelRatio || 1, before = canvas.clientWidth;
   canvas.style.width = width + 'px';
   canvas.style.height = (width * h) / w + 'px';
@@ -397,7 +412,6 @@ root.addEventListener('click', (e) => {
 
 const keys = { a: () => setMode(1), r: () => setMode(0), '+': deeds.in, '=': deeds.in, '-': deeds.out, 0: fit, h: deeds.hide, '?': deeds.help };
 function onKey(e) {
-  if (!root.isConnected) return document.removeEventListener('keydown', onKey);
   const writing = e.target.matches && e.target.matches('textarea, select, [contenteditable], input:not([type=radio]):not([type=checkbox]):not([type=range])');
   const press = e.target.closest && e.target.closest('button, input, a') && (e.key === ' ' || e.key.startsWith('Arrow'));
   if (!root.offsetParent || writing || press || e.altKey || !picture) return;
@@ -412,10 +426,16 @@ function onKey(e) {
   const button = [...document.querySelectorAll(where)].find((b) => b.offsetParent && !b.disabled);
   if (button) button.click();
 }
-document.addEventListener('keydown', onKey);
-document.addEventListener('keyup', (e) => { if (e.key === 'Shift' && pointer) { pointer.shift = false; hint(); draw(); } });
+// listeners of the whole page go when the surface does: it is mounted anew with each picture after an empty page
+const gone = new AbortController();
+const whilePresent = (act) => (e) => (root.isConnected ? act(e) : gone.abort());
+const global = { signal: gone.signal };
+document.addEventListener('keydown', whilePresent(onKey), global);
+document.addEventListener('keyup', whilePresent((e) => {
+  if (e.key === 'Shift' && pointer) { pointer.shift = false; hint(); draw(); }
+}), global);
+window.addEventListener('resize', whilePresent(size), global);
 new ResizeObserver(size).observe(stage);
-window.addEventListener('resize', size);
 
 setMode(1);
 busy('');

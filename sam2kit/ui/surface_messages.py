@@ -2,7 +2,7 @@
 
     scene      server -> browser   a picture, all masks, the prompts of the active object: what there is to see
     request    browser -> server   all prompts of one object, with a number that grows: the newest request counts
-    answer     server -> browser   the object's mask, under the request's number; the browser drops what is stale
+    answer     server -> browser   the object's mask and prompts; its version says which scenes are newer
 
 Masks travel as 1-bit PNGs of the size of the view and get their colour in the browser. Points and boxes are pixels of
 the original picture. Requests do not come through Gradio's queue, which would tell visitors apart: each one
@@ -150,26 +150,25 @@ def scene_message(
     }
 
 
-def answer_message(request: PromptRequest, shown: ShownObject, says: str = "") -> dict[str, Any]:
-    """The answer to a request."""
+def answer_message(request: PromptRequest, shown: ShownObject) -> dict[str, Any]:
+    """The answer to a request; make it while the visitor's work is locked, so that its version tells the order."""
     return {
-        "sequence": request.sequence,
+        "version": next(_VERSIONS),
+        "scene": request.scene,
         "object": shown.to_browser(),
         "points": [list(p) for p in request.points],
         "box": None if request.box_xyxy is None else list(request.box_xyxy),
-        "says": says,
     }
 
 
-def refusal(sent: Any, says: str) -> dict[str, Any]:
+def refusal(says: str) -> dict[str, Any]:
     """The answer to what cannot be done; the browser goes back to what it showed before."""
-    sequence = sent.get("sequence") if isinstance(sent, dict) else None
-    return {"sequence": sequence if isinstance(sequence, int) else 0, "refused": True, "says": says}
+    return {"refused": True, "says": says}
 
 
-def stale(request: PromptRequest) -> dict[str, Any]:
-    """The answer to a request that a newer one has overtaken."""
-    return {"sequence": request.sequence, "stale": True, "says": ""}
+def stale() -> dict[str, Any]:
+    """The answer to a request that a newer one has overtaken, or that may be left out."""
+    return {"stale": True}
 
 
 def mask_png(mask: np.ndarray | None) -> str:

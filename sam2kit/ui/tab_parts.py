@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import gradio as gr
 import numpy as np
 
 ADD, REMOVE, BOX = "Add", "Remove", "Box"  # what a click on a plain picture will do
+ERRORS = (ValueError, OSError, RuntimeError)  # of what visitors ask for; the last when a device is full
 _THUMBNAIL = 160  # pixels
+_FULL = "the device has no memory left for this; wait a moment and try again, or start the app with a smaller --side"
 
 
 class Untouched:
@@ -40,4 +43,11 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 def plain_words(error: Exception | str | None) -> str:
     """An error's text with file names instead of server paths."""
+    if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
+        return _FULL
     return " ".join(Path(word).name if word.startswith("/") else word for word in str(error).split())
+
+
+def plain_stem(file_name: str) -> str:
+    """What downloads of a file are called after; a name may come from a stranger's session file."""
+    return re.sub(r"[^\w.-]+", " ", Path(file_name).stem).strip(" .")[:80] or "picture"

@@ -107,7 +107,7 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
     file = gr.DownloadButton(visible="hidden", elem_id="teach-file")
 
     shown = list(
-        TeachPage(photos, view, status, objects, candidates, tools, train, stop, progress, curve, results, choice)
+        TeachPage(photos, view, status, objects, candidates, tools, train, stop, progress, curve, results, choice, done)
     )
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented", "concurrency_limit": None}
     quick: dict[str, Any] = {**quiet, "trigger_mode": "multiple", "concurrency_id": "teach-clicks"}
@@ -132,7 +132,7 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
     undo.click(tab.undo, key, shown, **quick)
     train.click(tab.begin, key, None, queue=False, api_visibility="undocumented", api_name="teach_begin").then(
         tab.train, [key, recipe, minutes], shown, api_name="teach_train", **quiet
-    ).then(lambda: gr.update(visible=True), None, done, show_progress="hidden", api_visibility="private")
+    )
     stop.click(tab.stop, key, None, queue=False, api_visibility="private")
     use.click(tab.latest, key, choice, **quiet)
     for kind, button in kinds.items():

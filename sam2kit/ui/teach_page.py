@@ -14,6 +14,7 @@ from sam2kit.media.drawing import PALETTE, draw_masks, draw_prompts
 from sam2kit.ui.image_page import page_beside, scene_of
 from sam2kit.ui.object_list import ListedObject, list_message
 from sam2kit.ui.surface_messages import jpeg_url
+from sam2kit.ui.teach_run import MEASURES
 from sam2kit.ui.teach_work import TeachWork
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ CURVE_COLOURS = {"loss": "#8a8f98", "1 click": PALETTE[5], "3 clicks": PALETTE[1
 CHOOSE = "Add a handful of photos that show what the model should learn; four are a start, ten are better."
 SKIP = gr.skip()
 _PANEL = 300  # pixels, the longer side of a compared picture
-_MEASURES = {"click1": "1 click", "click3": "3 clicks", "click5": "5 clicks", "box": "box"}
 
 
 class TeachPage(NamedTuple):
@@ -40,7 +40,8 @@ class TeachPage(NamedTuple):
     progress: Any = SKIP
     curve: Any = SKIP
     results: Any = SKIP
-    use: Any = SKIP
+    choice: Any = SKIP
+    done: Any = SKIP
 
 
 def photos_message(work: TeachWork) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def curve_update(rows: Sequence[dict[str, float | str]]) -> Any:
 def results_html(comparisons: Sequence[Comparison], before: dict[str, float], after: dict[str, float]) -> str:
     """Numbers and pictures, before and after."""
     rows = []
-    for name, words in _MEASURES.items():
+    for name, words in MEASURES.items():
         if name in before and name in after:
             change = 100 * (after[name] - before[name])
             better = "better" if change > 0 else "worse"

@@ -26,7 +26,8 @@ Events = Callable[[TeachPlan], Generator[dict, None, None]]
 
 _BINS = 100  # of the loss curve, at most twice as many
 _REACH = 2  # bins to either side that a point of the curve is the mean of
-_MEASURES = {"click1": "1 click", "click3": "3 clicks", "box": "box"}  # that the curve shows
+MEASURES = {"click1": "1 click", "click3": "3 clicks", "click5": "5 clicks", "box": "box"}
+_CURVES = ("click1", "click3", "box")
 _WORDS = {
     WAITING: "Waiting until another training has ended …",
     LOADING: "Loading the model …",
@@ -102,8 +103,9 @@ class TeachRun:
             losses, exams = self._losses.points(), list(self._exams)
         highest = max((loss for _, loss in losses), default=0.0) or 1.0
         rows = [{"minutes": at, "value": loss / highest, "measure": "loss"} for at, loss in losses]
-        for name, words in _MEASURES.items():
-            rows += [{"minutes": at, "value": exam[name], "measure": words} for at, exam in exams if name in exam]
+        for name in _CURVES:
+            measure = MEASURES[name]
+            rows += [{"minutes": at, "value": exam[name], "measure": measure} for at, exam in exams if name in exam]
         return rows
 
     def _follow(self) -> None:

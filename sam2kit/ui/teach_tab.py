@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 from sam2kit.predict.image import ImageOptions
+from sam2kit.teaching import comparisons
 from sam2kit.ui.asking import answer_preview, answer_request
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.networks import Network, Networks
@@ -21,7 +22,7 @@ from sam2kit.ui.object_list import name_in, number_in
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.surface_messages import PromptRequest, ShownObject
-from sam2kit.ui.tab_parts import plain_words
+from sam2kit.ui.tab_parts import ERRORS, plain_words
 from sam2kit.ui.teach_page import TeachPage, curve_update, empty_page, page_beside_photo, page_of_photo, results_html
 from sam2kit.ui.teach_run import TeachRun
 from sam2kit.ui.teach_work import TeachWork
@@ -62,9 +63,11 @@ class TeachTab:
         """The mask that a click would give; nothing changes."""
 
         def act(work: TeachWork, request: PromptRequest) -> ShownObject:
-            photo = _photo(work)
+            photo, images = _photo(work), self.networks.images(request.key)
             request = photo.checked(request)
-            item = photo.would_be(self.networks.images(request.key), request.number, request.points, request.box_xyxy)
+            if not photo.is_seen_by(images):
+                raise ValueError("the photo is not encoded yet")  # a click is worth that, hovering is not
+            item = photo.would_be(images, request.number, request.points, request.box_xyxy)
             return ShownObject(item.number, item.name, item.mask(photo.view.shape[:2]))
 
         return answer_preview(sent, self.store, act, busy=self.networks.are_busy)
@@ -92,7 +95,7 @@ class TeachTab:
             for source in sources or []:
                 try:
                     work.add_photos([Path(source)], self.limits)
-                except (ValueError, OSError) as error:
+                except ERRORS as error:
                     gr.Warning(plain_words(error), title="This photo cannot be used")
             if first < len(work.photos):
                 work.show(first)
@@ -162,10 +165,14 @@ class TeachTab:
         with self.jobs.join(key) as turn:
             while not turn.wait(_LOOK_AGAIN) and not cancelled.is_set():
                 yield TeachPage(progress=waiting_text(turn.before))
-            if not cancelled.is_set():
-                yield from self._train(key, recipe, minutes)
-            else:
-                yield TeachPage(progress="Stopped before it began.")
+            try:
+                if cancelled.is_set():
+                    yield TeachPage(progress="Stopped before it began.")
+                else:
+                    yield from self._train(key, recipe, minutes)
+            except ERRORS as error:
+                gr.Warning(plain_words(error))
+                yield TeachPage(progress=f"This did not work: {plain_words(error)}")
         yield TeachPage(train=gr.update(interactive=True), stop=gr.update(visible=False))
 
     def _train(self, key: str, recipe: str, minutes: float) -> Iterator[TeachPage]:
@@ -187,18 +194,23 @@ class TeachTab:
             yield from self._compare(key, network, run)
 
     def _compare(self, key: str, before: Network, run: TeachRun) -> Iterator[TeachPage]:
-        """Before and after, on the photos that were kept aside."""
+        """Before and after, on the photos that were kept aside; the visitor can go on labelling meanwhile."""
         yield TeachPage(progress="Comparing on the test photos …")
-        with self.store.using(key) as work:
-            after = self._taught(work, run.name)
-            # as the tests of the training do it, without the clean-up that people see
-            plain = [network.images.with_options(ImageOptions()) for network in (before, after)]
-            comparisons = work.comparisons(*plain, run.name)
+        taught = self._load(run.name, run.folder)
+        # as the tests of the training do it, without the clean-up that people see
+        plain = [network.images.with_options(ImageOptions()) for network in (before, taught)]
+        compared = results_html(comparisons(run.plan.data, *plain), run.before, run.after)
+        with self.store.still(key) as work:
+            if work is None:
+                return
+            work.networks[run.name] = taught
+            self._forget_unused(key, work, run.name)
             names = [self.networks.base.name, *work.taught]
         yield TeachPage(
             progress=run.says(),
-            results=gr.update(value=results_html(comparisons, run.before, run.after), visible=True),
-            use=gr.update(choices=names, value=self.networks.of(key).name, visible=True),
+            results=gr.update(value=compared, visible=True),
+            choice=gr.update(choices=names, value=self.networks.of(key).name, visible=True),
+            done=gr.update(visible=True),
         )
 
     def begin(self, key: str) -> None:
@@ -219,11 +231,12 @@ class TeachTab:
     def use(self, key: str, name: str | None) -> str:
         """Let a model answer in all tabs: the app's, or one that the visitor has taught; returns its name."""
         with self.store.using(key) as work:
-            network = self._taught(work, name) if name in work.taught else self.networks.base
-            if network is not self.networks.of(key):
-                self.networks.choose(key, network)
-                for photo in work.photos:
-                    photo.forget_embedding()
+            network = self.networks.base
+            if name in work.taught:
+                network = work.networks.get(name) or self._load(name, work.taught[name])
+                work.networks[name] = network
+            self.networks.choose(key, network)
+            self._forget_unused(key, work, network.name)
         return network.name
 
     def make_file(self, key: str, kind: str) -> str:
@@ -231,20 +244,25 @@ class TeachTab:
         with self.store.using(key) as work:
             try:
                 return str(work.result_zip() if kind == "model" else work.dataset_zip())
-            except (ValueError, OSError) as error:
+            except ERRORS as error:
                 raise gr.Error(plain_words(error), print_exception=False) from error
 
     # inside
 
-    def _taught(self, work: TeachWork, name: str) -> Network:
-        device = self.networks.base.images.model.device
-        if name not in work.networks:
-            work.networks[name] = Network.of(load_model(work.taught[name], device), name, self.passes)
-        return work.networks[name]
+    def _load(self, name: str, folder: Path) -> Network:
+        return Network.of(load_model(folder, self.networks.base.images.model.device), name, self.passes)
+
+    def _forget_unused(self, key: str, work: TeachWork, name: str) -> None:
+        """Of the taught models, only the one that answers and the one that is named stay loaded."""
+        kept = {name, self.networks.of(key).name}
+        work.networks = {known: network for known, network in work.networks.items() if known in kept}
 
     def _photo_page(self, key: str, work: TeachWork, hint: str | None) -> TeachPage:
         if work.photos:
-            work.encode(self.networks.images(key))
+            try:
+                work.encode(self.networks.images(key))
+            except ERRORS as error:  # a click will try again
+                gr.Warning(plain_words(error))
         return page_of_photo(work, key, hint, plain=self.plain)
 
     def _step(self, key: str, act: Callable[[TeachWork], None]) -> TeachPage:
@@ -255,7 +273,7 @@ class TeachTab:
                 return empty_page()
             try:
                 act(work)
-            except ValueError as error:
+            except ERRORS as error:
                 gr.Warning(plain_words(error))
             return self._photo_page(key, work, None)
 

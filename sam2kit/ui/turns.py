@@ -65,7 +65,9 @@ class Turns:
 
     def leave(self, owner: str) -> None:
         """Give up all places of somebody who is gone: nobody should wait for a job that nobody drives any more."""
-        for turn in [turn for turn in list(self.queue) if turn.owner == owner]:
+        with self.changed:
+            theirs = [turn for turn in self.queue if turn.owner == owner]
+        for turn in theirs:
             turn.leave()
 
     def __enter__(self) -> None:

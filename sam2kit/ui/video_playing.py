@@ -41,9 +41,8 @@ class VideoPlaying:
             return
         started = time.perf_counter()
         while True:
-            with self.store.using(key) as work:
-                goes_on = work.session is session and work.playing and not work.busy
-                if not goes_on:
+            with self.store.still(key) as there:
+                if there is not work or work.session is not session or not work.playing or work.busy:
                     break
                 now = times[begin] + time.perf_counter() - started
                 work.go_to(bisect_right(times, now) - 1)
@@ -51,6 +50,6 @@ class VideoPlaying:
                 page = self.pages.of_playing(work, key)
             yield page
             time.sleep(_SHOW_EVERY)
-        with self.store.using(key) as work:
-            page = self.pages.of_step(work, key, None) if work.session is session else Page()
+        with self.store.still(key) as there:
+            page = self.pages.of_step(work, key, None) if there is work and work.session is session else Page()
         yield page

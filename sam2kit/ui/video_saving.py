@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from threading import Event
 from typing import Any
 
 import gradio as gr
 
 from sam2kit.media.effects import combined
-from sam2kit.ui.networks import Networks
 from sam2kit.ui.sessions import SessionStore
-from sam2kit.ui.tab_parts import plain_words
+from sam2kit.ui.tab_parts import ERRORS, plain_words
 from sam2kit.ui.video_downloads import DOWNLOADS, start_download
 from sam2kit.ui.video_models import in_words, still_of
 from sam2kit.ui.video_page import SKIP
@@ -26,7 +24,6 @@ _SAY_EVERY = 0.3  # seconds between reports
 class VideoSaving:
     """The handlers that write files; each gives the file and the status line."""
 
-    networks: Networks
     store: SessionStore[VideoWork]
 
     def make_file(self, key: str, kind: str, objects: str, background: str, labels: bool) -> Iterator[tuple[Any, Any]]:
@@ -41,7 +38,8 @@ class VideoSaving:
                 work.opened.stem,
                 work.objects.names,
             )
-            stopped = work.writing_stopped = Event()
+            stopped = work.writing_stopped
+            stopped.clear()
         total, todo = len(still), sum(not still.masks(f).object_ids for f in range(len(still)))
         started = said = time.perf_counter()
         notes: tuple[str, ...] = ()
@@ -63,7 +61,7 @@ class VideoSaving:
                     left = in_words((now - started) / done * (total - done))
                     said = now
                     yield SKIP, f"{DOWNLOADS[kind]}: {done} of {total} frames, about {left} left."
-        except (ValueError, OSError, RuntimeError) as error:
+        except ERRORS as error:
             raise gr.Error(plain_words(error), print_exception=False) from error
         for note in notes:
             gr.Warning(plain_words(note))
@@ -81,5 +79,5 @@ class VideoSaving:
             if not work.is_open or not work.session.tracks:
                 raise gr.Error("There is nothing to save yet: click on something first.", print_exception=False)
             path = work.opened.downloads / f"{work.opened.stem}.session.safetensors"
-            self.networks.videos(key).predictor(draft=work.draft).save(work.whole_session(), path, with_path=False)
+            work.predictor.save(work.whole_session(), path, with_path=False)
         return str(path), f"{path.name} is ready. Keep it with the clip: it holds no frames."

@@ -23,9 +23,8 @@ from sam2kit.ui.object_list import name_in, number_in
 from sam2kit.ui.opened_clip import open_video
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.surface_messages import PromptRequest, ShownObject
-from sam2kit.ui.tab_parts import ADD, BOX, REMOVE, plain_words
+from sam2kit.ui.tab_parts import ADD, BOX, ERRORS, REMOVE, plain_words
 from sam2kit.ui.turns import Turns
-from sam2kit.ui.video_models import VideoModels
 from sam2kit.ui.video_page import RUNNING, SKIP, Page, Pages, empty_page
 from sam2kit.ui.video_playing import VideoPlaying
 from sam2kit.ui.video_saving import VideoSaving
@@ -58,9 +57,9 @@ class VideoTab:
 
     def __post_init__(self) -> None:
         self.pages = Pages(self.plain)
-        self.tracking = VideoTracking(self.networks, self.store, self.pages, self.jobs)
+        self.tracking = VideoTracking(self.store, self.pages, self.jobs)
         self.playing = VideoPlaying(self.store, self.pages)
-        self.saving = VideoSaving(self.networks, self.store)
+        self.saving = VideoSaving(self.store)
 
     # gestures
 
@@ -74,7 +73,7 @@ class VideoTab:
                 raise ValueError("open a video first")
             request = request.about(work.scene, work.whole.size_hw)
             work.playing = False
-            work.set_prompts(self._predictor(request.key, work), request.number, request.points, request.box_xyxy)
+            work.set_prompts(request.number, request.points, request.box_xyxy)
             return shown_object(work, request.number)
 
         return answer_request(sent, self.store, act)
@@ -93,11 +92,11 @@ class VideoTab:
 
         def act(work: VideoWork) -> str:
             work.previews = False
-            xy, predictor = to_original(event.index, work.whole.size_hw), self._predictor(key, work)
+            xy = to_original(event.index, work.whole.size_hw)
             if mode == BOX:
-                work.draw_corner(predictor, xy)
+                work.draw_corner(xy)
                 return "Now click the opposite corner." if work.corner else HINTS[ADD]
-            work.click(predictor, xy, positive=mode != REMOVE)
+            work.click(xy, positive=mode != REMOVE)
             return HINTS[mode]
 
         return self._step(key, act)
@@ -120,7 +119,7 @@ class VideoTab:
         """Go on with a session file; its clip is open."""
 
         def act(work: VideoWork) -> str:
-            session, work.draft = self._read_session(key, work, Path(source))
+            session, work.draft = _read_session(work, Path(source))
             work.adopt(session)
             left = " Press Go on to track the rest." if session.plan else ""
             return f"The session is open: {len(work.objects.names)} objects.{left}"
@@ -139,7 +138,7 @@ class VideoTab:
             start, end, step = (int(v) if v is not None else -1 for v in (first, last, every))
             if not 0 <= start <= end < len(work.whole) or step < 1:
                 raise ValueError(f"give frames from 0 to {len(work.whole) - 1}, first before last, and every 1, 2, …")
-            lost = work.take_part(self._predictor(key, work), start, end + 1, step)
+            lost = work.take_part(start, end + 1, step)
             kept = f"Now working on {len(work.part)} of {len(work.whole)} frames."
             if not lost:
                 return kept
@@ -158,7 +157,7 @@ class VideoTab:
         """Take the draft model, or the full one again."""
 
         def act(work: VideoWork) -> str:
-            work.change_model(self._models(key).predictor(draft=draft), draft=draft)
+            work.change_model(work.models, draft=draft)
             return "Draft: quicker and coarser. Press Track." if draft else "Full quality again. Press Track."
 
         return self._step(key, act, show=self.pages.of_clip)
@@ -168,9 +167,12 @@ class VideoTab:
         with self.store.using(key) as work:
             if not work.is_open:
                 return Page()
+            if work.busy:
+                gr.Warning("Tracking goes on with the model that it began with; choose again when it has ended.")
+                return Page()
 
         def act(work: VideoWork) -> str:
-            work.change_model(self._models(key).predictor(), draft=False)
+            work.change_model(self.networks.videos(key), draft=False)
             return "The model that you chose has answered all prompts; press Track."
 
         return self._step(key, act, show=self.pages.of_clip)
@@ -257,16 +259,10 @@ class VideoTab:
 
     # inside
 
-    def _models(self, key: str) -> VideoModels:
-        return self.networks.videos(key)
-
-    def _predictor(self, key: str, work: VideoWork):  # noqa: ANN202 - either kind of VideoPredictor
-        return self._models(key).predictor(draft=work.draft)
-
     def _open(self, key: str, source: str | Path, *, uploaded: bool) -> Page:
         self.store.cancelled(key).set()
         try:
-            predictor = self._models(key).predictor()
+            models = self.networks.videos(key)
             self.limits.check_file(Path(source))
             opened = open_video(source, uploaded=uploaded)
             try:
@@ -274,26 +270,15 @@ class VideoTab:
             except ValueError:
                 opened.close()
                 raise
-        except (ValueError, OSError) as error:
+        except ERRORS as error:
             gr.Warning(plain_words(error), title="This video cannot be used")
             with self.store.using(key) as work:
                 return self.pages.of_clip(work, key, None) if work.is_open else empty_page()
         with self.store.using(key) as work:
-            work.take(opened, predictor)
+            work.take(opened, models)
             for note in opened.clip.notes:
                 gr.Warning(plain_words(note), title="About this video")
             return self.pages.of_clip(work, key, HINTS[ADD])
-
-    def _read_session(self, key: str, work: VideoWork, path: Path) -> tuple[VideoSession, bool]:
-        """A session and whether it is a draft: the file fits one model or the other."""
-        problem: Exception | None = None
-        models = self._models(key)
-        for draft in (False, True) if models.has_draft else (False,):
-            try:
-                return models.predictor(draft=draft).load(path, work.whole), draft
-            except (ValueError, OSError) as error:
-                problem = problem or error
-        raise ValueError(plain_words(problem))
 
     def _go(self, key: str, find: Callable[[VideoWork], int]) -> Page:
         def act(work: VideoWork) -> None:
@@ -333,6 +318,17 @@ class VideoTab:
             else:
                 try:
                     hint = act(work)
-                except ValueError as error:
+                except ERRORS as error:
                     gr.Warning(plain_words(error))
             return (show or self.pages.of_step)(work, key, hint)
+
+
+def _read_session(work: VideoWork, path: Path) -> tuple[VideoSession, bool]:
+    """A session and whether it is a draft: the file fits one model or the other."""
+    problem: Exception | None = None
+    for draft in (False, True) if work.models.has_draft else (False,):
+        try:
+            return work.models.predictor(draft=draft).load(path, work.whole), draft
+        except (ValueError, OSError) as error:
+            problem = problem or error
+    raise ValueError(plain_words(problem))

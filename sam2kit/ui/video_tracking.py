@@ -15,13 +15,12 @@ import gradio as gr
 import numpy as np
 
 from sam2kit.predict.session import VideoSession
-from sam2kit.predict.video import Direction, VideoPredictor
+from sam2kit.predict.video import Direction
 from sam2kit.ui.health import DOUBTFUL
-from sam2kit.ui.networks import Networks
 from sam2kit.ui.sessions import SessionStore
-from sam2kit.ui.tab_parts import plain_words
+from sam2kit.ui.tab_parts import ERRORS, plain_words
 from sam2kit.ui.turns import Turn, Turns, waiting_text
-from sam2kit.ui.video_models import VideoModels, in_words, seconds_per_frame, still_of
+from sam2kit.ui.video_models import in_words, seconds_per_frame, still_of
 from sam2kit.ui.video_page import RUNNING, SKIP, Page, Pages, empty_page
 from sam2kit.ui.video_work import VideoWork
 
@@ -34,7 +33,6 @@ _LONG = 60.0  # seconds of tracking; above, the visitor is asked to shorten the 
 class VideoTracking:
     """The handlers that track."""
 
-    networks: Networks
     store: SessionStore[VideoWork]
     pages: Pages
     jobs: Turns  # one visitor tracks at a time; the others are told their place
@@ -46,26 +44,26 @@ class VideoTracking:
             if session is None or work.busy or not (count := work.prompted_objects):
                 return Page(pace="")
             if count not in work.pace:
-                predictor, still = self._predictor(key, work), still_of(session, with_features=True)
+                predictor, still = work.predictor, still_of(session, with_features=True)
         if still is not None:
             try:
                 pace = seconds_per_frame(predictor, still)
-            except (ValueError, RuntimeError) as error:  # the clip was closed, or cannot be read there
+            except ERRORS as error:  # the clip was closed, or cannot be read there
                 return Page(pace=plain_words(error))
         with self.store.using(key) as work:
             if work.session is not session:
                 return Page()
             if still is not None:
                 work.pace[count] = pace
-            return self._say_pace(key, work, work.pace[count] * len(session))
+            return self._say_pace(work, work.pace[count] * len(session))
 
     def track(self, key: str) -> Iterator[Page]:
         """Track the whole clip from the prompts, both ways."""
-        yield from self._track(key, lambda work: work.plan(self._predictor(key, work), None, "both"))
+        yield from self._track(key, lambda work: work.plan(None, "both"))
 
     def track_from_here(self, key: str, direction: Direction) -> Iterator[Page]:
         """Track from the frame that is shown, with all that is known."""
-        yield from self._track(key, lambda work: work.plan(self._predictor(key, work), work.frame, direction))
+        yield from self._track(key, lambda work: work.plan(work.frame, direction))
 
     def resume(self, key: str) -> Iterator[Page]:
         """Go on where tracking was stopped."""
@@ -111,22 +109,23 @@ class VideoTracking:
             work.busy, work.follows, work.previews, work.playing = True, True, False, False
             session, first = work.session, self.pages.of_step(work, key, f"Tracking {total} frames …")
         with self.jobs.join(key) as turn:
-            yield from self._run(key, session, total, first, turn)
+            yield from self._run(key, work, session, total, first, turn)
 
-    def _run(self, key: str, session: VideoSession, total: int, first: Page, turn: Turn) -> Iterator[Page]:
+    def _run(
+        self, key: str, work: VideoWork, session: VideoSession, total: int, first: Page, turn: Turn
+    ) -> Iterator[Page]:
         """Track frame by frame; after each one, everybody else may have the visitor's lock."""
         cancelled, hint, done = self.store.cancelled(key), "", 0
         try:
             yield first
             while not turn.wait(_LOOK_AGAIN) and not cancelled.is_set():
                 yield Page(status=waiting_text(turn.before))
-            with self.store.using(key) as work:
-                steps = self._predictor(key, work).resume(session)
-            started = shown = time.perf_counter()
+            steps, started = work.predictor.resume(session), time.perf_counter()
+            shown = started
             while True:
                 page = None
-                with self.store.using(key) as work:
-                    if work.session is not session:
+                with self.store.still(key) as there:
+                    if there is not work or work.session is not session:
                         return  # another clip was opened, or the visitor left
                     if cancelled.is_set():
                         hint = f"Stopped; {done} of {total} frames are done. Correct and track again, or press Go on."
@@ -136,45 +135,37 @@ class VideoTracking:
                         hint = _summary(work, total)
                         break
                     done += 1
+                    work.pace[work.prompted_objects] = (time.perf_counter() - started) / done
                     if work.follows:
                         work.go_to(masks.frame_index)
                     now = time.perf_counter()
                     if now - shown > _SHOW_EVERY:
                         left = (now - started) / done * (total - done)
-                        page = self.pages.of_step(
-                            work, key, f"Tracking: {done} of {total} frames, about {in_words(left)} left."
-                        )
+                        says = f"Tracking: {done} of {total} frames, about {in_words(left)} left."
+                        page = self.pages.of_step(work, key, says)
                         shown = now
                 if page is None:
                     time.sleep(0.001)  # lets those have the lock who wait for it
                 else:
                     yield page
-        except (ValueError, RuntimeError) as error:  # such as a frame that cannot be read any more, or no memory left
+        except ERRORS as error:  # such as a frame that cannot be read any more, or no memory left
             hint = f"Tracking ended after {done} frames, which are kept: {plain_words(error)}"
             gr.Warning(hint)
         finally:
-            with self.store.using(key) as work:
-                if work.session is session:
-                    work.busy = False
-                    if done:
-                        work.pace[work.prompted_objects] = (time.perf_counter() - started) / done
-        with self.store.using(key) as work:
-            page = self.pages.of_step(work, key, hint) if work.session is session else None
+            # without the lock: Gradio closes the generator of a page that is gone on the thread that serves everybody
+            if work.session is session:
+                work.busy = False
+        with self.store.still(key) as there:
+            page = self.pages.of_step(work, key, hint) if there is work and work.session is session else None
         if page is not None:
             yield page
 
-    def _models(self, key: str) -> VideoModels:
-        return self.networks.videos(key)
-
-    def _predictor(self, key: str, work: VideoWork) -> VideoPredictor:
-        return self._models(key).predictor(draft=work.draft)
-
-    def _say_pace(self, key: str, work: VideoWork, seconds: float) -> Page:
+    def _say_pace(self, work: VideoWork, seconds: float) -> Page:
         text = f"Tracking {len(work.session)} frames will take about {in_words(seconds)}."
         if seconds < _LONG:
             return Page(pace=text)
         first_time, work.warned = not work.warned, True
-        draft = ", or the draft" if self._models(key).has_draft and not work.draft else ""
+        draft = ", or the draft" if work.models.has_draft and not work.draft else ""
         text = f"{text} Quicker: a part of the clip, every n-th frame{draft}, under “Shorten the clip”."
         return Page(pace=text, shorten=gr.update(open=True) if first_time else SKIP)
 

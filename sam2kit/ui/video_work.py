@@ -28,6 +28,7 @@ from sam2kit.ui.opened_clip import OpenedClip
 from sam2kit.ui.readings import Readings
 from sam2kit.ui.renumbering import both_tracks, number_names, renamed_step, renumbered
 from sam2kit.ui.surface_messages import Box, Point
+from sam2kit.ui.video_models import VideoModels
 from sam2kit.ui.video_past import EverythingBefore, FrameBefore
 
 _MAX_UNDO = 60
@@ -41,6 +42,7 @@ class VideoWork:
     opened: OpenedClip | None = None
     session: VideoSession | None = None
     part: range = range(0)
+    models: VideoModels | None = None  # whose answers these are: they stay while the visitor's choice may change
     draft: bool = False  # a quicker, coarser model works on it
     objects: NamedObjects = field(default_factory=NamedObjects)
     frame: int = 0
@@ -67,16 +69,23 @@ class VideoWork:
         return self.session is not None
 
     @property
+    def predictor(self) -> VideoPredictor:
+        """Who answers."""
+        assert self.models is not None, "needs an open clip"
+        return self.models.predictor(draft=self.draft)
+
+    @property
     def whole(self) -> Clip:
         """The clip as it was opened."""
         assert self.opened is not None, "needs an open clip"
         return self.opened.clip
 
-    def take(self, opened: OpenedClip, predictor: VideoPredictor) -> None:
+    def take(self, opened: OpenedClip, models: VideoModels) -> None:
         """Begin on a clip; what was open is closed and forgotten."""
         self.close()
-        session, part = predictor.open(opened.clip), range(len(opened.clip))
-        fresh = VideoWork(self.limits, opened, session, part, effect=self.effect, opened_clips=self.opened_clips + 1)
+        session, part = models.predictor().open(opened.clip), range(len(opened.clip))
+        count = self.opened_clips + 1
+        fresh = VideoWork(self.limits, opened, session, part, models, effect=self.effect, opened_clips=count)
         vars(self).update(vars(fresh))
 
     @property
@@ -98,7 +107,7 @@ class VideoWork:
         lost, self.corner = self.corner is not None, None
         return lost
 
-    def take_part(self, predictor: VideoPredictor, start: int, stop: int, every: int = 1) -> list[int]:
+    def take_part(self, start: int, stop: int, every: int = 1) -> list[int]:
         """Work on some frames of the whole clip only; prompts and answers on those frames stay.
 
         Args:
@@ -116,20 +125,21 @@ class VideoWork:
         tracks = {number: renumbered(track, within) for number, track in self._shelf.items()}
         tracks = {i: t for i, t in tracks.items() if t.prompts or t.tracked}
         session = VideoSession(clip, self._open().options, tracks, run=self._open().run)
-        self._answer_what_is_open(predictor, session)
+        self._answer_what_is_open(self.predictor, session)
         self.part, self.session, self.past, self.warned = part, session, [], False
         self.go_to(min(range(len(part)), key=lambda i: abs(part[i] - shown)))
         return sorted({f for track in self._shelf.values() for f in track.prompts} - set(part))
 
-    def change_model(self, predictor: VideoPredictor, *, draft: bool) -> None:
+    def change_model(self, models: VideoModels, *, draft: bool) -> None:
         """Go on with another model: prompts are asked again, tracked frames are forgotten."""
+        predictor = models.predictor(draft=draft)
         self._put_on_shelf()
         prompts = {number: ObjectTrack(dict(track.prompts)) for number, track in self._shelf.items() if track.prompts}
         within = {f: i for i, f in enumerate(self.part)}
         tracks = {number: renumbered(track, within) for number, track in prompts.items()}
         session = VideoSession(self._open().clip, predictor.options, {i: t for i, t in tracks.items() if t.prompts})
         self._answer_what_is_open(predictor, session)
-        self._shelf, self.session, self.draft = prompts, session, draft
+        self._shelf, self.session, self.models, self.draft = prompts, session, models, draft
         self.past, self.pace, self.warned = [], {}, False
 
     # objects
@@ -164,16 +174,14 @@ class VideoWork:
 
     # prompts
 
-    def prompt(self, predictor: VideoPredictor, wanted: FramePrompt, *, replace: bool = False) -> None:
+    def prompt(self, wanted: FramePrompt, *, replace: bool = False) -> None:
         """Add a prompt for the active object on the frame that is shown; or let it take the place of those there."""
         before = self._before()
-        predictor.add_prompt(self._open(), self.frame, self.objects.active, wanted, replace=replace)
+        self.predictor.add_prompt(self._open(), self.frame, self.objects.active, wanted, replace=replace)
         self._remember(before)
         self.corner = None
 
-    def set_prompts(
-        self, predictor: VideoPredictor, number: int, points: tuple[Point, ...], box_xyxy: Box | None
-    ) -> None:
+    def set_prompts(self, number: int, points: tuple[Point, ...], box_xyxy: Box | None) -> None:
         """Let these be all prompts of an object on the frame that is shown; without any, they are taken back."""
         self.select(number)
         track = self._open().tracks.get(number)
@@ -190,19 +198,19 @@ class VideoWork:
         prompt = FramePrompt(
             np.array(xy, np.float32).reshape(-1, 2), np.array(labels, np.int64), None if grows else box_xyxy
         )
-        self.prompt(predictor, prompt, replace=not grows)
+        self.prompt(prompt, replace=not grows)
 
-    def click(self, predictor: VideoPredictor, xy: tuple[float, float], *, positive: bool) -> None:
+    def click(self, xy: tuple[float, float], *, positive: bool) -> None:
         """A click, in pixels of the clip."""
-        self.prompt(predictor, FramePrompt(np.array([xy], np.float32), np.array([int(positive)])))
+        self.prompt(FramePrompt(np.array([xy], np.float32), np.array([int(positive)])))
 
-    def draw_corner(self, predictor: VideoPredictor, xy: tuple[float, float]) -> None:
+    def draw_corner(self, xy: tuple[float, float]) -> None:
         """The first or the second corner of a box, in pixels of the clip; the second asks the model."""
         if self.corner is None:
             self.corner = xy
             return
         box = np.array([*np.minimum(self.corner, xy), *np.maximum(self.corner, xy)], np.float32)
-        self.prompt(predictor, FramePrompt(box_xyxy=box))
+        self.prompt(FramePrompt(box_xyxy=box))
 
     def undo(self) -> None:
         """Take back the last prompt and show where it was; a half-drawn box goes first."""
@@ -210,7 +218,7 @@ class VideoWork:
             self.corner = None
         elif self.past and isinstance(self.past[-1], EverythingBefore):
             everything = self.past.pop()
-            self._open().tracks.update(everything.tracks)
+            self._open().tracks = dict(everything.tracks)
             self._open().plan = everything.plan
             self._shelf, self.objects = everything.shelf, everything.objects
         elif self.past:
@@ -231,7 +239,7 @@ class VideoWork:
 
     # tracking
 
-    def plan(self, predictor: VideoPredictor, start: int | None, direction: Direction) -> int:
+    def plan(self, start: int | None, direction: Direction) -> int:
         """Decide which frames will be tracked, and say how many; objects without a prompt stay as they are.
 
         Raises:
@@ -240,7 +248,7 @@ class VideoWork:
         session = self._open()
         prompted = {i: t for i, t in session.tracks.items() if t.prompted}
         planned = replace(session, tracks=prompted)
-        session.plan = predictor.plan(planned, start, direction, None)
+        session.plan = self.predictor.plan(planned, start, direction, None)
         return len(session.plan)
 
     @property

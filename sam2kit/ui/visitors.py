@@ -7,7 +7,7 @@ the time when the page was loaded.
 from __future__ import annotations
 
 from collections import OrderedDict
-from threading import Lock
+from threading import Lock, Thread
 
 import gradio as gr
 
@@ -48,7 +48,7 @@ class Visitors:
             store.leave(key)
 
     def forget(self, key: str) -> None:
-        """A visitor will not come back."""
+        """A visitor will not come back. Gradio says so on the thread that serves everybody, so others do the work."""
         self._jobs.leave(key)
         for store in self._stores:
-            store.drop(key)
+            Thread(target=store.drop, args=(key,), daemon=True).start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -97,6 +98,34 @@ class TestStore:
         assert forgotten == ["leaves"]
         assert len(store) == 1
 
+    def test_a_job_goes_on_only_with_work_that_is_still_there(self) -> None:
+        store: SessionStore[list] = SessionStore(list, seconds_after_leaving=0.2)
+        with store.still("never") as work:
+            assert work is None
+        with store.using("a"):
+            pass
+        store.leave("a")
+        with store.still("a") as work:
+            assert work == []
+        time.sleep(0.8)
+        assert len(store) == 0, "the end of a job is no sign of its visitor"
+
+    def test_who_waited_for_dropped_work_gets_new_work(self) -> None:
+        store: SessionStore[list] = SessionStore(list)
+        got: list[list] = []
+
+        def use() -> None:
+            with store.using("a") as work:
+                got.append(work)
+
+        with store.using("a") as old:
+            thread = Thread(target=use)
+            thread.start()
+            time.sleep(0.05)
+            store._slots.pop("a")
+        thread.join(10)
+        assert got[0] is not old
+
     def test_what_is_forgotten_is_let_go_of(self) -> None:
         gone: list[str] = []
         made = iter("abcd")
@@ -105,6 +134,10 @@ class TestStore:
         for key in ("1", "2", "3"):
             with store.using(key):
                 pass
+        for _ in range(100):  # what is forgotten is let go of by another thread
+            if gone:
+                break
+            time.sleep(0.02)
         assert gone == ["a"]
         assert stopped.is_set()
         store.drop("3")

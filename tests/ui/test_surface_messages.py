@@ -133,3 +133,10 @@ def test_errors_become_sentences_without_paths() -> None:
 
     assert answer_request(GOOD, opened(), fail)["says"] == "there is no file cat.jpg"
     assert "no memory left" in answer_request(GOOD, opened(), full)["says"]
+
+
+def test_versions_tell_what_came_later() -> None:
+    scene = scene_message("k", "1", np.zeros((4, 6, 3), np.uint8), (4, 6), [], 0)
+    answer = answer_request(GOOD, opened(), remember)
+    assert answer["version"] > scene["version"]
+    assert answer["scene"] == "1"

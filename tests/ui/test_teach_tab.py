@@ -114,8 +114,8 @@ def test_train_compare_use_and_download(tab: TeachTab, coins: Path) -> None:
     shown = next(page for page in pages if isinstance(page.results, dict) and page.results.get("visible"))
     assert shown.results["value"].count("<figure>") == 1
     assert shown.results["value"].count("data:image/jpeg") == 3
-    assert shown.use["choices"] == ["nano", "mine-1"]
-    assert shown.use["value"] == "nano"
+    assert shown.choice["choices"] == ["nano", "mine-1"]
+    assert shown.choice["value"] == "nano"
     assert pages[-1].train["interactive"] is True
 
     assert tab.latest("me")["value"] == "mine-1"

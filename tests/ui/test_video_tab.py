@@ -356,6 +356,7 @@ def test_the_draft_asks_the_prompts_again(tab: VideoTab, networks: Networks) -> 
     kind = type(networks.base.videos.predictor())
     both = SimpleNamespace(has_draft=True, predictor=lambda draft=False: kind(small if draft else full))
     tab.networks.choose("me", replace(networks.base, videos=both))
+    tab.change_network("me")
     page = tab.change_model("me", True)
     assert "Draft" in page.status
     track_now = work_of(tab).session.tracks[0]

