@@ -304,6 +304,33 @@ def test_examples_everything_and_a_new_photo(visitor: Visitor, discs: Path) -> N
     assert page.locator(".toast-body").count() == 0
 
 
+def test_the_first_click_on_another_photo_counts(visitor: Visitor, discs: Path) -> None:
+    """The surface is mounted anew then, and the server remembers how many requests there were."""
+    for place in (RED, BLUE, GROUND):
+        visitor.click(*place)
+    visitor.page.click("#image-another")
+    visitor.page.wait_for_selector("#image-upload", state="visible")
+    visitor.upload(discs)
+    visitor.click(*RED)
+    assert visitor.surface.points() == 1
+
+
+def test_undo_while_a_click_is_under_way_leaves_page_and_server_alike(visitor: Visitor) -> None:
+    page, surface = visitor.page, visitor.surface
+    visitor.click(*RED)
+    for _ in range(3):
+        page.mouse.click(*surface.at(BLUE[0] * SCALE, BLUE[1] * SCALE))
+        page.click("#image-undo")
+        page.wait_for_function("document.querySelector('#image-view .sk-surface').dataset.busy === 'no'")
+        page.wait_for_timeout(300)
+    shown = surface.points()
+    surface.refreshed(lambda: page.keyboard.press("n"))
+    surface.refreshed(lambda: page.locator("#image-objects .sk-pick").first.click())
+    assert surface.points() == shown, "the server has what the page showed"
+    visitor.click(*GROUND)
+    assert surface.points() == shown + 1
+
+
 def test_a_file_that_is_no_photo_gets_one_clear_line(visitor: Visitor, tmp_path: Path) -> None:
     bad = tmp_path / "holiday.jpg"
     bad.write_text("this is no photo")
