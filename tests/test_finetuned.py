@@ -280,7 +280,12 @@ class TestEverywhere:
 
         opened, launched = [], []
         build = layout.build_app
-        monkeypatch.setattr(layout, "build_app", lambda model, *rest: opened.append(model) or build(model, *rest))
+
+        def build_and_note(model: layout.AppModel, *rest: object, **more: object) -> gradio.Blocks:
+            opened.append(model)
+            return build(model, *rest, **more)
+
+        monkeypatch.setattr(layout, "build_app", build_and_note)
         monkeypatch.setattr(gradio.Blocks, "launch", lambda page, **_: launched.append(page))
         assert app.main(["--model", str(tuned), "--device", "cpu"]) == 0
         assert len(launched) == 1 and opened[0].name == str(tuned) and not opened[0].notice
