@@ -21,9 +21,9 @@ from sam2kit.ui.image_page import ImagePage, empty_page, page_beside, page_of
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.networks import Networks
 from sam2kit.ui.object_list import name_in, number_in
+from sam2kit.ui.picture_asking import ask_picture, preview_picture
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
-from sam2kit.ui.surface_messages import PromptRequest, ShownObject
 from sam2kit.ui.tab_parts import ADD, BOX, ERRORS, REMOVE, plain_stem, plain_words
 from sam2kit.ui.turns import Turns, waiting_text
 from sam2kit.ui.views import to_original
@@ -57,25 +57,14 @@ class ImageTab:
 
     def ask(self, sent: Any) -> dict[str, Any]:
         """All prompts of an object, as the click surface sends them."""
-
-        def act(work: PictureWork, request: PromptRequest) -> ShownObject:
-            request = work.checked(request)
-            work.set_prompts(self.networks.images(request.key), request.number, request.points, request.box_xyxy)
-            return work.shown(work.now.objects[work.index_of(request.number)])
-
-        return answer_request(sent, self.store, act)
+        return answer_request(sent, self.store, lambda work, r: ask_picture(work, self.networks.images(r.key), r))
 
     def preview(self, sent: Any) -> dict[str, Any]:
         """The mask that a click would give; nothing changes."""
-
-        def act(work: PictureWork, request: PromptRequest) -> ShownObject:
-            request, images = work.checked(request), self.networks.images(request.key)
-            if not work.is_seen_by(images):
-                raise ValueError("the picture is not encoded yet")  # a click is worth that, hovering is not
-            item = work.would_be(images, request.number, request.points, request.box_xyxy)
-            return ShownObject(item.number, item.name, item.mask(work.view.shape[:2]))
-
-        return answer_preview(sent, self.store, act, busy=self.networks.are_busy)
+        return answer_preview(
+            sent, self.store, lambda work, r: preview_picture(work, self.networks.images(r.key), r),
+            busy=self.networks.are_busy,
+        )  # fmt: skip
 
     def answered(self, key: str) -> ImagePage:
         """After an answer on the click surface: what stands beside it."""

@@ -83,6 +83,7 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
             with gr.Row():
                 new_object = gr.Button("New object", size="sm", elem_id="teach-new", min_width=80)
                 undo = gr.Button("Undo", size="sm", elem_id="teach-undo", min_width=60)
+            aside = gr.Checkbox(label="Keep this photo aside, for the test", elem_id="teach-aside")
             recipe = gr.Radio(_RECIPES, value="decoder", label="What learns", elem_id="teach-recipe")
             minutes = gr.Slider(
                 0.5, tab.limits.teach_minutes, value=min(2, tab.limits.teach_minutes), step=0.5, label="Minutes",
@@ -107,7 +108,9 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
     file = gr.DownloadButton(visible="hidden", elem_id="teach-file")
 
     shown = list(
-        TeachPage(photos, view, status, objects, candidates, tools, train, stop, progress, curve, results, choice, done)
+        TeachPage(
+            photos, view, status, objects, candidates, tools, aside, train, stop, progress, curve, results, choice, done
+        )
     )
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented", "concurrency_limit": None}
     quick: dict[str, Any] = {**quiet, "trigger_mode": "multiple", "concurrency_id": "teach-clicks"}
@@ -129,6 +132,7 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
     objects.rename(tab.rename, key, shown, **quick)
     objects.drop(tab.drop, key, shown, **quick)
     new_object.click(tab.new_object, key, shown, **quick)
+    aside.input(tab.keep_aside, [key, aside], shown, **quick)
     undo.click(tab.undo, key, shown, **quick)
     train.click(tab.begin, key, None, queue=False, api_visibility="undocumented", api_name="teach_begin").then(
         tab.train, [key, recipe, minutes], shown, api_name="teach_train", **quiet

@@ -35,6 +35,7 @@ class TeachPage(NamedTuple):
     objects: Any = SKIP
     candidates: Any = SKIP
     tools: Any = SKIP
+    aside: Any = SKIP
     train: Any = SKIP
     stop: Any = SKIP
     progress: Any = SKIP
@@ -65,6 +66,7 @@ def page_beside_photo(work: TeachWork, hint: str | None) -> TeachPage:
         status=said,
         objects=beside.objects,
         candidates=beside.candidates,
+        aside=work.current in work.test_photos(),
         train=gr.update(interactive=work.run is None),
     )
 

@@ -19,9 +19,9 @@ from sam2kit.ui.asking import answer_preview, answer_request
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.networks import Network, Networks
 from sam2kit.ui.object_list import name_in, number_in
+from sam2kit.ui.picture_asking import ask_picture, preview_picture
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
-from sam2kit.ui.surface_messages import PromptRequest, ShownObject
 from sam2kit.ui.tab_parts import ERRORS, plain_words
 from sam2kit.ui.teach_page import TeachPage, curve_update, empty_page, page_beside_photo, page_of_photo, results_html
 from sam2kit.ui.teach_run import TeachRun
@@ -50,27 +50,16 @@ class TeachTab:
 
     def ask(self, sent: Any) -> dict[str, Any]:
         """All prompts of an object on the photo that is shown, as the click surface sends them."""
-
-        def act(work: TeachWork, request: PromptRequest) -> ShownObject:
-            photo = _photo(work)
-            request = photo.checked(request)
-            photo.set_prompts(self.networks.images(request.key), request.number, request.points, request.box_xyxy)
-            return photo.shown(photo.now.objects[photo.index_of(request.number)])
-
-        return answer_request(sent, self.store, act)
+        return answer_request(
+            sent, self.store, lambda work, r: ask_picture(_photo(work), self.networks.images(r.key), r)
+        )
 
     def preview(self, sent: Any) -> dict[str, Any]:
         """The mask that a click would give; nothing changes."""
-
-        def act(work: TeachWork, request: PromptRequest) -> ShownObject:
-            photo, images = _photo(work), self.networks.images(request.key)
-            request = photo.checked(request)
-            if not photo.is_seen_by(images):
-                raise ValueError("the photo is not encoded yet")  # a click is worth that, hovering is not
-            item = photo.would_be(images, request.number, request.points, request.box_xyxy)
-            return ShownObject(item.number, item.name, item.mask(photo.view.shape[:2]))
-
-        return answer_preview(sent, self.store, act, busy=self.networks.are_busy)
+        return answer_preview(
+            sent, self.store, lambda work, r: preview_picture(_photo(work), self.networks.images(r.key), r),
+            busy=self.networks.are_busy,
+        )  # fmt: skip
 
     def answered(self, key: str) -> TeachPage:
         """After an answer on the click surface: what stands beside it."""
@@ -118,6 +107,10 @@ class TeachTab:
         """Leave a photo out."""
         number = number_in(event)
         return self._step(key, lambda work: work.remove_photo(number) if number is not None else None)
+
+    def keep_aside(self, key: str, aside: bool) -> TeachPage:
+        """Say whether the photo that is shown belongs to the test."""
+        return self._step(key, lambda work: work.keep_aside(work.current, aside))
 
     # objects of the photo that is shown
 

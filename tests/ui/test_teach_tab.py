@@ -104,6 +104,10 @@ def test_train_compare_use_and_download(tab: TeachTab, coins: Path) -> None:
     page = label_all(tab, coins)
     assert "3 photos to learn from, 1 kept aside" in page.status
     assert sum("test" in row["note"] for row in page.photos["rows"]) == 1
+    assert page.aside is False
+    page = tab.keep_aside("me", True)
+    assert "test" in page.photos["rows"][0]["note"]
+    assert "3 photos to learn from, 1 kept aside" in page.status, "it takes the place of the one that was drawn"
     tab.begin("me")
     pages = list(tab.train("me", "decoder", 0.12))
     told = [page.progress for page in pages if isinstance(page.progress, str)]

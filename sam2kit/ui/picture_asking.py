@@ -1,0 +1,31 @@
+"""What the click surface asks about a picture: the same in every tab that shows one."""
+
+from __future__ import annotations
+
+from sam2kit.predict.image import ImagePredictor
+from sam2kit.ui.picture_work import PictureWork
+from sam2kit.ui.surface_messages import PromptRequest, ShownObject
+
+
+def ask_picture(work: PictureWork, images: ImagePredictor, request: PromptRequest) -> ShownObject:
+    """Let the request's prompts be all of an object's prompts.
+
+    Raises:
+        ValueError: if it is about another picture, or cannot be answered.
+    """
+    request = work.checked(request)
+    work.set_prompts(images, request.number, request.points, request.box_xyxy)
+    return work.shown(work.now.objects[work.index_of(request.number)])
+
+
+def preview_picture(work: PictureWork, images: ImagePredictor, request: PromptRequest) -> ShownObject:
+    """The object as it would be; nothing changes.
+
+    Raises:
+        ValueError: as `ask_picture`; also if the model has not seen the picture yet, which hovering is not worth.
+    """
+    request = work.checked(request)
+    if not work.is_seen_by(images):
+        raise ValueError("the picture is not encoded yet; click, or wait")
+    item = work.would_be(images, request.number, request.points, request.box_xyxy)
+    return ShownObject(item.number, item.name, item.mask(work.view.shape[:2]))
