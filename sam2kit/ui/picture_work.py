@@ -28,7 +28,7 @@ from sam2kit.ui.named_objects import checked_name
 from sam2kit.ui.object_list import ListedObject, thumbnail_of
 from sam2kit.ui.own_folder import OwnFolder
 from sam2kit.ui.surface_messages import Box, Point, PromptRequest, ShownObject
-from sam2kit.ui.views import view_of
+from sam2kit.ui.views import to_view, view_of
 
 _MAX_UNDO = 40
 _SERIAL = count(1)
@@ -263,10 +263,11 @@ class PictureWork:
         assert self.view is not None, "draw needs an open picture"
         drawn = [item for item in self.now.objects if item.answer is not None]
         picture = draw_masks(self.view, map(self.view_mask, drawn), [item.number for item in drawn])
-        scale = self.view.shape[1] / self.image.shape[1]
-        points = [(x * scale, y * scale, label) for x, y, label in self.active.points]
-        box = None if self.active.box_xyxy is None else [v * scale for v in self.active.box_xyxy]
-        corner = None if self.now.corner is None else [v * scale for v in self.now.corner]
+        size_hw = self.image.shape[:2]
+        points = [(*to_view(point[:2], size_hw), point[2]) for point in self.active.points]
+        box = self.active.box_xyxy
+        box = None if box is None else [*to_view(box[:2], size_hw), *to_view(box[2:], size_hw)]
+        corner = None if self.now.corner is None else to_view(self.now.corner, size_hw)
         return draw_prompts(picture, points, box, corner)
 
     def view_mask(self, item: PromptedObject) -> np.ndarray:

@@ -13,7 +13,7 @@ from sam2kit.ui.health import health_html
 from sam2kit.ui.object_list import ListedObject, list_message, thumbnail_of
 from sam2kit.ui.surface_messages import ShownObject, scene_message
 from sam2kit.ui.video_work import VideoWork
-from sam2kit.ui.views import view_of, view_size
+from sam2kit.ui.views import to_view, view_of, view_size
 
 _SQUARE = 16  # pixels, of the chequers behind what is transparent
 _CHEQUERS = (205, 235)
@@ -111,21 +111,15 @@ def _prompt(work: VideoWork) -> FramePrompt:
 
 
 def _with_prompts(work: VideoWork, picture: np.ndarray) -> np.ndarray:
-    prompt = _prompt(work)
+    prompt, size_hw = _prompt(work), work.whole.size_hw
     points = [
-        (*_to_view(work, xy), int(label)) for xy, label in zip(prompt.points_xy, prompt.labels, strict=True)
+        (*to_view(xy, size_hw), int(label)) for xy, label in zip(prompt.points_xy, prompt.labels, strict=True)
     ]  # fmt: skip
     box = None
     if prompt.box_xyxy is not None:
-        box = [*_to_view(work, prompt.box_xyxy[:2]), *_to_view(work, prompt.box_xyxy[2:])]
-    corner = None if work.corner is None else _to_view(work, work.corner)
+        box = [*to_view(prompt.box_xyxy[:2], size_hw), *to_view(prompt.box_xyxy[2:], size_hw)]
+    corner = None if work.corner is None else to_view(work.corner, size_hw)
     return draw_prompts(picture, points, box, corner)
-
-
-def _to_view(work: VideoWork, xy: tuple[float, float] | np.ndarray) -> tuple[float, float]:
-    size_hw = work.whole.size_hw
-    height, width = view_size(size_hw)
-    return (float(xy[0]) + 0.5) * width / size_hw[1] - 0.5, (float(xy[1]) + 0.5) * height / size_hw[0] - 0.5
 
 
 def _with_effect(work: VideoWork, picture: np.ndarray) -> np.ndarray:
