@@ -1,7 +1,9 @@
 """`sam2kit session`: what somebody clicked and tracked in the app, as files; needs no model and no weights.
 
-sam2kit session photo.session.safetensors --out masks
-sam2kit session clip.session.safetensors clip.mp4 --export video --export coco --out masks
+    sam2kit session photo.session.safetensors --out masks
+    sam2kit session clip.session.safetensors clip.mp4 --export video --export coco --out masks
+
+A photo's session holds the photo; a video's needs its clip.
 """
 
 from __future__ import annotations

@@ -26,10 +26,10 @@ from sam2kit.predict.image import ImageEmbedding
 from sam2kit.predict.prompt_lists import PlacedPrompt, prompt_of
 from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.session import FramePrompt, VideoSession
-from sam2kit.ui.api_files import label_image, plain_stem, result_folder, served, uploaded
+from sam2kit.ui.api_files import label_image, result_folder, served, uploaded
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.networks import Network
-from sam2kit.ui.tab_parts import plain_words
+from sam2kit.ui.tab_parts import plain_stem, plain_words
 from sam2kit.ui.turns import Turns
 from sam2kit.ui.video_downloads import DOWNLOADS, start_download
 from sam2kit.ui.video_models import in_words
@@ -75,7 +75,7 @@ class Endpoints:
             A PNG in which each pixel is the number of its object, from 1 in the order of the prompts, 0 for none; and COCO JSON with a run-length mask per object, whose "score" is the predicted IoU.
         """  # noqa: E501 - Gradio reads one line per argument
         with _sentences():
-            path, name = uploaded(image, self.limits.upload_mb)
+            path, name = uploaded(image, self.limits)
             entries = _entries(prompts)
             asked = [prompt_of(entry, f"prompt {i}", None)[2] for i, entry in enumerate(entries)]
             picture = read_picture(path)
@@ -103,7 +103,7 @@ class Endpoints:
             A PNG in which each pixel is the number of its object, from 1, 0 for none; and COCO JSON with a run-length mask per object, best first, whose "score" is the predicted IoU.
         """  # noqa: E501
         with _sentences():
-            path, name = uploaded(image, self.limits.upload_mb)
+            path, name = uploaded(image, self.limits)
             wanted = {"min_predicted_iou": min_predicted_iou, "min_stability": min_stability}
             chosen = {key: _within(key, value, 0, 1) for key, value in wanted.items() if value is not None}
             points = int(_within("points_per_side", points_per_side, 1, _MOST_POINTS))
@@ -140,7 +140,7 @@ class Endpoints:
             The files, in the order of exports; and what was done: frames, objects, and notes about what could not be read or kept.
         """  # noqa: E501
         with _sentences():
-            path, name = uploaded(video, self.limits.upload_mb)
+            path, name = uploaded(video, self.limits)
             placed = [prompt_of(entry, f"prompt {i}", None) for i, entry in enumerate(_entries(prompts))]
             _check_exports(exports, effect)
             self.limits.check_file(path)
@@ -153,7 +153,9 @@ class Endpoints:
                 with result_folder() as folder:
                     files, notes = [], [*whole.notes]
                     for kind in exports:
-                        file, steps = start_download(kind, session, folder, plain_stem(name), effect, {}, labels=False)
+                        file, steps = start_download(
+                            kind, session, folder, plain_stem(name, "result"), effect, {}, labels=False
+                        )
                         notes += _finish(steps)
                         files.append(served(file))
             told = [plain_words(note) for note in notes]
@@ -234,12 +236,12 @@ def _sentences() -> Iterator[None]:
         yield
     except (ValueError, OSError, IndexError, KeyError, RuntimeError) as error:
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        raise gr.Error(plain_words(str(text)), print_exception=False) from error
+        raise gr.Error(plain_words(text), print_exception=False) from error
 
 
 def _answer(objects: Sequence[NamedMask], size_hw: tuple[int, int], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     with result_folder() as folder:
-        path = write_image(label_image(objects, size_hw), folder / f"{plain_stem(name)}_labels.png")
+        path = write_image(label_image(objects, size_hw), folder / f"{plain_stem(name, 'result')}_labels.png")
     return served(path), coco_json(objects, name, size_hw)
 
 

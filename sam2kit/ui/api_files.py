@@ -6,7 +6,6 @@ folder with a name that nobody can guess.
 
 from __future__ import annotations
 
-import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,14 +20,15 @@ from PIL import Image
 
 from sam2kit.media.drawing import colour_of
 from sam2kit.media.exports import NamedMask
+from sam2kit.ui.limits import Limits
 
 
-def uploaded(file: Any, most_mb: int) -> tuple[Path, str]:
+def uploaded(file: Any, limits: Limits) -> tuple[Path, str]:
     """Where an upload lies, and what it was called.
 
     Args:
         file: what a client sent in place of a file: anything, so nothing else on this machine may be named by it.
-        most_mb: the largest that is taken.
+        limits: what is taken.
     Raises:
         ValueError: if it is no upload, or too large.
     """
@@ -37,8 +37,7 @@ def uploaded(file: Any, most_mb: int) -> tuple[Path, str]:
     if not path.is_relative_to(cache) or not path.is_file():
         raise ValueError("a file is needed; with gradio_client, give handle_file(path or address)")
     name = Path(str(given.get("orig_name") or path.name)).name
-    if path.stat().st_size > most_mb * 2**20:
-        raise ValueError(f"{name} has more than {most_mb} MB, which is the most this app takes")
+    limits.check_upload(path, name)
     return path, name
 
 
@@ -57,11 +56,6 @@ def result_folder() -> Iterator[Path]:
 def served(path: Path) -> dict[str, Any]:
     """A file of a result folder, as Gradio wants to be told of it."""
     return gr.FileData(path=str(path), orig_name=path.name).model_dump()
-
-
-def plain_stem(name: str) -> str:
-    """What files are called after an upload: letters, digits, and nothing that means something to a shell."""
-    return re.sub(r"[^\w-]+", "_", Path(name).stem).strip("_")[:60] or "result"
 
 
 def label_image(objects: Sequence[NamedMask], size_hw: tuple[int, int]) -> Image.Image:

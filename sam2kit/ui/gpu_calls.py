@@ -35,6 +35,8 @@ from torch import Tensor
 from sam2kit.model.sam2 import SAM2
 from sam2kit.weights import choose_dtype
 
+MOST_SECONDS = 60  # of a GPU that everybody may ask for
+
 
 class NoGpu(ValueError):
     """No GPU could be had, or it was taken away; the message is for people, and says when to try again."""

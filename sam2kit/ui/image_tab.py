@@ -24,7 +24,7 @@ from sam2kit.ui.object_list import name_in, number_in
 from sam2kit.ui.picture_asking import ask_picture, preview_picture
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
-from sam2kit.ui.tab_parts import ADD, BOX, ERRORS, REMOVE, plain_stem, plain_words
+from sam2kit.ui.tab_parts import ADD, BOX, ERRORS, REMOVE, plain_words, readable_stem
 from sam2kit.ui.turns import Turns, waiting_text
 from sam2kit.ui.views import to_original
 from sam2kit.ui.zero_gpu import automatic_masks
@@ -116,8 +116,7 @@ class ImageTab:
             self.limits.check_picture(session.image.shape, session.file_name)
             work.adopt(session)
             if session.fits(self.networks.images(key).model.config):
-                count = sum(item.answer is not None for item in work.now.objects)
-                return f"The session is open: {count} objects."
+                return f"The session is open: {len(work.with_masks)} objects."
             return "The session is open. Another model made its masks; new clicks are answered by this one."
 
         return self._open(key, act)
@@ -233,7 +232,7 @@ class ImageTab:
             objects = work.finished() if work.is_open else []
             if not objects:
                 raise gr.Error("There is no mask yet: click on something first.", print_exception=False)
-            target = work.downloads / plain_stem(work.file_name)
+            target = work.downloads / readable_stem(work.file_name)
             try:
                 if kind == "session":
                     session = work.session(self.networks.images(key).model.config)

@@ -6,7 +6,6 @@ so that no later training learns from what an earlier one was tested on. Photos 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from sam2kit.predict.image import ImagePredictor
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.surface_messages import jpeg_url
+from sam2kit.ui.tab_parts import plain_stem
+from sam2kit.ui.views import scaled
 
 _MOST_PIXELS = 4_000_000  # of a photo that is kept: far more than the model sees, and many must fit into memory
 _EMBEDDINGS = 3  # that are kept, of the photos shown last: each may have 16 MB
@@ -63,7 +64,7 @@ class LabelledPhotos:
 
     def _free_name(self, path: Path) -> str:
         """A name whose stem no other photo has, fit for files."""
-        stem = re.sub(r"[^\w-]+", "_", path.stem).strip("_")[:60] or "photo"
+        stem = plain_stem(path.name, "photo")
         taken = {Path(photo.file_name).stem.casefold() for photo in self.photos}
         names = [stem, *(f"{stem}-{n}" for n in range(2, len(taken) + 3))]
         return next(name for name in names if name.casefold() not in taken) + path.suffix.lower()
@@ -123,7 +124,7 @@ class LabelledPhotos:
 
     def object_count(self, number: int) -> int:
         """How many objects of a photo have a mask."""
-        return sum(item.answer is not None for item in self.photos[number].now.objects)
+        return len(self.photos[number].with_masks)
 
     def test_photos(self) -> list[int]:
         """The labelled photos that are kept aside as the test, ascending."""
@@ -209,9 +210,6 @@ def _evenly(numbers: list[int], count: int) -> list[int]:
 
 
 def _thumbnail(photo: PictureWork) -> str:
-    scale = _THUMBNAIL / max(photo.view.shape[:2])
-    size_wh = max(round(photo.view.shape[1] * scale), 1), max(round(photo.view.shape[0] * scale), 1)
-    drawn = [item for item in photo.now.objects if item.answer is not None]
-    masks = (cv2.resize(photo.view_mask(item).astype(np.uint8), size_wh) > 0 for item in drawn)
-    small = cv2.resize(photo.view, size_wh, interpolation=cv2.INTER_AREA)
-    return jpeg_url(draw_masks(small, masks, [item.number for item in drawn]))
+    small = scaled(photo.view, _THUMBNAIL)
+    masks = (cv2.resize(photo.view_mask(i).astype(np.uint8), small.shape[1::-1]) > 0 for i in photo.with_masks)
+    return jpeg_url(draw_masks(small, masks, [item.number for item in photo.with_masks]))

@@ -40,10 +40,14 @@ class Limits:
                 "smaller first"
             )
 
+    def check_upload(self, path: Path, name: str) -> None:
+        """Raise ValueError if a file, which the visitor calls by a name, takes too much space."""
+        if path.stat().st_size > self.upload_mb * 2**20:
+            raise ValueError(f"{name} has more than {self.upload_mb} MB, which is the most this app takes")
+
     def check_file(self, path: Path) -> None:
         """Raise ValueError if what a video's header says is too long or too large; nothing is decoded."""
-        if path.stat().st_size > self.upload_mb * 2**20:
-            raise ValueError(f"{path.name} has more than {self.upload_mb} MB, which is the most this app takes")
+        self.check_upload(path, path.name)
         facts = video_facts(path)
         if facts is not None:
             self._check_seconds(facts.seconds, path.name)

@@ -14,6 +14,7 @@ import numpy as np
 
 from sam2kit.media.drawing import PALETTE, colour_of
 from sam2kit.ui.surface_messages import jpeg_url
+from sam2kit.ui.views import scaled
 
 _SIDE = 52  # pixels of a thumbnail
 _MARGIN = 0.12  # of the object's box, around it
@@ -63,9 +64,7 @@ def thumbnail_of(view: np.ndarray, mask: np.ndarray, number: int) -> str:
     part = view[rows, columns]
     faded = (part * 0.35 + np.array(colour_of(number)) * 0.65).astype(np.uint8)
     shown = np.where(mask[rows, columns, None], part, faded)
-    scale = _SIDE / max(shown.shape[:2])
-    size_wh = max(1, round(shown.shape[1] * scale)), max(1, round(shown.shape[0] * scale))
-    return jpeg_url(cv2.resize(shown, size_wh, interpolation=cv2.INTER_AREA), 80)
+    return jpeg_url(scaled(shown, _SIDE), 80)
 
 
 def object_list(name: str) -> gr.HTML:

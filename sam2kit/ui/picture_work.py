@@ -32,9 +32,9 @@ from sam2kit.ui.views import to_view, view_of
 
 _MAX_UNDO = 40
 _SERIAL = count(1)
+_SURE_LOGIT = 10.0  # of a finished mask that is turned back into logits
 
 Check = Callable[[tuple[int, ...], str], None]  # size and name of a picture; raises ValueError if it is not taken
-_SURE_LOGIT = 10.0  # of a finished mask that is turned back into logits
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,11 @@ class PictureWork:
         """The object that clicks go to."""
         return self.now.objects[self.now.active]
 
+    @property
+    def with_masks(self) -> tuple[PromptedObject, ...]:
+        """The objects that the model has answered."""
+        return tuple(item for item in self.now.objects if item.answer is not None)
+
     def index_of(self, number: int) -> int:
         """The place of an object.
 
@@ -207,7 +212,7 @@ class PictureWork:
         Args:
             side: edge of the model's low-res logits.
         """
-        kept = tuple(item for item in self.now.objects if item.answer is not None)
+        kept = self.with_masks
         first = max((item.number for item in kept), default=-1) + 1
         added = tuple(_from_found(f, first + i, side) for i, f in enumerate(found))
         if added:
@@ -261,7 +266,7 @@ class PictureWork:
     def draw(self) -> np.ndarray:
         """The view with masks and prompts: uint8 [H, W, 3]; for pages without the click surface."""
         assert self.view is not None, "draw needs an open picture"
-        drawn = [item for item in self.now.objects if item.answer is not None]
+        drawn = self.with_masks
         picture = draw_masks(self.view, map(self.view_mask, drawn), [item.number for item in drawn])
         size_hw = self.image.shape[:2]
         points = [(*to_view(point[:2], size_hw), point[2]) for point in self.active.points]

@@ -48,6 +48,15 @@ def plain_words(error: Exception | str | None) -> str:
     return " ".join(Path(word).name if word.startswith("/") else word for word in str(error).split())
 
 
-def plain_stem(file_name: str) -> str:
-    """What downloads of a file are called after; a name may come from a stranger's session file."""
+def plain_stem(name: str, otherwise: str) -> str:
+    """A stem of letters and digits, with nothing that means something to a shell; for files that programs read.
+
+    Args:
+        otherwise: what to take if nothing is left.
+    """
+    return re.sub(r"[^\w-]+", "_", Path(name).stem).strip("_")[:60] or otherwise
+
+
+def readable_stem(file_name: str) -> str:
+    """What a person's downloads are called after: as the file was, without what could lead to another folder."""
     return re.sub(r"[^\w.-]+", " ", Path(file_name).stem).strip(" .")[:80] or "picture"

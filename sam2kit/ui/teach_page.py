@@ -16,6 +16,7 @@ from sam2kit.ui.object_list import ListedObject, list_message
 from sam2kit.ui.surface_messages import jpeg_url
 from sam2kit.ui.teach_run import MEASURES
 from sam2kit.ui.teach_work import TeachWork
+from sam2kit.ui.views import scaled
 
 if TYPE_CHECKING:
     from sam2kit.evaluation.side_by_side import Comparison
@@ -57,13 +58,12 @@ def photos_message(work: TeachWork) -> dict[str, Any]:
     return list_message(rows, work.current)
 
 
-def page_beside_photo(work: TeachWork, hint: str | None) -> TeachPage:
+def page_beside_photo(work: TeachWork) -> TeachPage:
     """What changes with a click, but for the photo, which follows by itself."""
     beside = page_beside(work.photo, None)
-    said = work.says() if hint is None else hint
     return TeachPage(
         photos=photos_message(work),
-        status=said,
+        status=work.says(),
         objects=beside.objects,
         candidates=beside.candidates,
         aside=work.current in work.test_photos(),
@@ -71,14 +71,12 @@ def page_beside_photo(work: TeachWork, hint: str | None) -> TeachPage:
     )
 
 
-def page_of_photo(work: TeachWork, key: str, hint: str | None, *, plain: bool) -> TeachPage:
+def page_of_photo(work: TeachWork, key: str, *, plain: bool) -> TeachPage:
     """Everything about the photos."""
     if not work.photos:
         return empty_page()
     view = work.photo.draw() if plain else scene_of(work.photo, key)
-    return page_beside_photo(work, hint)._replace(
-        view=gr.update(value=view, visible=True), tools=gr.update(visible=True)
-    )
+    return page_beside_photo(work)._replace(view=gr.update(value=view, visible=True), tools=gr.update(visible=True))
 
 
 def empty_page() -> TeachPage:
@@ -131,9 +129,8 @@ def _compared(comparison: Comparison) -> str:
 
 
 def _panel(image: np.ndarray, masks: Sequence[np.ndarray], points: Sequence[tuple[float, float]], says: str) -> str:
-    scale = min(1.0, _PANEL / max(image.shape[:2]))
-    size_wh = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+    small = scaled(image, min(_PANEL, max(image.shape[:2])))
+    size_wh, scale = small.shape[1::-1], small.shape[1] / image.shape[1]
     resized = (cv2.resize(m.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST) > 0 for m in masks)
     drawn = draw_masks(small, resized, range(len(masks)))
     drawn = draw_prompts(drawn, [(x * scale, y * scale, 1) for x, y in points])

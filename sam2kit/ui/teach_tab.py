@@ -64,7 +64,7 @@ class TeachTab:
     def answered(self, key: str) -> TeachPage:
         """After an answer on the click surface: what stands beside it."""
         with self.store.using(key) as work:
-            return page_beside_photo(work, None) if work.photos else empty_page()
+            return page_beside_photo(work) if work.photos else empty_page()
 
     def click(self, key: str, event: gr.SelectData) -> TeachPage:
         """A click on the plain picture adds to the mask."""
@@ -88,7 +88,7 @@ class TeachTab:
                     gr.Warning(plain_words(error), title="This photo cannot be used")
             if first < len(work.photos):
                 work.show(first)
-            return self._photo_page(key, work, None) if work.photos else empty_page()
+            return self._photo_page(key, work) if work.photos else empty_page()
 
     def add_examples(self, key: str) -> TeachPage:
         """Take the example photos."""
@@ -250,13 +250,13 @@ class TeachTab:
         kept = {name, self.networks.of(key).name}
         work.networks = {known: network for known, network in work.networks.items() if known in kept}
 
-    def _photo_page(self, key: str, work: TeachWork, hint: str | None) -> TeachPage:
+    def _photo_page(self, key: str, work: TeachWork) -> TeachPage:
         if work.photos:
             try:
                 work.encode(self.networks.images(key))
             except ERRORS as error:  # a click will try again
                 gr.Warning(plain_words(error))
-        return page_of_photo(work, key, hint, plain=self.plain)
+        return page_of_photo(work, key, plain=self.plain)
 
     def _step(self, key: str, act: Callable[[TeachWork], None]) -> TeachPage:
         """Run one step on a visitor's work and show the result."""
@@ -268,7 +268,7 @@ class TeachTab:
                 act(work)
             except ERRORS as error:
                 gr.Warning(plain_words(error))
-            return self._photo_page(key, work, None)
+            return self._photo_page(key, work)
 
 
 def _photo(work: TeachWork) -> PictureWork:

@@ -27,7 +27,7 @@ def scene_of(work: VideoWork, key: str) -> dict[str, Any]:
     if work.previews:
         picture = _with_effect(work, picture)
     shown = [ShownObject(number, name, masks.get(number)) for number, name in work.objects.names.items()]
-    prompt = FramePrompt() if work.previews else _prompt(work)
+    prompt = FramePrompt() if work.previews else work.asked(work.objects.active)
     points = [(x, y, label) for (x, y), label in zip(prompt.points_xy, prompt.labels, strict=True)]
     return scene_message(
         key, work.scene, picture, work.whole.size_hw, shown, work.objects.active, points, prompt.box_xyxy,
@@ -103,15 +103,8 @@ def where_text(work: VideoWork) -> str:
     return " · ".join(words)
 
 
-def _prompt(work: VideoWork) -> FramePrompt:
-    """The active object's prompts on the current frame."""
-    assert work.session is not None, "needs an open clip"
-    track = work.session.tracks.get(work.objects.active)
-    return (track.prompts.get(work.frame) if track else None) or FramePrompt()
-
-
 def _with_prompts(work: VideoWork, picture: np.ndarray) -> np.ndarray:
-    prompt, size_hw = _prompt(work), work.whole.size_hw
+    prompt, size_hw = work.asked(work.objects.active), work.whole.size_hw
     points = [
         (*to_view(xy, size_hw), int(label)) for xy, label in zip(prompt.points_xy, prompt.labels, strict=True)
     ]  # fmt: skip

@@ -181,11 +181,15 @@ class VideoWork:
         self._remember(before)
         self.corner = None
 
+    def asked(self, number: int) -> FramePrompt:
+        """All prompts of an object on the frame that is shown; an empty one if there are none."""
+        track = self._open().tracks.get(number)
+        return (track.prompts.get(self.frame) if track else None) or FramePrompt()
+
     def set_prompts(self, number: int, points: tuple[Point, ...], box_xyxy: Box | None) -> None:
         """Let these be all prompts of an object on the frame that is shown; without any, they are taken back."""
         self.select(number)
-        track = self._open().tracks.get(number)
-        known = (track.prompts.get(self.frame) if track else None) or FramePrompt()
+        known = self.asked(number)
         before = tuple((float(x), float(y), int(n)) for (x, y), n in zip(known.points_xy, known.labels, strict=True))
         box_before = None if known.box_xyxy is None else tuple(map(float, known.box_xyxy))
         if not points and box_xyxy is None:

@@ -25,6 +25,13 @@ def view_of(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
+def scaled(image: np.ndarray, longest: int) -> np.ndarray:
+    """uint8 [h, w, 3] whose longer side has so many pixels; for small pictures beside the view."""
+    scale = longest / max(image.shape[:2])
+    size_wh = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    return cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+
+
 def to_original(view_xy: tuple[float, ...], size_hw: tuple[int, ...]) -> tuple[float, float]:
     """The pixel of the original under the middle of a pixel of the view."""
     shown_hw = view_size(size_hw)

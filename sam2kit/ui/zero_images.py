@@ -18,10 +18,9 @@ from sam2kit.media.pictures import PictureSource, read_picture
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask, crop_boxes
 from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor, Masks
-from sam2kit.ui.gpu_calls import GpuWork
+from sam2kit.ui.gpu_calls import MOST_SECONDS, GpuWork
 
 _SECONDS = 15  # to begin and to encode a picture
-_MOST_SECONDS = 60  # what everybody may ask for
 _FEW = 4  # prompts that the CPU answers
 
 
@@ -51,7 +50,7 @@ class ZeroAutomaticMasks(AutomaticMasks):
     def steps(self, picture: PictureSource) -> Generator[tuple[int, int], None, list[FoundMask]]:
         """As in `AutomaticMasks`."""
         image, all_found = read_picture(picture), []
-        seconds = min(_MOST_SECONDS, _SECONDS + self._batches(image))
+        seconds = min(MOST_SECONDS, _SECONDS + self._batches(image))
         for report, found in GpuWork.of(self.predictor.model).run(seconds, _search, image, self.options):
             if report is None:
                 all_found = found

@@ -20,11 +20,10 @@ from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.frame_masks import FrameMasks, VideoOptions
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
 from sam2kit.predict.video import VideoPredictor
-from sam2kit.ui.gpu_calls import GpuWork
+from sam2kit.ui.gpu_calls import MOST_SECONDS, GpuWork
 
 _KEPT = ("prompts", "prompted", "tracked", "directions", "memories")  # what an ObjectTrack has, by frame
 _SECONDS = 15  # for the process to begin, and for one frame
-_MOST_SECONDS = 60  # what everybody may ask for
 _MOST_FRAMES = 600  # of a chunk
 
 Changes = dict[Hashable, list[tuple[dict[int, Any], list[int]]]]  # object -> for each of _KEPT, what came and what went
@@ -62,7 +61,7 @@ class ZeroVideoPredictor(VideoPredictor):
         """Until the GPU's time is up, or the session is changed from outside: then the next chunk begins with that."""
         steps = list(islice(session.plan, _MOST_FRAMES))
         objects = max(len(step.object_ids) for step in steps)
-        seconds = min(_MOST_SECONDS, round(_SECONDS + 5 + len(steps) * (0.1 + 0.02 * objects)))
+        seconds = min(MOST_SECONDS, round(_SECONDS + 5 + len(steps) * (0.1 + 0.02 * objects)))
         part = self._part(session, steps)
         with closing(self.gpu.run(seconds, _track, part, seconds - _SECONDS)) as done:
             for session.run, changes in done:
