@@ -1,28 +1,61 @@
-"""Every notebook runs from top to bottom with the bundled model."""
+"""Every notebook runs from top to bottom with the bundled model, and shows what is stored in it."""
 
 from __future__ import annotations
 
-import os
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
-ROOT = Path(__file__).parent.parent
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+from tests.store_notebooks import NOTEBOOKS, code_cells, differences, run
 
+GITHUB = "github.com/sam2kit/sam2kit"
+BADGE = "https://colab.research.google.com/{}/blob/main/notebooks/{}"
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_it_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@each_notebook
+def test_it_runs_and_shows_what_is_stored(path: Path) -> None:
+    stored = nbformat.read(path, as_version=4)
+    assert not differences(stored, run(path)), "store it anew: python -m tests.store_notebooks"
+
+
+@each_notebook
 def test_it_is_small_and_stored_with_its_pictures(path: Path) -> None:
     assert path.stat().st_size < 1_500_000
-    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
-    assert all(len(c.source.splitlines()) <= 15 for c in cells)
-    assert any("image/png" in o.get("data", {}) for c in cells for o in c.outputs)
+    cells = code_cells(nbformat.read(path, as_version=4))
+    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
+    assert sum("image/png" in o.get("data", {}) or "image/jpeg" in o.get("data", {}) for c in cells for o in c.outputs)
+
+
+@each_notebook
+def test_it_imports_and_never_defines(path: Path) -> None:
+    for cell in code_cells(nbformat.read(path, as_version=4)):
+        assert len(cell.source.splitlines()) <= 15, cell.source
+        assert max(map(len, cell.source.splitlines())) <= 120, cell.source
+        assert not re.search(r"^\s*(def|class) |lambda", cell.source, re.MULTILINE), cell.source
+
+
+@each_notebook
+def test_it_begins_with_colab_and_ends_with_what_comes_next(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    assert BADGE.format(GITHUB.replace(".com", ""), path.name) in cells[0].source
+    install = nbformat.read(NOTEBOOKS[0], as_version=4).cells[1].source
+    assert GITHUB in install
+    assert cells[1].source == install, "the install cell is the same everywhere"
+    assert cells[-1].cell_type == "markdown"
+    assert cells[-1].source.startswith("## Where to go next")
+
+
+def test_stale_outputs_are_noticed() -> None:
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    same = nbformat.read(NOTEBOOKS[0], as_version=4)
+    assert not differences(notebook, same)
+    shown = [o for c in code_cells(same) for o in c.outputs]
+    text = next(o for o in shown if "text/plain" in o.get("data", {}))
+    text.data["text/plain"] = "another text"
+    pictures = [o for o in shown if "image/jpeg" in o.get("data", {})]
+    pictures[0].data["image/jpeg"], pictures[1].data["image/jpeg"] = (p.data["image/jpeg"] for p in pictures[1::-1])
+    assert len(differences(notebook, same)) >= 2

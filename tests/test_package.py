@@ -22,13 +22,23 @@ FLOORS = (
     ("media", "model"),
     ("predict", "hub", "transformers_layout"),
     ("weights", "weight_files", "finetuned", "exports", "model_card", "datasets"),
-    ("evaluation",),
+    ("evaluation", "plots"),
     ("bench", "compat", "doctor", "training"),
     ("teaching",),
     ("ui",),
     ("cli",),
 )
-HEAVY = ("gradio", "supervision", "matplotlib", "moviepy", "IPython", "ipywidgets", "accelerate", "transformers")
+HEAVY = (
+    "gradio",
+    "supervision",
+    "matplotlib",
+    "moviepy",
+    "IPython",
+    "ipywidgets",
+    "accelerate",
+    "transformers",
+    "anywidget",
+)
 
 
 def test_importing_sam2kit_is_light() -> None:

@@ -1,4 +1,4 @@
-"""Pictures for notebooks: masks over photos, side by side, with matplotlib."""
+"""Masks over photos, side by side."""
 
 from __future__ import annotations
 
