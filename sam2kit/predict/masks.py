@@ -11,6 +11,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+SURE_LOGIT = 10.0  # of a finished mask that is turned back into logits
+
+
+def mask_to_logits(mask: np.ndarray, side: int) -> Tensor:
+    """A mask from elsewhere as low-res mask logits, for a Prompt.
+
+    Args:
+        mask: bool [H, W] at the size of the picture.
+        side: of the low-res logits, `model.config.low_res_side`.
+    Returns:
+        [1, side, side] float32 in -10..10; where a pixel of it is half covered, 0.
+    Raises:
+        ValueError: if the mask has another shape than [H, W].
+    """
+    if mask.ndim != 2:
+        raise ValueError(f"a mask is [H, W], got {list(mask.shape)}")
+    share = cv2.resize(np.asarray(mask, np.float32), (side, side), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy((2 * share - 1) * SURE_LOGIT)[None]
+
 
 def clean_logits(
     mask_logits: Tensor,

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
+from sam2kit.clicking.messages import PromptRequest, ShownObject, answer_message, refusal, stale
 from sam2kit.ui.sessions import SessionStore
-from sam2kit.ui.surface_messages import PromptRequest, ShownObject, answer_message, refusal, stale
 from sam2kit.ui.tab_parts import ERRORS, plain_words
 
 Work = TypeVar("Work")

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from sam2kit.ui.object_list import list_message
+from sam2kit.clicking.messages import scene_message
+from sam2kit.clicking.object_list import list_message
 from sam2kit.ui.picture_work import PictureWork
-from sam2kit.ui.surface_messages import scene_message
 
 CHOOSE = "Choose a photo to begin."
 SKIP = gr.skip()

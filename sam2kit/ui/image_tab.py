@@ -13,6 +13,8 @@ from typing import Any
 
 import gradio as gr
 
+from sam2kit.clicking.picture_asking import ask_picture, preview_picture
+from sam2kit.clicking.views import to_original
 from sam2kit.media.exports import coco_json, cut_out, mask_image, write_image, write_json
 from sam2kit.predict.automatic import FoundMask
 from sam2kit.predict.picture_session import PictureSession
@@ -21,12 +23,10 @@ from sam2kit.ui.image_page import ImagePage, empty_page, page_beside, page_of
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.networks import Networks
 from sam2kit.ui.object_list import name_in, number_in
-from sam2kit.ui.picture_asking import ask_picture, preview_picture
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.tab_parts import ADD, BOX, ERRORS, REMOVE, plain_words, readable_stem
 from sam2kit.ui.turns import Turns, waiting_text
-from sam2kit.ui.views import to_original
 from sam2kit.ui.zero_gpu import automatic_masks
 
 HINTS = {

@@ -12,6 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sam2kit.clicking.messages import jpeg_url
+from sam2kit.clicking.views import scaled
 from sam2kit.datasets.mask_writing import write_labelled
 from sam2kit.media.bundles import FileBundle
 from sam2kit.media.drawing import draw_masks
@@ -19,9 +21,7 @@ from sam2kit.media.pictures import read_picture
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.picture_work import PictureWork
-from sam2kit.ui.surface_messages import jpeg_url
 from sam2kit.ui.tab_parts import plain_stem
-from sam2kit.ui.views import scaled
 
 _MOST_PIXELS = 4_000_000  # of a photo that is kept: far more than the model sees, and many must fit into memory
 _EMBEDDINGS = 3  # that are kept, of the photos shown last: each may have 16 MB

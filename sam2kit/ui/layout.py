@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from sam2kit.clicking.scripts import surface_css
 from sam2kit.model.sam2 import SAM2
 from sam2kit.ui.api import add_api, hide_others
 from sam2kit.ui.image_layout import build_image_tab
@@ -18,7 +19,6 @@ from sam2kit.ui.memory import use_few_heaps
 from sam2kit.ui.networks import Network, Networks
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
-from sam2kit.ui.surface import surface_css
 from sam2kit.ui.teach_layout import TEACH_CSS, build_teach_tab
 from sam2kit.ui.teach_tab import TeachTab
 from sam2kit.ui.teach_work import TeachWork

@@ -3,7 +3,7 @@
     left click  add        right click or shift-click  remove        click on a point  delete it
     drag        box        wheel or pinch  zoom                      middle drag or two fingers  move
 
-All of the drawing happens in the browser (surface.js); what is said between them is in surface_messages.py. Gestures go
+All of the drawing happens in the browser (clicking/surface.js); what is said is in clicking/messages.py. Gestures go
 straight to `ask`, past Gradio's queue, so that a click is answered in the time that the model needs.
 """
 
@@ -11,26 +11,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from sam2kit.clicking.scripts import surface_script
+
 Reply = dict[str, Any]
-_HERE = Path(__file__).parent
-
-
-@cache
-def _script() -> str:
-    """The surface's JavaScript."""
-    return (_HERE / "surface.js").read_text()
-
-
-@cache
-def surface_css() -> str:
-    """The surface's looks, for the page."""
-    return (_HERE / "surface.css").read_text()
 
 
 def click_surface(
@@ -69,7 +56,7 @@ def click_surface(
         value=None,
         label=label,
         html_template='<div class="sk-surface"></div>',
-        js_on_load=f"const settings = {json.dumps(settings)};\n{_script()}",
+        js_on_load=f"const settings = {json.dumps(settings)};\n{surface_script()}",
         server_functions=[ask_server] if preview is None else [ask_server, preview_server],
         visible=visible,
         elem_id=name,

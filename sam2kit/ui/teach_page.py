@@ -10,13 +10,13 @@ import cv2
 import gradio as gr
 import numpy as np
 
+from sam2kit.clicking.messages import jpeg_url
+from sam2kit.clicking.object_list import ListedObject, list_message
+from sam2kit.clicking.views import scaled
 from sam2kit.media.drawing import PALETTE, draw_masks, draw_prompts
 from sam2kit.ui.image_page import page_beside, scene_of
-from sam2kit.ui.object_list import ListedObject, list_message
-from sam2kit.ui.surface_messages import jpeg_url
 from sam2kit.ui.teach_run import MEASURES
 from sam2kit.ui.teach_work import TeachWork
-from sam2kit.ui.views import scaled
 
 if TYPE_CHECKING:
     from sam2kit.evaluation.side_by_side import Comparison

@@ -13,13 +13,14 @@ from typing import Any
 
 import gradio as gr
 
+from sam2kit.clicking.picture_asking import ask_picture, preview_picture
+from sam2kit.clicking.views import to_original
 from sam2kit.predict.image import ImageOptions
 from sam2kit.teaching import comparisons
 from sam2kit.ui.asking import answer_preview, answer_request
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.networks import Network, Networks
 from sam2kit.ui.object_list import name_in, number_in
-from sam2kit.ui.picture_asking import ask_picture, preview_picture
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.tab_parts import ERRORS, plain_words
@@ -27,7 +28,6 @@ from sam2kit.ui.teach_page import TeachPage, curve_update, empty_page, page_besi
 from sam2kit.ui.teach_run import TeachRun
 from sam2kit.ui.teach_work import TeachWork
 from sam2kit.ui.turns import Turns, waiting_text
-from sam2kit.ui.views import to_original
 from sam2kit.ui.zero_gpu import teach_events
 from sam2kit.weights import load_model
 

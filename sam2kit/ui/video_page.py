@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from sam2kit.ui.video_view import draw_view, list_of, scene_of, strip_html, where_text
+from sam2kit.clicking.clip_view import list_of
+from sam2kit.ui.video_view import draw_view, scene_of, strip_html, where_text
 from sam2kit.ui.video_work import VideoWork
 
 CHOOSE = "Choose a video to begin."

@@ -13,6 +13,9 @@ from typing import Any
 
 import gradio as gr
 
+from sam2kit.clicking.clip_view import shown_object
+from sam2kit.clicking.messages import PromptRequest, ShownObject
+from sam2kit.clicking.views import to_original
 from sam2kit.media.effects import combined
 from sam2kit.predict.session import VideoSession
 from sam2kit.ui.asking import answer_request
@@ -22,16 +25,13 @@ from sam2kit.ui.networks import Networks
 from sam2kit.ui.object_list import name_in, number_in
 from sam2kit.ui.opened_clip import open_video
 from sam2kit.ui.sessions import SessionStore
-from sam2kit.ui.surface_messages import PromptRequest, ShownObject
 from sam2kit.ui.tab_parts import ADD, BOX, ERRORS, REMOVE, plain_words
 from sam2kit.ui.turns import Turns
 from sam2kit.ui.video_page import RUNNING, SKIP, Page, Pages, empty_page
 from sam2kit.ui.video_playing import VideoPlaying
 from sam2kit.ui.video_saving import VideoSaving
 from sam2kit.ui.video_tracking import VideoTracking
-from sam2kit.ui.video_view import shown_object
 from sam2kit.ui.video_work import VideoWork
-from sam2kit.ui.views import to_original
 
 HINTS = {
     ADD: "Click on the thing you want, on any frame; then press Track.",

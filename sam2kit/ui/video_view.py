@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from sam2kit.clicking.clip_view import clip_scene, masks_at
+from sam2kit.clicking.messages import ShownObject, scene_message
+from sam2kit.clicking.views import to_view, view_of
 from sam2kit.media.drawing import draw_masks, draw_prompts
 from sam2kit.media.effects import TRAIL_FRAMES, EffectPainter
-from sam2kit.predict.session import FramePrompt, VideoSession
 from sam2kit.ui.health import health_html
-from sam2kit.ui.object_list import ListedObject, list_message, thumbnail_of
-from sam2kit.ui.surface_messages import ShownObject, scene_message
 from sam2kit.ui.video_work import VideoWork
-from sam2kit.ui.views import to_view, view_of, view_size
 
 _SQUARE = 16  # pixels, of the chequers behind what is transparent
 _CHEQUERS = (205, 235)
@@ -21,54 +20,14 @@ _CHEQUERS = (205, 235)
 
 def scene_of(work: VideoWork, key: str) -> dict[str, Any]:
     """The current frame for the click surface."""
+    if not work.previews:
+        return clip_scene(work, key, work.scene, editable=not work.busy)
     assert work.session is not None, "a scene needs an open clip"
-    picture = view_of(work.session.clip.frame(work.frame))
-    masks = {} if work.previews else masks_at(work.session, work.frame, picture.shape[:2])
-    if work.previews:
-        picture = _with_effect(work, picture)
-    shown = [ShownObject(number, name, masks.get(number)) for number, name in work.objects.names.items()]
-    prompt = FramePrompt() if work.previews else work.asked(work.objects.active)
-    points = [(x, y, label) for (x, y), label in zip(prompt.points_xy, prompt.labels, strict=True)]
+    picture = _with_effect(work, view_of(work.session.clip.frame(work.frame)))
+    shown = [ShownObject(number, name) for number, name in work.objects.names.items()]
     return scene_message(
-        key, work.scene, picture, work.whole.size_hw, shown, work.objects.active, points, prompt.box_xyxy,
-        editable=not work.busy,
+        key, work.scene, picture, work.whole.size_hw, shown, work.objects.active, editable=not work.busy
     )  # fmt: skip
-
-
-def shown_object(work: VideoWork, number: int) -> ShownObject:
-    """One object on the current frame, for the click surface."""
-    masks = masks_at(work.session, work.frame, view_size(work.whole.size_hw))
-    return ShownObject(number, work.objects.names[number], masks.get(number))
-
-
-def list_of(work: VideoWork) -> dict[str, Any]:
-    """The list of objects, with what is known of each on the current frame."""
-    assert work.session is not None, "a list needs an open clip"
-    known = work.session.masks(work.frame)
-    results = dict(zip(known.object_ids, known.results, strict=True))
-    rows = []
-    for number, name in work.objects.names.items():
-        result, track = results.get(number), work.session.tracks.get(number)
-        note = "" if track else "click it"
-        if result is not None:
-            note = f"sure {result.predicted_iou:.0%}" if result.present or result.prompted else "not in the picture"
-        rows.append(ListedObject(number, name, note, _thumbnail(work, number)))
-    return list_message(rows, work.objects.active)
-
-
-def _thumbnail(work: VideoWork, number: int) -> str:
-    """From the first frame on which the object was prompted; made again when that answer changes."""
-    track = work.session.tracks.get(number)
-    if track is None or not track.prompted:
-        return ""
-    frame = min(track.prompted)
-    result = track.prompted[frame]
-    known = work.thumbnails.get(number)
-    if known is None or known[0] is not result:
-        picture = view_of(work.session.clip.frame(frame))
-        mask = masks_at(work.session, frame, picture.shape[:2])[number]
-        known = work.thumbnails[number] = (result, thumbnail_of(picture, mask, number))
-    return known[1]
 
 
 def draw_view(work: VideoWork) -> np.ndarray:
@@ -80,12 +39,6 @@ def draw_view(work: VideoWork) -> np.ndarray:
     masks = masks_at(work.session, work.frame, picture.shape[:2])
     picture = draw_masks(picture, masks.values(), list(masks))
     return _with_prompts(work, picture)
-
-
-def masks_at(session: VideoSession, frame: int, size_hw: tuple[int, int]) -> dict[int, np.ndarray]:
-    """Object number -> bool [H, W] mask at a size."""
-    known = session.masks(frame)
-    return dict(zip(known.object_ids, (known.logits_at(size_hw) > 0).numpy(), strict=True))
 
 
 def strip_html(work: VideoWork) -> str:

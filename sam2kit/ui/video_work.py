@@ -18,47 +18,35 @@ from threading import Event
 
 import numpy as np
 
+from sam2kit.clicking.clicked_clip import ClickedClip
+from sam2kit.clicking.renumbering import both_tracks, numbered_session, renamed_step, renumbered
 from sam2kit.media.clips import Clip
-from sam2kit.predict.frame_masks import FrameResult
 from sam2kit.predict.session import FramePrompt, ObjectTrack, VideoSession
-from sam2kit.predict.video import Direction, VideoPredictor
+from sam2kit.predict.video import VideoPredictor
 from sam2kit.ui.health import HealthLimits, classify
-from sam2kit.ui.named_objects import NamedObjects
 from sam2kit.ui.opened_clip import OpenedClip
 from sam2kit.ui.readings import Readings
-from sam2kit.ui.renumbering import both_tracks, number_names, renamed_step, renumbered
-from sam2kit.ui.surface_messages import Box, Point
 from sam2kit.ui.video_models import VideoModels
-from sam2kit.ui.video_past import EverythingBefore, FrameBefore
-
-_MAX_UNDO = 60
 
 
 @dataclass
-class VideoWork:
-    """A clip, its session and the objects in it; see the module's text."""
+class VideoWork(ClickedClip):
+    """A clip that a visitor works on; see the module's text."""
 
     limits: HealthLimits = field(default_factory=HealthLimits)
     opened: OpenedClip | None = None
-    session: VideoSession | None = None
     part: range = range(0)
     models: VideoModels | None = None  # whose answers these are: they stay while the visitor's choice may change
     draft: bool = False  # a quicker, coarser model works on it
-    objects: NamedObjects = field(default_factory=NamedObjects)
-    frame: int = 0
-    corner: tuple[float, float] | None = None  # first corner of a box that is being drawn, pixels of the clip
     busy: bool = False  # tracking is running
     playing: bool = False
     opened_clips: int = 0  # how many there have been: what was asked about an earlier one is not answered
     follows: bool = True  # the view follows the tracking
     effect: str = "overlay"
     previews: bool = False  # the view shows the effect instead of the prompts
-    thumbnails: dict[int, tuple[FrameResult, str]] = field(default_factory=dict)  # see video_view.py
     pace: dict[int, float] = field(default_factory=dict)  # seconds per frame, by number of objects
     warned: bool = False  # the visitor knows that tracking takes long
     writing_stopped: Event = field(default_factory=Event)  # set it to end the downloads that are being written
-    past: list[FrameBefore | EverythingBefore] = field(default_factory=list)
-    _shelf: dict[int, ObjectTrack] = field(default_factory=dict)
     _readings: Readings = field(default_factory=Readings)
 
     # the clip
@@ -85,7 +73,7 @@ class VideoWork:
         self.close()
         session, part = models.predictor().open(opened.clip), range(len(opened.clip))
         count = self.opened_clips + 1
-        fresh = VideoWork(self.limits, opened, session, part, models, effect=self.effect, opened_clips=count)
+        fresh = VideoWork(self.limits, opened, part, models, session=session, effect=self.effect, opened_clips=count)
         vars(self).update(vars(fresh))
 
     @property
@@ -100,12 +88,6 @@ class VideoWork:
         if self.opened is not None:
             self.opened.close()
             self.opened = None
-
-    def go_to(self, frame: int) -> bool:
-        """Show another frame; True if a box that was half drawn got lost."""
-        self.frame = min(max(int(frame), 0), len(self._open()) - 1)
-        lost, self.corner = self.corner is not None, None
-        return lost
 
     def take_part(self, start: int, stop: int, every: int = 1) -> list[int]:
         """Work on some frames of the whole clip only; prompts and answers on those frames stay.
@@ -142,67 +124,17 @@ class VideoWork:
         self._shelf, self.session, self.models, self.draft = prompts, session, models, draft
         self.past, self.pace, self.warned = [], {}, False
 
-    # objects
+    # tracking
 
-    def add_object(self) -> None:
-        """Begin another object; one without prompts is used first."""
-        self.objects.add(used={*self._open().tracks, *self._shelf})
-        self.corner = None
+    def states(self) -> dict[int, np.ndarray]:
+        """Object number -> uint8 [T] states of health, for all objects."""
+        return {number: classify(self._readings.of(number, self._open()), self.limits) for number in self.objects.names}
 
-    def select(self, number: int) -> None:
-        """Make an object the one that prompts go to."""
-        self.objects.select(number)
-        self.corner = None
+    def prompted_frames(self) -> dict[int, list[int]]:
+        """Object number -> frames with prompts."""
+        return {number: sorted(track.prompts) for number, track in self._open().tracks.items()}
 
-    def remove_object(self) -> None:
-        """Forget the active object and all that was tracked of it."""
-        number = self.objects.active
-        self._open().tracks.pop(number, None)
-        self._shelf.pop(number, None)
-        self.past = [b for b in self.past if isinstance(b, EverythingBefore) or b.number != number]
-        self._open().mend_plan()
-        self.objects.remove_active()
-        self.corner = None
-
-    def restart(self) -> None:
-        """Remove all objects and all that was tracked; undo brings them back."""
-        session = self._open()
-        before = EverythingBefore(dict(session.tracks), dict(self._shelf), deque(session.plan), self.objects)
-        session.reset()
-        self._shelf, self.objects, self.corner = {}, NamedObjects(), None
-        self._remember(before)
-
-    # prompts
-
-    def prompt(self, wanted: FramePrompt, *, replace: bool = False) -> None:
-        """Add a prompt for the active object on the frame that is shown; or let it take the place of those there."""
-        before = self._before()
-        self.predictor.add_prompt(self._open(), self.frame, self.objects.active, wanted, replace=replace)
-        self._remember(before)
-        self.corner = None
-
-    def asked(self, number: int) -> FramePrompt:
-        """All prompts of an object on the frame that is shown; an empty one if there are none."""
-        track = self._open().tracks.get(number)
-        return (track.prompts.get(self.frame) if track else None) or FramePrompt()
-
-    def set_prompts(self, number: int, points: tuple[Point, ...], box_xyxy: Box | None) -> None:
-        """Let these be all prompts of an object on the frame that is shown; without any, they are taken back."""
-        self.select(number)
-        known = self.asked(number)
-        before = tuple((float(x), float(y), int(n)) for (x, y), n in zip(known.points_xy, known.labels, strict=True))
-        box_before = None if known.box_xyxy is None else tuple(map(float, known.box_xyxy))
-        if not points and box_xyxy is None:
-            self.clear_frame()
-            return
-        # one click more goes on from the mask that is there, as clicks always did
-        grows = points[: len(before)] == before and len(points) > len(before) and box_before == box_xyxy
-        wanted = points[len(before) :] if grows else points
-        xy, labels = [p[:2] for p in wanted], [p[2] for p in wanted]
-        prompt = FramePrompt(
-            np.array(xy, np.float32).reshape(-1, 2), np.array(labels, np.int64), None if grows else box_xyxy
-        )
-        self.prompt(prompt, replace=not grows)
+    # clicks of pages that have no click surface
 
     def click(self, xy: tuple[float, float], *, positive: bool) -> None:
         """A click, in pixels of the clip."""
@@ -216,58 +148,6 @@ class VideoWork:
         box = np.array([*np.minimum(self.corner, xy), *np.maximum(self.corner, xy)], np.float32)
         self.prompt(FramePrompt(box_xyxy=box))
 
-    def undo(self) -> None:
-        """Take back the last prompt and show where it was; a half-drawn box goes first."""
-        if self.corner is not None:
-            self.corner = None
-        elif self.past and isinstance(self.past[-1], EverythingBefore):
-            everything = self.past.pop()
-            self._open().tracks = dict(everything.tracks)
-            self._open().plan = everything.plan
-            self._shelf, self.objects = everything.shelf, everything.objects
-        elif self.past:
-            before = self.past.pop()
-            before.put_back(self._open())
-            self._drop_if_empty(before.number)
-            self.frame, self.objects.active = before.frame, before.number
-
-    def clear_frame(self) -> None:
-        """Take back the active object's prompts on the frame that is shown; undo brings them back."""
-        track = self._open().tracks.get(self.objects.active)
-        if track is None or self.frame not in track.prompts:
-            raise ValueError(f"{self.objects.names[self.objects.active]} has no prompts on this frame")
-        self._remember(self._before())
-        self.corner = None
-        self._open().clear(self.frame, self.objects.active)
-        self._drop_if_empty(self.objects.active)
-
-    # tracking
-
-    def plan(self, start: int | None, direction: Direction) -> int:
-        """Decide which frames will be tracked, and say how many; objects without a prompt stay as they are.
-
-        Raises:
-            ValueError: if there is nothing to track.
-        """
-        session = self._open()
-        prompted = {i: t for i, t in session.tracks.items() if t.prompted}
-        planned = replace(session, tracks=prompted)
-        session.plan = self.predictor.plan(planned, start, direction, None)
-        return len(session.plan)
-
-    @property
-    def prompted_objects(self) -> int:
-        """How many objects can be tracked."""
-        return sum(bool(track.prompted) for track in self._open().tracks.values())
-
-    def states(self) -> dict[int, np.ndarray]:
-        """Object number -> uint8 [T] states of health, for all objects."""
-        return {number: classify(self._readings.of(number, self._open()), self.limits) for number in self.objects.names}
-
-    def prompted_frames(self) -> dict[int, list[int]]:
-        """Object number -> frames with prompts."""
-        return {number: sorted(track.prompts) for number, track in self._open().tracks.items()}
-
     # files
 
     def whole_session(self) -> VideoSession:
@@ -280,31 +160,11 @@ class VideoWork:
 
     def adopt(self, session: VideoSession) -> None:
         """Go on with a session of the whole clip that came from a file."""
-        numbers = number_names(list(session.tracks))
-        session.tracks = {numbers[i]: track for i, track in session.tracks.items()}
-        session.plan = deque(renamed_step(step, numbers) for step in session.plan)
-        names = {n: name if isinstance(name, str) else f"Object {name}" for name, n in numbers.items()}
-        self.objects = NamedObjects(dict(sorted(names.items())), min(names)) if names else NamedObjects()
-        self.session, self.part, self._shelf, self.past, self.pace = session, range(len(session)), {}, [], {}
+        self.session, self.objects = numbered_session(session)
+        self.part, self._shelf, self.past, self.pace = range(len(session)), {}, [], {}
         self.go_to(min((f for track in session.tracks.values() for f in track.prompts), default=0))
 
     # inside
-
-    def _open(self) -> VideoSession:
-        assert self.session is not None, "needs an open clip"
-        return self.session
-
-    def _before(self) -> FrameBefore:
-        return FrameBefore.of(self._open(), self.objects.active, self.frame)
-
-    def _remember(self, before: FrameBefore | EverythingBefore) -> None:
-        self.past = [*self.past[-(_MAX_UNDO - 1) :], before]
-
-    def _drop_if_empty(self, number: int) -> None:
-        track = self._open().tracks[number]
-        if not track.prompted and not track.tracked:
-            del self._open().tracks[number]
-        self._open().mend_plan()
 
     def _put_on_shelf(self) -> None:
         """Write what the session knows to the shelf, over what was there for its frames."""

@@ -10,7 +10,7 @@ from pycocotools import mask as coco
 from sam2kit.media.runlengths import compress_runs, mask_to_runs, runs_to_mask
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, crop_boxes, to_detections, unit_grid
-from sam2kit.predict.masks import clean_logits, mask_boxes, suppress_overlapping
+from sam2kit.predict.masks import clean_logits, mask_boxes, mask_to_logits, suppress_overlapping
 
 
 def blobs() -> torch.Tensor:
@@ -102,3 +102,16 @@ def test_progress_may_stop_the_search(toy: SAM2, photo: np.ndarray) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         AutomaticMasks(toy, AutomaticOptions(points_per_side=4)).generate(photo, progress=stop)
+
+
+def test_a_mask_from_elsewhere_becomes_logits() -> None:
+    mask = np.zeros((40, 80), bool)
+    mask[:20, 20:60] = True
+    logits = mask_to_logits(mask, 8)
+    assert logits.shape == (1, 8, 8)
+    assert logits[0, 0].tolist() == [-10, -10, 10, 10, 10, 10, -10, -10]
+    assert (logits[0, 4:] == -10).all()
+    mask[20:, 0:5] = True  # half of a pixel's width
+    assert mask_to_logits(mask, 8)[0, 4, 0] == 0
+    with pytest.raises(ValueError, match=r"a mask is \[H, W\]"):
+        mask_to_logits(mask[None], 8)

@@ -10,6 +10,7 @@ from threading import Thread
 import numpy as np
 import pytest
 
+from sam2kit.clicking.views import VIEW_SIDES
 from sam2kit.hub import HubError
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
@@ -17,7 +18,6 @@ from sam2kit.predict.image import ImagePredictor
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.start import load_for_app
-from sam2kit.ui.views import VIEW_SIDES
 from tests.loopback_hub import LoopbackHub
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam2kit.clicking.views import view_size
 from sam2kit.media.clips import open_clip
 from sam2kit.model.sam2 import SAM2
 from sam2kit.ui import video_saving, video_tracking
@@ -28,7 +29,6 @@ from sam2kit.ui.turns import Turns
 from sam2kit.ui.video_models import model_at_side
 from sam2kit.ui.video_page import Page
 from sam2kit.ui.video_tab import ADD, BOX, REMOVE, VideoTab
-from sam2kit.ui.video_view import view_size
 from sam2kit.ui.video_work import VideoWork
 from sam2kit.weights import load_model
 from tests.ui.moving_disc import FRAMES, SIZE_HW, TIMES, centre, disc, iou, write_disc_clip
@@ -531,6 +531,25 @@ class TestSurface:
         with surface.store.using("me") as work:
             work.busy = True
         assert "press Stop" in surface.ask(self.asked(scene, 2, [[5, 5, 1]]))["says"]
+
+    def test_a_removed_object_can_be_brought_back(self, surface: VideoTab) -> None:
+        scene = surface.show_frame("me", 0).view["value"]
+        surface.ask(self.asked(scene, 1, [[*centre(0), 1]]))
+        track(surface)
+        work = work_of(surface)
+        work.objects.rename(0, "ball")
+        before = [work.session.masks(f).mask(0) for f in range(FRAMES)]
+        work.add_object()
+        surface.ask(self.asked(surface.show_frame("me", 0).view["value"], 2, [[20, 20, 1]]))
+        work.select(0)
+        work.remove_object()
+        work.objects.rename(1, "corner")
+        assert set(work.session.tracks) == {1}
+        surface.undo("me")
+        assert work.objects.names == {0: "ball", 1: "corner"}, "what was renamed since then stays renamed"
+        assert all(np.array_equal(work.session.masks(f).mask(0), m) for f, m in enumerate(before))
+        surface.undo("me")
+        assert set(work.session.tracks) == {0}, "earlier steps can be undone, too"
 
     def test_clear_all_can_be_undone(self, surface: VideoTab) -> None:
         scene = surface.show_frame("me", 0).view["value"]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam2kit.clicking.messages import MAX_POINTS, PromptRequest, ShownObject, mask_png, scene_message
 from sam2kit.ui.asking import answer_preview, answer_request
 from sam2kit.ui.sessions import SessionStore
-from sam2kit.ui.surface_messages import MAX_POINTS, PromptRequest, ShownObject, mask_png, scene_message
 
 GOOD = {"key": "k", "scene": "1", "sequence": 3, "number": 0, "points": [[1.5, 2, 1]], "box": [8, 5, 1, 2]}
 

@@ -1,4 +1,4 @@
-// The list of objects: rows to pick, rename and remove. Runs as js_on_load of a gr.HTML; see object_list.py.
+// The list of objects: rows to pick, rename and remove. scripts.py says what it is given, object_list.py what it shows.
 
 const list = element.querySelector('.sk-objects');
 list.setAttribute('role', 'listbox');

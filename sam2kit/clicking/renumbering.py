@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
-from sam2kit.predict.session import ObjectTrack, Step
+from sam2kit.clicking.named_objects import NamedObjects
+from sam2kit.predict.session import ObjectTrack, Step, VideoSession
 
 
 def renumbered(track: ObjectTrack, to: Mapping[int, int]) -> ObjectTrack:
@@ -38,6 +40,15 @@ def number_names(ids: Sequence[Hashable]) -> dict[Hashable, int]:
 def renamed_step(step: Step, numbers: Mapping[Hashable, Hashable]) -> Step:
     """A step for other object ids; ids without a new one are left out."""
     return replace(step, object_ids=tuple(numbers[i] for i in step.object_ids if i in numbers))
+
+
+def numbered_session(session: VideoSession) -> tuple[VideoSession, NamedObjects]:
+    """The same session with numbers as object ids, and the names that the numbers have; tracks are shared."""
+    numbers = number_names(list(session.tracks))
+    names = {n: name if isinstance(name, str) else f"Object {name}" for name, n in numbers.items()}
+    objects = NamedObjects(dict(sorted(names.items())), min(names)) if names else NamedObjects()
+    tracks: dict[Hashable, ObjectTrack] = {numbers[i]: track for i, track in session.tracks.items()}
+    return replace(session, tracks=tracks, plan=deque(renamed_step(s, numbers) for s in session.plan)), objects
 
 
 def both_tracks(first: ObjectTrack, second: ObjectTrack) -> ObjectTrack:

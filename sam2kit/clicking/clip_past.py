@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from sam2kit.clicking.named_objects import NamedObjects
 from sam2kit.predict.frame_masks import FrameResult
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
-from sam2kit.ui.named_objects import NamedObjects
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class FrameBefore:
 
 @dataclass(frozen=True)
 class EverythingBefore:
-    """All objects, after they were removed together."""
+    """All objects, before one of them or all were removed."""
 
     tracks: dict[int, ObjectTrack]
     shelf: dict[int, ObjectTrack]

@@ -1,7 +1,6 @@
-// The click surface: a canvas with a picture, masks and prompts. Runs as js_on_load of a gr.HTML, which provides
-// `element`, `props` (value: the scene), `server` (ask_server, preview_server), `trigger` and `watch`; surface.py
-// writes `settings` (title, previews, keys, height) before it. surface_messages.py says what the messages hold. Four parts:
-// state, drawing, gestures, and words, buttons and keys.
+// The click surface: a canvas with a picture, masks and prompts. scripts.py says what it is given (`element`, `props`,
+// `server`, `trigger`, `watch`, `settings`), messages.py what the messages hold. Four parts: state, drawing, gestures, and
+// words, buttons and keys.
 
 const root = element.querySelector('.sk-surface');
 root.innerHTML = `
@@ -422,16 +421,19 @@ function onKey(e) {
   const [where] = settings.keys[key] || [];
   if (!keys[key] && !where) return;
   e.preventDefault();
+  e.stopPropagation();
   if (keys[key]) return keys[key]();
-  const button = [...document.querySelectorAll(where)].find((b) => b.offsetParent && !b.disabled);
+  const button = [...within.querySelectorAll(where)].find((b) => b.offsetParent && !b.disabled);
   if (button) button.click();
 }
-// listeners of the whole page go when the surface does: it is mounted anew with each picture after an empty page
-const gone = new AbortController();
-const whilePresent = (act) => (e) => (root.isConnected ? act(e) : gone.abort());
-const global = { signal: gone.signal };
-document.addEventListener('keydown', whilePresent(onKey), global);
-document.addEventListener('keyup', whilePresent((e) => {
+// listeners of the whole page go when the surface does: the app mounts it anew with each picture after an empty page. A
+// notebook takes it off the page while it is scrolled away, and says itself when it is gone
+const within = settings.within || document; // where keys are for the surface
+const leaving = new AbortController();
+const whilePresent = (act) => (e) => (settings.gone || root.isConnected ? act(e) : leaving.abort());
+const global = { signal: settings.gone || leaving.signal };
+within.addEventListener('keydown', whilePresent(onKey), global);
+within.addEventListener('keyup', whilePresent((e) => {
   if (e.key === 'Shift' && pointer) { pointer.shift = false; hint(); draw(); }
 }), global);
 window.addEventListener('resize', whilePresent(size), global);

@@ -1,13 +1,13 @@
-"""What the click surface asks about a picture: the same in every tab that shows one."""
+"""What the click surface asks about a picture: the same wherever one is shown."""
 
 from __future__ import annotations
 
+from sam2kit.clicking.clicked_picture import ClickedPicture
+from sam2kit.clicking.messages import PromptRequest, ShownObject
 from sam2kit.predict.image import ImagePredictor
-from sam2kit.ui.picture_work import PictureWork
-from sam2kit.ui.surface_messages import PromptRequest, ShownObject
 
 
-def ask_picture(work: PictureWork, images: ImagePredictor, request: PromptRequest) -> ShownObject:
+def ask_picture(work: ClickedPicture, images: ImagePredictor, request: PromptRequest) -> ShownObject:
     """Let the request's prompts be all of an object's prompts.
 
     Raises:
@@ -18,7 +18,7 @@ def ask_picture(work: PictureWork, images: ImagePredictor, request: PromptReques
     return work.shown(work.now.objects[work.index_of(request.number)])
 
 
-def preview_picture(work: PictureWork, images: ImagePredictor, request: PromptRequest) -> ShownObject:
+def preview_picture(work: ClickedPicture, images: ImagePredictor, request: PromptRequest) -> ShownObject:
     """The object as it would be; nothing changes.
 
     Raises:
