@@ -29,12 +29,12 @@ class SurfaceDriver:
 
     Args:
         page: Playwright's.
-        name: element id of the surface.
+        where: CSS selector of what the surface is in.
     """
 
-    def __init__(self, page: Any, name: str) -> None:
-        self.page, self.name = page, name
-        self.root, self.canvas = f"#{name} .sk-surface", f"#{name} canvas"
+    def __init__(self, page: Any, where: str) -> None:
+        self.page = page
+        self.root, self.canvas = f"{where} .sk-surface", f"{where} canvas"
 
     def data(self, key: str) -> str | None:
         """What the surface notes about itself."""

@@ -48,7 +48,7 @@ def main() -> None:
 def use_image(page: Any) -> None:
     """A cup, its spoon and the saucer; a click is about to follow."""
     page.locator("#image-examples button.gallery-item").nth(3).click()
-    surface = SurfaceDriver(page, "image-view")
+    surface = SurfaceDriver(page, "#image-view")
     surface.wait_shown()
     surface.click(290, 60)
     surface.refreshed(lambda: page.keyboard.press("n"))
@@ -67,7 +67,7 @@ def use_video(page: Any) -> None:
     """Two objects, tracked, with a correction."""
     page.get_by_role("tab", name="Video").click()
     page.locator("#video-examples button.gallery-item").nth(1).click()
-    surface = SurfaceDriver(page, "video-view")
+    surface = SurfaceDriver(page, "#video-view")
     surface.wait_shown()
     surface.click(150, 215)
     surface.click(30, 30, button="right")
@@ -92,7 +92,7 @@ def use_teach(page: Any) -> None:
     with page.expect_file_chooser() as waiting:
         page.click("#teach-add")
     waiting.value.set_files([str(next(p for p in sample.files if "mask" not in p.parent.name)) for sample in samples])
-    surface = SurfaceDriver(page, "teach-view")
+    surface = SurfaceDriver(page, "#teach-view")
     surface.wait_shown()
     for number, sample in enumerate(samples):
         for i, truth in enumerate(sorted(sample.read().masks, key=np.sum)[-2:]):

@@ -48,7 +48,7 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.goto(address)
         self.page.wait_for_selector("#image-examples button.gallery-item")
-        self.surface = SurfaceDriver(self.page, "image-view")
+        self.surface = SurfaceDriver(self.page, "#image-view")
 
     def upload(self, photo: Path) -> None:
         def act() -> None:

@@ -24,14 +24,14 @@ def test_label_train_compare_use_and_download(browser, address: str, tmp_path: P
     page.goto(address)
     page.wait_for_selector("#image-examples button.gallery-item")
     page.locator("#image-examples button.gallery-item").nth(0).click()
-    image = SurfaceDriver(page, "image-view")
+    image = SurfaceDriver(page, "#image-view")
     image.wait_shown()
 
     page.get_by_role("tab", name="Teach").click()
     with page.expect_file_chooser() as waiting:
         page.click("#teach-add")
     waiting.value.set_files([str(photo) for photo in photos])
-    surface = SurfaceDriver(page, "teach-view")
+    surface = SurfaceDriver(page, "#teach-view")
     surface.wait_shown()
     side = int(surface.data("size").split(",")[0])
     for number in range(len(photos)):

@@ -36,7 +36,7 @@ class VideoVisitor:
         self.page.set_default_timeout(60_000)
         self.page.goto(address)
         self.page.wait_for_selector("#image-examples button.gallery-item")
-        self.surface = SurfaceDriver(self.page, "video-view")
+        self.surface = SurfaceDriver(self.page, "#video-view")
 
     def drop(self, clip: Path) -> None:
         """Let a file fall on the page, whichever tab is shown."""
