@@ -6,7 +6,8 @@ A galaxy has no edge: its light gets fainter and fainter. Where it ends is a con
 smoothed photograph, far out where a galaxy is hardly brighter than the sky. A model that was not told takes the bright
 middle, so there is something to teach.
 
-Pieces of the left half are in train/, those of the right half in val/, and no two of them overlap.
+One galaxy is outlined in each piece. Pieces of the left half are in train/, those of the right half in val/, and no two
+of them overlap.
 """
 
 from __future__ import annotations
@@ -24,24 +25,23 @@ _ENLARGED = 3  # the photograph's galaxies are small; outlines are drawn on a fi
 _LEVEL = 24.0  # of 255: brightness at which a galaxy ends; the sky has about 12
 _SMOOTHING, _SMOOTHING_OF_PEAKS = 1.2, 2.2  # pixels of the photograph
 _PEAK_LEVEL, _PEAK_DISTANCE = 40.0, 6  # faint and close peaks are no galaxies of their own
-_LEAST_AREA, _LEAST_COMPACT = 150, 0.9  # pixels of the photograph; share of the convex hull
-_ARMS = 0.38  # of a galaxy's radius: what is thinner is a neighbour that touches it
+_LEAST_AREA = 150  # pixels of the photograph
+_ARMS = 0.45  # of a galaxy's radius: what is thinner is a neighbour that touches it
 _ROOM, _SIDES = 2.0, (40, 110)  # side of a piece, of the galaxy's longer side, and in pixels of the photograph
-_LABELLED_SHARE = 0.04  # of the piece: smaller galaxies in it are left out
 _STARS = ((254, 166), (753, 577))  # x, y of the two bright ones
-_BORDER, _STAR_MARGIN = 4, 3  # pixels of the photograph
+_BORDER = 4  # pixels of the photograph
 _SIDE, _PIECES, _QUALITY = 160, {"train": 16, "val": 12}, 90
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A square of the enlarged photograph, and the galaxies in it."""
+    """A square of the enlarged photograph, and the galaxy in its middle."""
 
     split: str
     x: int
     y: int
     side: int
-    galaxies: tuple[int, ...]
+    galaxy: int
 
     @property
     def cut(self) -> tuple[slice, slice]:
@@ -50,19 +50,18 @@ class Piece:
 
 
 def write_galaxies(folder: Path) -> Path:
-    """Write the dataset: train/ and val/, each with images/ and masks/, in which each galaxy has a number."""
+    """Write the dataset: train/ and val/, each with images/ and masks/."""
     from skimage import data
 
     photo = data.hubble_deep_field()
     fine = cv2.resize(photo, None, fx=_ENLARGED, fy=_ENLARGED, interpolation=cv2.INTER_CUBIC)
     owners = find_galaxies(photo)
-    counts = dict.fromkeys(_PIECES, 0)
-    for piece in choose_pieces(owners):
-        name = f"galaxy_{counts[piece.split]:02d}"
-        counts[piece.split] += 1
-        image = cv2.resize(fine[piece.cut], (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-        _save(image, folder / piece.split / "images" / f"{name}.jpg")
-        _save(_numbered(owners[piece.cut], piece.galaxies), folder / piece.split / "masks" / f"{name}.png")
+    pieces = sorted(choose_pieces(owners), key=lambda piece: piece.split)  # train before val, else the largest first
+    for number, piece in enumerate(pieces):
+        galaxy = np.where(owners[piece.cut] == piece.galaxy, 255, 0).astype(np.uint8)
+        mask = np.where(_shrunk(galaxy) >= 128, 255, 0).astype(np.uint8)
+        _save(_shrunk(fine[piece.cut]), folder / piece.split / "images" / f"{number:02d}.jpg")
+        _save(mask, folder / piece.split / "masks" / f"{number:02d}.png")
     return folder
 
 
@@ -90,7 +89,7 @@ def find_galaxies(photo: np.ndarray) -> np.ndarray:
 
 
 def _body(region: np.ndarray) -> np.ndarray:
-    """A galaxy without the specks and arms of light that touch it; empty if it is too small or no compact shape."""
+    """A galaxy without the specks and arms of light that touch it; empty if it is too small."""
     mask = np.pad(region, 1)
     radius = int(max(3, _ARMS * np.sqrt(mask.sum() / np.pi)))
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
@@ -99,10 +98,7 @@ def _body(region: np.ndarray) -> np.ndarray:
     if not count:
         return np.zeros_like(region)
     body = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    (contour,), _ = cv2.findContours(body.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    compact = cv2.contourArea(contour) / max(cv2.contourArea(cv2.convexHull(contour)), 1)
-    kept = body.sum() >= _LEAST_AREA * _ENLARGED**2 and compact >= _LEAST_COMPACT
-    return body[1:-1, 1:-1] & kept
+    return body[1:-1, 1:-1] & (body.sum() >= _LEAST_AREA * _ENLARGED**2)
 
 
 def choose_pieces(owners: np.ndarray) -> list[Piece]:
@@ -111,21 +107,21 @@ def choose_pieces(owners: np.ndarray) -> list[Piece]:
     largest = [int(n) for n in np.argsort(-areas, kind="stable") if n and areas[n]]
     taken = np.zeros(owners.shape, bool)
     for x, y in _STARS:
-        taken[np.s_[(y - _STAR_MARGIN) * _ENLARGED : (y + _STAR_MARGIN) * _ENLARGED],
-              np.s_[(x - _STAR_MARGIN) * _ENLARGED : (x + _STAR_MARGIN) * _ENLARGED]] = True  # fmt: skip
+        taken[y * _ENLARGED, x * _ENLARGED] = True
     chosen: list[Piece] = []
     for number in largest:
-        piece = _piece_around(places[number - 1], owners, areas)
+        piece = _piece_around(number, places[number - 1], owners.shape)
         full = sum(p.split == piece.split for p in chosen) == _PIECES[piece.split]
-        if not full and number in piece.galaxies and not taken[piece.cut].any():
+        whole = (owners[piece.cut] == number).sum() == areas[number]
+        if whole and not full and not taken[piece.cut].any():
             taken[piece.cut] = True
             chosen.append(piece)
     return chosen
 
 
-def _piece_around(place: tuple[slice, slice], owners: np.ndarray, areas: np.ndarray) -> Piece:
+def _piece_around(number: int, place: tuple[slice, slice], shape: tuple[int, ...]) -> Piece:
     rows, columns = place
-    height, width = owners.shape
+    height, width = shape
     y, x = (rows.start + rows.stop) // 2, (columns.start + columns.stop) // 2
     longer = max(rows.stop - rows.start, columns.stop - columns.start)
     side = int(np.clip(_ROOM * longer, *(s * _ENLARGED for s in _SIDES)))
@@ -133,18 +129,11 @@ def _piece_around(place: tuple[slice, slice], owners: np.ndarray, areas: np.ndar
     border = _BORDER * _ENLARGED
     y0 = int(np.clip(y - side // 2, border, height - border - side))
     x0 = int(np.clip(x - side // 2, low + border, high - border - side))
-    shown = np.bincount(owners[y0 : y0 + side, x0 : x0 + side].ravel(), minlength=len(areas))
-    whole = (shown == areas) & (areas >= _LABELLED_SHARE * side**2)
-    return Piece(split, x0, y0, side, tuple(int(n) for n in np.flatnonzero(whole) if n))
+    return Piece(split, x0, y0, side, number)
 
 
-def _numbered(owners: np.ndarray, galaxies: tuple[int, ...]) -> np.ndarray:
-    """uint8 [160, 160]: 1, 2, ... on the galaxies, 0 elsewhere."""
-    numbers = np.zeros((_SIDE, _SIDE), np.uint8)
-    for number, galaxy in enumerate(galaxies, start=1):
-        covered = cv2.resize((owners == galaxy).astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-        numbers[covered > 0.5] = number
-    return numbers
+def _shrunk(pixels: np.ndarray) -> np.ndarray:
+    return cv2.resize(pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
 
 
 def _save(pixels: np.ndarray, path: Path) -> None:

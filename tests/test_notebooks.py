@@ -7,8 +7,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
-from tests.store_notebooks import NOTEBOOKS, code_cells, differences, run
+from tests.store_notebooks import NOTEBOOKS, ROOT, code_cells, differences, run
 
 GITHUB = "github.com/sam2kit/sam2kit"
 BADGE = "https://colab.research.google.com/{}/blob/main/notebooks/{}"
@@ -47,6 +48,25 @@ def test_it_begins_with_colab_and_ends_with_what_comes_next(path: Path) -> None:
     assert cells[1].source == install, "the install cell is the same everywhere"
     assert cells[-1].cell_type == "markdown"
     assert cells[-1].source.startswith("## Where to go next")
+
+
+def test_the_install_cell_works_where_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clone of this checkout for the repository on GitHub; all requirements are there already."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    settings = {f"url.{ROOT.as_uri()}.insteadOf": f"https://{GITHUB}", "safe.directory": "*"}
+    monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(settings)))
+    for number, (key, value) in enumerate(settings.items()):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", key)
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    cells = [code_cells(nbformat.read(NOTEBOOKS[0], as_version=4))[0].source, "import sam2kit; print(sam2kit.__file__)"]
+    cells += [cells[0], "import os; print(os.getcwd())"]  # a second time changes nothing
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    package, place = ("".join(o.text for o in notebook.cells[i].outputs).strip() for i in (1, 3))
+    assert Path(package) == tmp_path / "sam2kit" / "sam2kit" / "__init__.py"
+    assert Path(place) == tmp_path / "sam2kit" / "notebooks"
 
 
 def test_stale_outputs_are_noticed() -> None:

@@ -13,6 +13,8 @@ const CLIP_KEYS = {
   u: KEYS.u, n: KEYS.n, t: ['[data-deed=track]:not([hidden])', 'track'],
   ArrowLeft: ['[data-deed=before]', 'frame before'], ArrowRight: ['[data-deed=after]', 'next frame'],
 };
+const PATIENCE = 1500; // milliseconds
+const BUSY = 'The kernel is busy, perhaps with a cell that runs; this is answered after it.';
 const HEIGHT = 0.62; // of the window, that the picture takes at most
 let views = 0;
 
@@ -35,25 +37,29 @@ function render({ model, el }) {
     <div class="sk-objects"></div><div class="sk-note" role="status" aria-live="polite"></div>`;
   el.append(widget);
   const part = (name) => widget.querySelector(name);
+  const note = (text) => { part('.sk-note').textContent = text; };
 
   // ---- talking to the kernel: every message gets one answer -----------------------------------------------------------
 
   const mine = `${Date.now()}.${Math.random()}.${views++}`, waiting = new Map();
-  let sent = 0;
+  let sent = 0, patience = null;
   function tell(content) {
     const id = `${mine}.${sent++}`;
+    if (!waiting.size) patience = setTimeout(() => note(BUSY), PATIENCE);
     model.send({ id, ...content });
     return new Promise((resolve) => waiting.set(id, resolve));
   }
   function heard(message) {
     const resolve = waiting.get(message.id);
+    if (!resolve) return; // another view of the widget asked
     waiting.delete(message.id);
-    if (resolve) resolve(message.answer);
+    if (!waiting.size) { clearTimeout(patience); if (part('.sk-note').textContent === BUSY) note(''); }
+    resolve(message.answer);
   }
   async function act(deed, more = {}) {
     const answer = await tell({ deed, ...more });
-    part('.sk-note').textContent = (answer && answer.says) || '';
-    return answer || {};
+    note(answer.says || '');
+    return answer;
   }
   const watching = [['msg:custom', heard]];
   const watch = (trait) => (_, react) => watching.push([`change:${trait}`, react]);

@@ -13,48 +13,10 @@ import pytest
 from tests.figures import FIGURES
 from tests.ui.chromium import SurfaceDriver, needs_chromium
 from tests.ui.conftest import browser  # noqa: F401 (a fixture)
-from tests.widgets.conftest import ROOT, TOKEN
+from tests.widgets.lab import NOTEBOOK, Lab, indices
 
 pytestmark = needs_chromium
-NOTEBOOK = ROOT / "notebooks" / "1_image_prompts.ipynb"
 HEAD = (230, 84)
-
-
-class Lab:
-    """A notebook in JupyterLab.
-
-    Args:
-        page: Playwright's.
-        address: of the server.
-        notebook: its path below the server's folder.
-    """
-
-    def __init__(self, page: Any, address: str, notebook: str) -> None:
-        self.page = page
-        page.goto(f"{address}/lab/workspaces/{Path(notebook).stem}/tree/{notebook}?token={TOKEN}")
-        page.wait_for_selector(".jp-Notebook .jp-Cell")
-        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached")
-
-    def cell(self, number: int) -> str:
-        """CSS selector of a cell, by its place among all cells from 0."""
-        return f".jp-Notebook .jp-Cell[data-windowed-list-index='{number}']"
-
-    def run(self, number: int) -> None:
-        """Put the cursor into a cell and run it."""
-        self.page.locator(f"{self.cell(number)} .cm-content").click()
-        self.page.keyboard.press("Control+Enter")
-
-    def output(self, number: int) -> str:
-        """Run a cell and read what it prints."""
-        where = f"{self.cell(number)} .jp-OutputArea-output"
-        self.page.evaluate("where => document.querySelectorAll(where).forEach((e) => e.remove())", where)
-        self.run(number)
-        self.page.wait_for_selector(where)
-        return self.page.locator(where).first.inner_text().strip()
-
-    def count(self) -> int:
-        """How many cells there are."""
-        return self.page.locator(".jp-Notebook .jp-Cell").count()
 
 
 @pytest.fixture
@@ -63,12 +25,6 @@ def page(browser: Any) -> Iterator[Any]:  # noqa: F811
     page.set_default_timeout(60_000)
     yield page
     page.close()
-
-
-def indices(*beginnings: str) -> list[int]:
-    """The places of notebook 1's cells that contain these texts."""
-    cells = nbformat.read(NOTEBOOK, as_version=4).cells
-    return [next(i for i, c in enumerate(cells) if c.cell_type == "code" and text in c.source) for text in beginnings]
 
 
 def test_notebook_1_is_clicked_in_jupyterlab(page: Any, jupyter: str) -> None:
