@@ -1,7 +1,7 @@
-"""Maps of numbers as pictures: feature maps in colours, attention over photos, and what a frame recalls.
+"""Maps of numbers as pictures: features in colours, attention over photos, likeness as a matrix.
 
-Colours of features come from principal components: three mixtures of channels in which the map varies most, shown as
-red, green and blue. Places with the same colour look alike to the network; the colours have no other meaning.
+Colours of features come from principal components: the three mixtures of channels in which the maps vary most, shown
+as red, green and blue. Places of one colour look alike to the network; the colours have no other meaning.
 """
 
 from __future__ import annotations
@@ -13,28 +13,27 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sam2kit.media.drawing import PALETTE
-from sam2kit.model.memory_bank import Recollection
-from sam2kit.predict.inside import BlockReach
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap, Normalize
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
 _DPI = 60
-_SPREAD = (1.0, 99.0)  # percentiles of a component that become black and full colour
-_FLAT = 1e-6  # a component with a smaller share of the largest deviation is noise
+_SPREAD = (1.0, 99.0)  # percentiles of a component that become no colour and full colour
+_NOISE = 1e-12  # a component with a smaller share of the largest variance is rounding
+_TINY = np.finfo(np.float64).tiny
 
 
 def principal_colours(maps: ArrayLike | Tensor) -> np.ndarray:
     """Feature maps as pictures, by their three strongest principal components.
 
+    A component has no sign of its own: of its two directions, the one is taken in which its largest weight is
+    positive, so that the colours are the same on every machine.
+
     Args:
         maps: [C, h, w], or [N, C, h, w] for N maps in the same colours.
     Returns:
-        uint8 [h, w, 3] or [N, h, w, 3]. The same on every machine: of the two directions that a component has, the one
-        is taken in which its largest weight is positive.
+        uint8 [h, w, 3] or [N, h, w, 3].
     Raises:
         ValueError: if the shape is neither.
     """
@@ -44,24 +43,23 @@ def principal_colours(maps: ArrayLike | Tensor) -> np.ndarray:
     places = np.moveaxis(values, -3, -1)  # [..., h, w, C]
     cells = places.reshape(-1, places.shape[-1])
     cells = cells - cells.mean(axis=0)
-    strength, directions = np.linalg.eigh(cells.T @ cells)  # ascending
-    strength, directions = strength[::-1][:3], directions[:, ::-1][:, :3]
+    variance, directions = np.linalg.eigh(cells.T @ cells)  # the strongest comes last
+    variance, directions = variance[::-1][:3], directions[:, ::-1][:, :3]
     largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[None], axis=0)
     components = cells @ (directions * np.sign(largest))
     colours = np.full((len(cells), 3), 127, np.uint8)
-    for i in np.flatnonzero(strength > _FLAT**2 * max(strength[0], np.finfo(float).tiny)):
+    for i in np.flatnonzero(variance > _NOISE * max(variance[0], _TINY)):
         low, high = np.percentile(components[:, i], _SPREAD)
-        unit = (components[:, i] - low) / max(high - low, np.finfo(float).tiny)
-        colours[:, i] = np.round(255 * unit.clip(0, 1))
+        colours[:, i] = np.round(255 * ((components[:, i] - low) / max(high - low, _TINY)).clip(0, 1))
     return colours.reshape(*places.shape[:-1], 3)
 
 
 def show_maps(
-    maps: Sequence[ArrayLike | Tensor],
+    maps: Sequence[ArrayLike] | Tensor,
     titles: Sequence[str] | None = None,
     *,
-    over: np.ndarray | Sequence[np.ndarray] | None = None,
-    points: Sequence[tuple[float, float] | None] = (),
+    over: np.ndarray | Sequence[np.ndarray | None] | None = None,
+    points: Sequence[tuple[float, float] | None] | None = None,
     shared: bool = False,
     columns: int | None = None,
     width: float = 10.0,
@@ -71,44 +69,111 @@ def show_maps(
     Args:
         maps: [h, w] numbers or uint8 [h, w, 3] pictures.
         titles: one per map.
-        over: a picture uint8 [H, W, 3], or one per map: heat is laid over it, and is clear where it is low.
-        points: one (x, y) per map to mark, or None, in pixels of the picture (without one, of the map).
-        shared: one colour scale for all heat maps, with a bar; else each goes from its own smallest to largest number.
+        over: a picture uint8 [H, W, 3], or one (or None) per map: heat is laid over it in grey, clear where it is low.
+        points: one (x, y) per map to mark, or None, in pixels of the picture (where there is none, of the map).
+        shared: one colour scale for all heat, with a bar; else each map goes from its own smallest to largest number.
         columns: panels per row; all in one row by default.
         width: of the figure, in inches.
     Raises:
-        ValueError: if the numbers of maps, titles, pictures and points differ.
+        ValueError: if there are no maps, one is neither numbers nor a picture, or the counts differ.
     """
     from matplotlib import pyplot
 
-    arrays = [_array(m) for m in maps]
-    grounds = list(over) if isinstance(over, Sequence) else [over] * len(arrays)
-    for name, given in (("titles", titles), ("pictures", grounds), ("points", points)):
-        if given and len(given) != len(arrays):
-            raise ValueError(f"{len(arrays)} maps need as many {name}, got {len(given)}")
-    columns = min(columns or len(arrays), len(arrays))
-    rows = -(-len(arrays) // columns)
-    shown = [m if g is None else g for m, g in zip(arrays, grounds, strict=True)]
-    panel = width / columns * max(s.shape[0] / s.shape[1] for s in shown)
-    figure, axes = pyplot.subplots(
-        rows, columns, figsize=(width, rows * (panel + 0.3)), dpi=_DPI, squeeze=False, layout="constrained"
-    )
+    arrays = [_checked(m) for m in maps]
+    grounds = [over] * len(arrays) if over is None or isinstance(over, np.ndarray) else list(over)
+    marks = [None] * len(arrays) if points is None else list(points)
+    names = [""] * len(arrays) if titles is None else list(titles)
+    _check_counts(len(arrays), {"titles": names, "pictures": grounds, "points": marks})
+    figure, axes = _panels(arrays, grounds, columns or len(arrays), width)
     scales = _scales(arrays, shared)
-    for i, axis in enumerate(axes.flat):
-        axis.set_axis_off()
-        if i < len(arrays):
-            _draw_map(axis, arrays[i], grounds[i], scales[i])
-            axis.set_title(titles[i] if titles else "")
-            if points and points[i] is not None:
-                axis.plot(*points[i], "+", color="white", markersize=15, markeredgewidth=5)
-                axis.plot(*points[i], "+", color="black", markersize=14, markeredgewidth=2)
+    for axis, array, ground, scale, mark, name in zip(axes, arrays, grounds, scales, marks, names, strict=False):
+        _draw(axis, array, ground, scale)
+        axis.set_title(name)
+        if mark is not None:
+            axis.plot(*mark, "+", color="white", markersize=16, markeredgewidth=5)
+            axis.plot(*mark, "+", color="black", markersize=14, markeredgewidth=2)
     heat = next((s for s in scales if s is not None), None)
     if shared and heat is not None:
-        from matplotlib.cm import ScalarMappable
-
-        figure.colorbar(ScalarMappable(heat, "viridis"), ax=list(axes.flat), fraction=0.02, pad=0.01)
+        _colour_bar(figure, axes, heat)
     pyplot.close(figure)  # a notebook shows what a cell returns; a second copy would be drawn otherwise
     return figure
+
+
+def show_matrix(
+    matrix: ArrayLike | Tensor, groups: Mapping[str, int], title: str = "", *, width: float = 5.0
+) -> Figure:
+    """Show how each thing of several groups relates to each other one, such as cosines between vectors.
+
+    Args:
+        matrix: [N, N] numbers.
+        groups: name -> how many rows (and columns) belong to it, in their order.
+        title: says what the numbers are.
+        width: of the figure, in inches.
+    Raises:
+        ValueError: if the matrix is not square, or the groups do not fill it.
+    """
+    from matplotlib import pyplot
+
+    values = _array(matrix)
+    if values.ndim != 2 or values.shape[0] != values.shape[1] or sum(groups.values()) != len(values):
+        wanted = f"groups of {sum(groups.values())} rows want as many rows and columns"
+        raise ValueError(f"the matrix must be square and filled by its groups; {wanted}, got {list(values.shape)}")
+    figure, axis = pyplot.subplots(figsize=(width, 0.85 * width), dpi=_DPI, layout="constrained")
+    image = axis.imshow(values, cmap="viridis")
+    ends = np.cumsum(list(groups.values()))
+    for end in ends[:-1]:
+        axis.axhline(end - 0.5, color="white", linewidth=2)
+        axis.axvline(end - 0.5, color="white", linewidth=2)
+    middles = ends - np.array(list(groups.values())) / 2 - 0.5
+    axis.set_xticks(middles, list(groups))
+    axis.set_yticks(middles, list(groups), rotation=90, va="center")
+    axis.tick_params(length=0)
+    axis.set_title(title)
+    figure.colorbar(image, fraction=0.05, pad=0.02)
+    pyplot.close(figure)
+    return figure
+
+
+def _array(values: ArrayLike | Tensor) -> np.ndarray:
+    return values.detach().float().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _checked(values: ArrayLike | Tensor) -> np.ndarray:
+    """A map as [h, w] numbers or uint8 [h, w, 3]."""
+    array = _array(values)
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8):
+        raise ValueError(
+            f"a map must be [h, w] numbers or a uint8 [h, w, 3] picture, got {array.dtype} {list(array.shape)}; "
+            "principal_colours makes pictures of [C, h, w]"
+        )
+    return array
+
+
+def _check_counts(wanted: int, given: Mapping[str, Sequence]) -> None:
+    if not wanted:
+        raise ValueError("no maps were given")
+    for name, values in given.items():
+        if len(values) != wanted:
+            raise ValueError(f"{wanted} maps want as many {name}, got {len(values)}")
+
+
+def _panels(
+    arrays: Sequence[np.ndarray], grounds: Sequence[np.ndarray | None], columns: int, width: float
+) -> tuple[Figure, list[Axes]]:
+    """Axes without frames, in rows that are as high as their highest panel."""
+    from matplotlib import pyplot
+
+    shapes = [(a if g is None else g).shape for a, g in zip(arrays, grounds, strict=True)]
+    slopes = [height / width for height, width, *_ in shapes]
+    highest = [max(slopes[i : i + columns]) for i in range(0, len(slopes), columns)]
+    height = sum(width / columns * slope + 0.3 for slope in highest)
+    figure, axes = pyplot.subplots(
+        len(highest), columns, figsize=(width, height), dpi=_DPI, squeeze=False, layout="constrained",
+        height_ratios=highest,
+    )  # fmt: skip
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return figure, list(axes.flat)
 
 
 def _scales(arrays: Sequence[np.ndarray], shared: bool) -> list[Normalize | None]:
@@ -117,74 +182,25 @@ def _scales(arrays: Sequence[np.ndarray], shared: bool) -> list[Normalize | None
 
     heats = [a for a in arrays if a.ndim == 2]
     if shared and heats:
-        one = Normalize(min(h.min() for h in heats), max(h.max() for h in heats))
-        return [one if a.ndim == 2 else None for a in arrays]
+        common = Normalize(min(h.min() for h in heats), max(h.max() for h in heats))
+        return [common if a.ndim == 2 else None for a in arrays]
     return [Normalize(a.min(), a.max()) if a.ndim == 2 else None for a in arrays]
 
 
-def _draw_map(axis: Axes, values: np.ndarray, ground: np.ndarray | None, scale: Normalize | None) -> None:
+def _draw(axis: Axes, values: np.ndarray, ground: np.ndarray | None, scale: Normalize | None) -> None:
     if scale is None:
         axis.imshow(values)
-        return
-    if ground is None:
+    elif ground is None:
         axis.imshow(values, cmap="viridis", norm=scale)
-        return
-    height, width = ground.shape[:2]
-    grey = ground.mean(axis=2) if ground.ndim == 3 else ground
-    axis.imshow(grey, cmap="gray", vmin=0, vmax=255)
-    axis.imshow(
-        values,
-        cmap="viridis",
-        norm=scale,
-        alpha=0.25 + 0.6 * np.asarray(scale(values), float),
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-        interpolation="nearest",
-    )
+    else:
+        height, width = ground.shape[:2]
+        whole = (-0.5, width - 0.5, height - 0.5, -0.5)
+        axis.imshow(ground.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+        alpha = 0.1 + 0.75 * np.ma.getdata(scale(values)).astype(np.float64)
+        axis.imshow(values, cmap="viridis", norm=scale, alpha=alpha, extent=whole, interpolation="nearest")
 
 
-def show_reach(reaches: Sequence[BlockReach], square: np.ndarray, *, width: float = 10.0) -> Figure:
-    """Draw how far every block of the image encoder sees: windows over the picture, and one bar per block.
+def _colour_bar(figure: Figure, axes: Sequence[Axes], scale: Normalize) -> None:
+    from matplotlib.cm import ScalarMappable
 
-    Args:
-        reaches: of a model, from `block_reaches`.
-        square: uint8 [S, S, 3] the picture in the model's square.
-    """
-    from matplotlib import pyplot
-
-    kinds = list({(r.stride, r.reach, r.is_global): r for r in reaches}.values())
-    figure = pyplot.figure(figsize=(width, width / len(kinds) + 3.0), dpi=_DPI, layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(width / len(kinds) + 0.3, 2.7))
-    for axis, kind in zip(np.atleast_1d(above.subplots(1, len(kinds))), kinds, strict=True):
-        alike = [r.block for r in reaches if (r.stride, r.reach, r.is_global) == (kind.stride, kind.reach, kind.is_global)]
-        axis.set_title("block" + "s" * (len(alike) > 1) + " " + ", ".join(map(str, alike)))
-        _draw_windows(axis, kind, square)
-    axis = below.subplots()
-    colours = [PALETTE[r.stage - 1] for r in reaches]
-    axis.bar([r.block for r in reaches], [r.reach for r in reaches], color=colours, edgecolor="black")
-    axis.axhline(square.shape[0], color="black", linestyle=":")
-    axis.set(xlabel="block", ylabel="edge of what it sees, pixels", xticks=[r.block for r in reaches])
-    for stage in sorted({r.stage for r in reaches}):
-        axis.bar([0], [0], color=PALETTE[stage - 1], label=f"stage {stage}")
-    axis.legend()
-    pyplot.close(figure)
-    return figure
-
-
-def _draw_windows(axis: Axes, kind: BlockReach, square: np.ndarray) -> None:
-    """The windows of a block over the picture, and what the middle place sees."""
-    from matplotlib.patches import Rectangle
-
-    side = square.shape[0]
-    axis.imshow(square, extent=(0, side, side, 0))
-    axis.set(xlim=(0, side), ylim=(side, 0), xticks=[], yticks=[])
-    for edge in range(kind.reach, side, kind.reach):
-        axis.axhline(edge, color="white", linewidth=1)
-        axis.axvline(edge, color="white", linewidth=1)
-    start = (side // 2) // kind.reach * kind.reach
-    axis.add_patch(
-        Rectangle((start, start), kind.reach, kind.reach, facecolor="none", edgecolor=PALETTE[4], linewidth=4)
-    )
-
-
-def _array(values: ArrayLike | Tensor) -> np.ndarray:
-    return values.detach().float().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    figure.colorbar(ScalarMappable(scale, "viridis"), ax=list(axes), fraction=0.03, pad=0.01)

@@ -148,9 +148,13 @@ def look_back(
         pointers.unflatten(-1, (len(recalled.pointers), pieces)).sum(dim=-1),
         before[0].float().cpu(),
         after[0].float().cpu(),
-        answer,
-        without,
+        _on_cpu(answer),
+        _on_cpu(without),
     )
+
+
+def _on_cpu(answer: FrameAnswer) -> FrameAnswer:
+    return FrameAnswer(*(t.cpu() for t in vars(answer).values()))
 
 
 def _recalled(model: SAM2, session: VideoSession, frame: int, object_id: Hashable) -> tuple[Recollection, bool]:
