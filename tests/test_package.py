@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.proof_data import write_coins
+from tests.readme_tree import block
 
 ROOT = Path(__file__).parent.parent
 # from the bottom up; a room may import its own floor and those below
@@ -114,6 +115,8 @@ def test_the_wheel_is_complete(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "sam2kit/bundled/nano.safetensors" in names
     assert "sam2kit/ui/image_tab.py" in names
+    scripts = {str(p.relative_to(ROOT)) for end in ("js", "css") for p in (ROOT / "sam2kit").rglob(f"*.{end}")}
+    assert scripts <= set(names)
     assert not [n for n in names if n.startswith(("tests", "app"))]
     metadata = zipfile.ZipFile(wheel).read(next(n for n in names if n.endswith("METADATA"))).decode()
     wanted = [line.split(">")[0] for line in (ROOT / "requirements.txt").read_text().split()]
@@ -145,6 +148,17 @@ def test_readme_commands_are_real() -> None:
     assert lines
     for line in lines:
         _parser().parse_args(line.split("#")[0].split()[1:])
+
+
+def test_readme_lists_every_file() -> None:
+    assert block() in (ROOT / "README.md").read_text(), "write the list anew: python -m tests.readme_tree"
+
+
+def test_readme_pictures_and_links_are_there() -> None:
+    links = re.findall(r"\]\(([^)#]+?)\)", (ROOT / "README.md").read_text())
+    local = [link for link in links if "://" not in link]
+    assert len(local) > 8
+    assert [link for link in local if not (ROOT / link).exists()] == []
 
 
 def test_readme_has_the_two_commands() -> None:
