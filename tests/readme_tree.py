@@ -1,6 +1,6 @@
 """The list of all files in the README, made of each file's own first sentence.
 
-    python -m tests.readme_tree        writes it anew; tests/test_package.py finds out when it is out of date
+python -m tests.readme_tree        writes it anew; tests/test_package.py finds out when it is out of date
 """
 
 from __future__ import annotations

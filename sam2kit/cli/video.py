@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,11 +167,7 @@ def _export(session: VideoSession, options: argparse.Namespace, stem: str) -> tu
 
     from sam2kit.media import mask_exports, video_exports
 
-    clip, out = session.clip, options.out
-
-    def masks_of(frame: int) -> dict[Hashable, Any]:
-        return dict(session.masks(frame))
-
+    clip, masks_of, out = session.clip, session.masks, options.out
     writers: dict[str, tuple[Path, Callable[[Path], Progress]]] = {
         "video": (
             out

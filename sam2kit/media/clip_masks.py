@@ -7,13 +7,14 @@ from a function, so that only one frame's are in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 
 import numpy as np
 
 from sam2kit.media.clips import Clip
 
-MasksOf = Callable[[int], dict[Hashable, np.ndarray]]  # frame -> object id -> bool [H, W]; absent: missing or empty
+# frame -> object ids with their masks bool [H, W]; absent objects are missing or empty; a session's `masks` will do
+MasksOf = Callable[[int], dict[Hashable, np.ndarray] | Iterable[tuple[Hashable, np.ndarray]]]
 Names = dict[Hashable, str]
 Progress = Generator[int, None, tuple[str, ...]]  # returns sentences that say what could not be taken over
 
@@ -21,15 +22,16 @@ Progress = Generator[int, None, tuple[str, ...]]  # returns sentences that say w
 def frames_with_masks(clip: Clip, masks_of: MasksOf) -> Iterator[tuple[int, np.ndarray, dict[Hashable, np.ndarray]]]:
     """Number, uint8 [H, W, 3] and non-empty masks of every frame."""
     for index, frame in enumerate(clip.frames()):
-        yield index, frame, checked_masks(masks_of(index), index, clip)
+        yield index, frame, masks_on(masks_of, index, clip)
 
 
-def checked_masks(masks: dict[Hashable, np.ndarray], index: int, clip: Clip) -> dict[Hashable, np.ndarray]:
-    """The masks that are not empty, as bool [H, W].
+def masks_on(masks_of: MasksOf, index: int, clip: Clip) -> dict[Hashable, np.ndarray]:
+    """The masks of a frame that are not empty, as object id -> bool [H, W].
 
     Raises:
         ValueError: if one has another size than the clip.
     """
+    masks = dict(masks_of(index))
     for object_id, mask in masks.items():
         if np.shape(mask) != tuple(clip.size_hw):
             raise ValueError(

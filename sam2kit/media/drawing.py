@@ -7,9 +7,13 @@ outline in its full colour.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    import supervision
 
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00", "#8F6BD8")
 _POSITIVE, _NEGATIVE, _WHITE, _BLACK = (0, 170, 80), (220, 40, 40), (255, 255, 255), (20, 20, 20)
@@ -19,6 +23,13 @@ def colour_of(number: int) -> tuple[int, int, int]:
     """RGB of an object's number (from 0)."""
     code = PALETTE[number % len(PALETTE)]
     return int(code[1:3], 16), int(code[3:5], 16), int(code[5:7], 16)
+
+
+def supervision_palette() -> supervision.ColorPalette:
+    """The same colours for supervision's annotators, whose pictures are BGR: swapped, so that they fit RGB ones."""
+    import supervision as sv
+
+    return sv.ColorPalette([sv.Color(*colour_of(i)[::-1]) for i in range(len(PALETTE))])
 
 
 def draw_masks(

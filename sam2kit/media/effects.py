@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable
 import cv2
 import numpy as np
 
-from sam2kit.media.drawing import PALETTE, colour_of, draw_masks
+from sam2kit.media.drawing import colour_of, draw_masks, supervision_palette
 
 ORIGINAL = "original"
 OBJECT_EFFECTS = {
@@ -135,7 +135,7 @@ class EffectPainter:
         scene = self._outline(frame, masks)
         if self._trace is None:
             self._trace = sv.TraceAnnotator(
-                _palette(),
+                supervision_palette(),
                 trace_length=TRAIL_FRAMES,
                 thickness=max(2, round(max(frame.shape[:2]) / 250)),
                 color_lookup=sv.ColorLookup.TRACK,
@@ -153,7 +153,12 @@ class EffectPainter:
         boxes = np.array([_box_xyxy(masks[i]) for i in shown], np.float32)
         scale = max(0.4, max(scene.shape[:2]) / 1800)
         labels = sv.LabelAnnotator(
-            _palette(), sv.ColorLookup.TRACK, sv.Color.BLACK, scale, max(1, round(scale * 1.5)), round(8 * scale)
+            supervision_palette(),
+            sv.ColorLookup.TRACK,
+            sv.Color.BLACK,
+            scale,
+            max(1, round(scale * 1.5)),
+            round(8 * scale),
         )
         found = sv.Detections(boxes, tracker_id=np.array([self._number(i) for i in shown], int))
         return labels.annotate(scene, found, labels=[self.names[i] for i in shown])
@@ -221,13 +226,6 @@ class EffectPainter:
             region = scene[top:bottom, left:right]
             cv2.copyTo(hide(frame[top:bottom, left:right], length), inside, region)
         return scene
-
-
-def _palette() -> object:
-    """supervision's palette, as it is handed over in BGR."""
-    import supervision as sv
-
-    return sv.ColorPalette([sv.Color(*colour_of(i)[::-1]) for i in range(len(PALETTE))])
 
 
 def _union(masks: Masks, size_hw: tuple[int, int]) -> np.ndarray:

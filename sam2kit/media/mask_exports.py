@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from sam2kit.media.bundles import FileBundle, png_bytes
-from sam2kit.media.clip_masks import MasksOf, Names, Progress, checked_masks
+from sam2kit.media.clip_masks import MasksOf, Names, Progress, masks_on
 from sam2kit.media.clips import Clip
 from sam2kit.media.exports import write_json
 from sam2kit.media.polygons import mask_to_polygon
@@ -45,7 +45,7 @@ def export_davis(clip: Clip, masks_of: MasksOf, path: str | Path) -> Progress:
         bundle.write("objects.json", json.dumps(_table(numbers)))
         for index in range(len(clip)):
             labels = np.zeros(clip.size_hw, np.uint8)
-            masks = checked_masks(masks_of(index), index, clip)
+            masks = masks_on(masks_of, index, clip)
             for object_id in sorted(masks, key=numbers.__getitem__, reverse=True):
                 labels[masks[object_id]] = numbers[object_id]
             picture = Image.fromarray(labels)
@@ -75,7 +75,7 @@ def export_coco(clip: Clip, masks_of: MasksOf, path: str | Path, *, names: Names
         seconds = round(float(clip.timestamps[index]), 6)
         images.append({"id": index + 1, "file_name": f"{index:05d}.jpg", "width": width, "height": height})
         images[-1] |= {"frame_index": index, "seconds": seconds}
-        for object_id, mask in checked_masks(masks_of(index), index, clip).items():
+        for object_id, mask in masks_on(masks_of, index, clip).items():
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -121,7 +121,7 @@ def export_yolo(clip: Clip, masks_of: MasksOf, path: str | Path, *, names: Names
         bundle.write("objects.json", json.dumps(_table(numbers, names)))
         for index in range(len(clip)):
             lines = []
-            for object_id, mask in checked_masks(masks_of(index), index, clip).items():
+            for object_id, mask in masks_on(masks_of, index, clip).items():
                 corners = mask_to_polygon(mask) / (width, height)
                 if len(corners) > 2:  # fewer are no polygon
                     values = " ".join(f"{value:.6f}" for value in corners.ravel())
@@ -150,7 +150,7 @@ def export_sav(clip: Clip, masks_of: MasksOf, path: str | Path, *, video_id: str
     masklets: list[list[dict]] = []
     seen: dict[Hashable, list[int]] = {object_id: [] for object_id in numbers}
     for index in range(len(clip)):
-        masks = checked_masks(masks_of(index), index, clip)
+        masks = masks_on(masks_of, index, clip)
         for object_id in masks:
             seen[object_id].append(index)
         masklets.append([compress_runs(mask_to_runs(masks.get(object_id, nothing))) for object_id in numbers])
@@ -181,7 +181,7 @@ def number_objects(clip: Clip, masks_of: MasksOf) -> dict[Hashable, int]:
 
     Goes through all masks once.
     """
-    found = {i for index in range(len(clip)) for i, mask in masks_of(index).items() if np.any(mask)}
+    found = {i for index in range(len(clip)) for i, mask in dict(masks_of(index)).items() if np.any(mask)}
     return {object_id: number for number, object_id in enumerate(sorted(found, key=_order), start=1)}
 
 

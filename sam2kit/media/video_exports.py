@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from sam2kit.media.bundles import FileBundle, png_bytes
-from sam2kit.media.clip_masks import MasksOf, Names, Progress, checked_masks, frames_with_masks
+from sam2kit.media.clip_masks import MasksOf, Names, Progress, frames_with_masks, masks_on
 from sam2kit.media.clips import Clip, frame_at
 from sam2kit.media.effects import EffectPainter, Masks
 from sam2kit.media.video_writing import VideoWriter
@@ -33,7 +33,8 @@ def export_video(
 
     Args:
         clip: the frames.
-        masks_of: frame number -> object id -> bool [H, W]; an absent object may be missing or empty.
+        masks_of: frame number -> object id -> bool [H, W], such as the `masks` of a session; an absent object may be
+            missing or empty.
         path: ends in .mp4, .webm or .mov; a file that is there is replaced at the end.
         effect: one of effects.EFFECTS, or a painter with settings of its own.
         audio: take the sound of the clip's file.
@@ -110,7 +111,7 @@ def export_gif(
     pictures, start = [], float(clip.span[0])
     for picture in range(max(1, round(clip.duration * fps))):
         index = frame_at(clip, start + (picture + 0.5) / fps)
-        painted = _on_white(painter.paint(clip.frame(index), checked_masks(masks_of(index), index, clip)))
+        painted = _on_white(painter.paint(clip.frame(index), masks_on(masks_of, index, clip)))
         pictures.append(cv2.resize(painted, size_wh, interpolation=cv2.INTER_AREA))
         if index + 1 < len(clip):
             yield index + 1

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from sam2kit.plots.panels import panels
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
@@ -77,25 +79,23 @@ def show_maps(
     Raises:
         ValueError: if there are no maps, one is neither numbers nor a picture, or the counts differ.
     """
-    from matplotlib import pyplot
-
     arrays = [_checked(m) for m in maps]
     grounds = [over] * len(arrays) if over is None or isinstance(over, np.ndarray) else list(over)
     marks = [None] * len(arrays) if points is None else list(points)
     names = [""] * len(arrays) if titles is None else list(titles)
     _check_counts(len(arrays), {"titles": names, "pictures": grounds, "points": marks})
-    figure, axes = _panels(arrays, grounds, columns or len(arrays), width)
+    sizes = [(a if g is None else g).shape for a, g in zip(arrays, grounds, strict=True)]
+    figure, axes = panels(sizes, columns or len(arrays), width)
     scales = _scales(arrays, shared)
-    for axis, array, ground, scale, mark, name in zip(axes, arrays, grounds, scales, marks, names, strict=False):
+    for axis, array, ground, scale, mark, name in zip(axes, arrays, grounds, scales, marks, names, strict=True):
         _draw(axis, array, ground, scale)
         axis.set_title(name)
         if mark is not None:
-            axis.plot(*mark, "+", color="white", markersize=16, markeredgewidth=5)
-            axis.plot(*mark, "+", color="black", markersize=14, markeredgewidth=2)
+            axis.plot(*mark, "+", color="white", markersize=13, markeredgewidth=4)
+            axis.plot(*mark, "+", color="black", markersize=12, markeredgewidth=1.5)
     heat = next((s for s in scales if s is not None), None)
     if shared and heat is not None:
-        _colour_bar(figure, axes, heat)
-    pyplot.close(figure)  # a notebook shows what a cell returns; a second copy would be drawn otherwise
+        _colour_bar(figure, figure.axes, heat)
     return figure
 
 
@@ -130,7 +130,7 @@ def show_matrix(
     axis.tick_params(length=0)
     axis.set_title(title)
     figure.colorbar(image, fraction=0.05, pad=0.02)
-    pyplot.close(figure)
+    pyplot.close(figure)  # a notebook shows what a cell returns; a second copy would be drawn otherwise
     return figure
 
 
@@ -155,25 +155,6 @@ def _check_counts(wanted: int, given: Mapping[str, Sequence]) -> None:
     for name, values in given.items():
         if len(values) != wanted:
             raise ValueError(f"{wanted} maps want as many {name}, got {len(values)}")
-
-
-def _panels(
-    arrays: Sequence[np.ndarray], grounds: Sequence[np.ndarray | None], columns: int, width: float
-) -> tuple[Figure, list[Axes]]:
-    """Axes without frames, in rows that are as high as their highest panel."""
-    from matplotlib import pyplot
-
-    shapes = [(a if g is None else g).shape for a, g in zip(arrays, grounds, strict=True)]
-    slopes = [height / width for height, width, *_ in shapes]
-    highest = [max(slopes[i : i + columns]) for i in range(0, len(slopes), columns)]
-    height = sum(width / columns * slope + 0.3 for slope in highest)
-    figure, axes = pyplot.subplots(
-        len(highest), columns, figsize=(width, height), dpi=_DPI, squeeze=False, layout="constrained",
-        height_ratios=highest,
-    )  # fmt: skip
-    for axis in axes.flat:
-        axis.set_axis_off()
-    return figure, list(axes.flat)
 
 
 def _scales(arrays: Sequence[np.ndarray], shared: bool) -> list[Normalize | None]:

@@ -11,6 +11,7 @@ import numpy as np
 from sam2kit.evaluation.metrics import boundary, boundary_accuracy, boundary_reach
 from sam2kit.evaluation.side_by_side import Comparison
 from sam2kit.media.drawing import PALETTE, colour_of, draw_masks
+from sam2kit.plots.panels import panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _HIT, _MISSED, _EXTRA = 0, 4, 6  # blue, yellow and vermilion of the palette
 _NAMES = {_HIT: "both", _MISSED: "missed: truth only", _EXTRA: "extra: mask only"}
-_DPI = 60
 _MARGIN = 6  # pixels around what a boundary is shown of
 
 Points = Sequence[tuple[float, float, int]]  # x, y, label
@@ -47,14 +47,13 @@ def show_overlap(
     Raises:
         ValueError: if the sizes or numbers do not go together.
     """
-    from matplotlib import pyplot
     from matplotlib.patches import Patch
 
     masks, truths = np.asarray(masks, bool), np.asarray(truths, bool)
     if masks.ndim != 3 or truths.shape not in (masks.shape, masks.shape[1:]):
         raise ValueError(f"masks must be [N, H, W] with truths of the same size, got {masks.shape} and {truths.shape}")
     shown = np.broadcast_to(images, (*masks.shape, 3))
-    figure, axes = _panels(len(masks), columns, masks.shape[2] / masks.shape[1], width)
+    figure, axes = panels([mask.shape for mask in masks], columns, width, below=0.35)
     for i, (axis, truth) in enumerate(zip(axes, np.broadcast_to(truths, masks.shape), strict=True)):
         parts = (truth & masks[i], truth & ~masks[i], masks[i] & ~truth)
         axis.imshow(draw_masks(shown[i], parts, _NAMES, opacity=0.6))
@@ -62,7 +61,6 @@ def show_overlap(
         axis.set_title(titles[i] if titles else "")
     handles = [Patch(color=PALETTE[number], label=name) for number, name in _NAMES.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    pyplot.close(figure)  # a notebook shows what a cell returns; a second copy would be drawn otherwise
     return figure
 
 
@@ -80,14 +78,11 @@ def show_boundary(image: np.ndarray, truth: np.ndarray, mask: np.ndarray, *, wid
     Raises:
         ValueError: if one of them is empty, so that it has no boundary.
     """
-    from matplotlib import pyplot
-
     if not (truth.any() and mask.any()):
         raise ValueError("a boundary is shown of masks that are not empty; choose another frame")
     ours, theirs, reach = boundary(mask), boundary(truth), boundary_reach(truth.shape)
     window = _around(mask | truth, reach + _MARGIN)
-    shape = image[window].shape
-    figure, axes = _panels(2, 2, shape[1] / shape[0], width)
+    figure, axes = panels([image[window].shape] * 2, 2, width, below=0.35)
     for axis, line, other, name, share in (
         (axes[0], ours, theirs, "mask's boundary", "precision"),
         (axes[1], theirs, ours, "true boundary", "recall"),
@@ -96,7 +91,6 @@ def show_boundary(image: np.ndarray, truth: np.ndarray, mask: np.ndarray, *, wid
         axis.imshow(_lines_over(image, line, band)[window], interpolation="nearest")
         axis.set_title(f"{name}: {(line & band).sum() / line.sum():.0%} is near ({share})")
     figure.suptitle(f"F = {boundary_accuracy(mask, truth):.2f}; near is within {reach} pixels")
-    pyplot.close(figure)
     return figure
 
 
@@ -109,12 +103,9 @@ def show_comparison(comparisons: Sequence[Comparison], *, width: float = 9.0) ->
     Raises:
         ValueError: if there is none.
     """
-    from matplotlib import pyplot
-
     if not comparisons:
         raise ValueError("there is no comparison to show; give at least one")
-    height, length = np.mean([c.image.shape[:2] for c in comparisons], axis=0)
-    figure, axes = _panels(3 * len(comparisons), 3, length / height, width)
+    figure, axes = panels([c.image.shape for c in comparisons for _ in range(3)], 3, width)
     for row, shown in enumerate(comparisons):
         truth, before, after = axes[3 * row : 3 * row + 3]
         truth.imshow(draw_masks(shown.image, shown.truths, range(len(shown.truths))))
@@ -126,21 +117,7 @@ def show_comparison(comparisons: Sequence[Comparison], *, width: float = 9.0) ->
             axis.imshow(draw_masks(shown.image, [c.mask for c in clicked], range(len(clicked))))
             _mark(axis, [(*c.point_xy, 1) for c in clicked])
             axis.set_title(f"{name}: IoU {iou:.2f}")
-    pyplot.close(figure)
     return figure
-
-
-def _panels(count: int, columns: int, aspect: float, width: float) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels without scales; `aspect` is a panel's width by its height."""
-    from matplotlib import pyplot
-
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    size = (width, rows * (width / columns / aspect + 0.35) + 0.35)
-    figure, axes = pyplot.subplots(rows, columns, figsize=size, dpi=_DPI, squeeze=False, layout="constrained")
-    for axis in axes.flat:
-        axis.set_axis_off()
-    return figure, list(axes.flat)[:count]
 
 
 def _mark(axis: Axes, points: Points) -> None:

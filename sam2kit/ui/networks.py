@@ -9,8 +9,8 @@ from threading import Lock
 from sam2kit.config import NANO
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticOptions
+from sam2kit.predict.health import HealthLimits
 from sam2kit.predict.image import ImageOptions, ImagePredictor
-from sam2kit.ui.health import HealthLimits
 from sam2kit.ui.turns import Turns
 from sam2kit.ui.video_models import VideoModels
 from sam2kit.ui.zero_gpu import image_predictor

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from sam2kit.media.clip_masks import Progress
-from sam2kit.media.clips import Clip
 from sam2kit.media.effects import EffectPainter
 from sam2kit.media.mask_exports import export_coco, export_davis
 from sam2kit.media.video_exports import export_alpha, export_gif, export_side_by_side, export_video
@@ -50,8 +47,7 @@ def start_download(
     Raises:
         ValueError: if the kind cannot show the effect.
     """
-    clip: Clip = session.clip
-    masks_of: Callable[[int], dict[int, np.ndarray]] = lambda frame: dict(session.masks(frame))  # noqa: E731
+    clip, masks_of = session.clip, session.masks
     path = folder / f"{stem}{_SUFFIXES[kind].format(effect=effect.replace('+', '_'))}"
     painter = EffectPainter(effect, names=names if labels else None)
     if kind == "video" and painter.makes_alpha:

@@ -17,9 +17,10 @@ from sam2kit.clicking.clip_view import shown_object
 from sam2kit.clicking.messages import PromptRequest, ShownObject
 from sam2kit.clicking.views import to_original
 from sam2kit.media.effects import combined
+from sam2kit.predict.health import next_trouble
 from sam2kit.predict.session import VideoSession
 from sam2kit.ui.asking import answer_request
-from sam2kit.ui.health import frame_at_share, next_trouble
+from sam2kit.ui.health_strip import frame_at_share
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.networks import Networks
 from sam2kit.ui.object_list import name_in, number_in

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import gradio as gr
 import numpy as np
 
+from sam2kit.predict.health import DOUBTFUL
 from sam2kit.predict.session import VideoSession
 from sam2kit.predict.video import Direction
-from sam2kit.ui.health import DOUBTFUL
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.tab_parts import ERRORS, plain_words
 from sam2kit.ui.turns import Turn, Turns, waiting_text

@@ -11,7 +11,7 @@ from sam2kit.clicking.messages import ShownObject, scene_message
 from sam2kit.clicking.views import to_view, view_of
 from sam2kit.media.drawing import draw_masks, draw_prompts
 from sam2kit.media.effects import TRAIL_FRAMES, EffectPainter
-from sam2kit.ui.health import health_html
+from sam2kit.ui.health_strip import health_html
 from sam2kit.ui.video_work import VideoWork
 
 _SQUARE = 16  # pixels, of the chequers behind what is transparent

@@ -21,11 +21,10 @@ import numpy as np
 from sam2kit.clicking.clicked_clip import ClickedClip
 from sam2kit.clicking.renumbering import both_tracks, numbered_session, renamed_step, renumbered
 from sam2kit.media.clips import Clip
+from sam2kit.predict.health import HealthLimits, Readings, classify
 from sam2kit.predict.session import FramePrompt, ObjectTrack, VideoSession
 from sam2kit.predict.video import VideoPredictor
-from sam2kit.ui.health import HealthLimits, classify
 from sam2kit.ui.opened_clip import OpenedClip
-from sam2kit.ui.readings import Readings
 from sam2kit.ui.video_models import VideoModels
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from sam2kit.datasets.samples import ClipSample, LabelledClip, LabelledPicture, PictureSample
+from sam2kit.datasets.in_memory import ClipInMemory
+from sam2kit.datasets.samples import LabelledClip, LabelledPicture, PictureSample
 
 
 @dataclass
@@ -27,30 +28,21 @@ class MemoryPicture(PictureSample):
         return self.picture
 
 
-@dataclass
-class MemoryClip(ClipSample):
-    """A clip that is already there; like the readers, `read` leaves out objects that are not seen."""
+class MemoryClip(ClipInMemory):
+    """A clip that is already there, of which perhaps only some frames have true masks; it notes what was read."""
 
-    name: str
-    frames: np.ndarray
-    masks: dict[int, np.ndarray]  # object -> bool [T, H, W]
-    truth_frames: Sequence[int] = ()
-    split: str | None = None
-    read_frames: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.truth_frames = self.truth_frames or range(len(self.frames))
-        self.frame_count = len(self.frames)
-        self.object_ids = tuple(self.masks)
+    def __init__(
+        self, name: str, frames: np.ndarray, masks: dict[int, np.ndarray], truth_frames: Sequence[int] = ()
+    ) -> None:
+        super().__init__(name, LabelledClip(frames, masks))
+        self.frames, self.masks = frames, masks
+        self.truth_frames = truth_frames or self.truth_frames
+        self.read_frames: list[int] = []
 
     def read(self, frames: Sequence[int]) -> LabelledClip:
         assert set(frames) <= set(self.truth_frames)
         self.read_frames += frames
-        chosen = {i: m[list(frames)] for i, m in self.masks.items()}
-        return LabelledClip(self.frames[list(frames)], {i: m for i, m in chosen.items() if m.any()})
-
-    def frame(self, index: int) -> np.ndarray:
-        return self.frames[index]
+        return super().read(frames)
 
 
 def square(size_hw: tuple[int, int], x: int, y: int, side: int) -> np.ndarray:

@@ -19,8 +19,8 @@ from PIL import Image
 from sam2kit.clicking.views import view_size
 from sam2kit.media.clips import open_clip
 from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.health import DOUBTFUL, UNTRACKED, HealthLimits
 from sam2kit.ui import video_saving, video_tracking
-from sam2kit.ui.health import DOUBTFUL, UNTRACKED, HealthLimits
 from sam2kit.ui.layout import AppModel, build_app
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.networks import Network, Networks

@@ -1,6 +1,6 @@
 """The health strip: one row per object, one column per frame, so that a person sees where to look.
 
-Pure functions: readings of frames -> states -> a small picture per row -> HTML. The height of a bar says the state,
+Pure functions: states (predict/health.py) -> a small picture per row -> HTML. The height of a bar says the state,
 so that nobody has to tell colours apart.
 
     full bar   present        low line   lost: the model says that the object is not in the picture
@@ -12,15 +12,13 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from sam2kit.media.drawing import colour_of
+from sam2kit.predict.health import DOUBTFUL, LOST, PRESENT, UNTRACKED
 
-UNTRACKED, PRESENT, DOUBTFUL, LOST = range(4)  # in the order in which the worse hides the better
 MAX_COLUMNS = 600
 _BAR_HEIGHT = 12  # pixels
 _LOST_LINE = 3  # pixels
@@ -28,78 +26,11 @@ _LOST_COLOUR = (200, 30, 30)
 _MAX_DIAMONDS = 60  # per row; more would cover the bar
 
 
-class Reading(NamedTuple):
-    """What is known of one object on one frame."""
-
-    present: bool
-    predicted_iou: float  # 0..1
-    area: float  # share of the picture, 0..1
-    prompted: bool
-
-
-@dataclass(frozen=True)
-class HealthLimits:
-    """When a frame counts as doubtful.
-
-    Args:
-        min_iou: a lower predicted IoU is doubtful.
-        max_growth: an area that grows or shrinks by more than this factor from one frame to the next is doubtful.
-        min_step: smaller changes of area are never sudden; share of the picture.
-    """
-
-    min_iou: float = 0.6
-    max_growth: float = 1.8
-    min_step: float = 0.002
-
-
-def classify(readings: Sequence[Reading | None], limits: HealthLimits = HealthLimits()) -> np.ndarray:
-    """The state of each frame.
-
-    Args:
-        readings: one per frame; None where the object has no answer yet.
-    Returns:
-        uint8 [T] of UNTRACKED, PRESENT, DOUBTFUL, LOST.
-    """
-    states = np.zeros(len(readings), np.uint8)
-    for i, now in enumerate(readings):
-        if now is None:
-            continue
-        before = readings[i - 1] if i else None
-        if now.prompted:
-            states[i] = PRESENT  # a person looked at it
-        elif not now.present:
-            states[i] = LOST
-        elif now.predicted_iou < limits.min_iou or now.area == 0 or _is_sudden(before, now, limits):
-            states[i] = DOUBTFUL
-        else:
-            states[i] = PRESENT
-    return states
-
-
-def _is_sudden(before: Reading | None, now: Reading, limits: HealthLimits) -> bool:
-    if before is None or not before.present:
-        return False
-    small, large = sorted((before.area, now.area))
-    return large - small > limits.min_step and large > limits.max_growth * small
-
-
 def column_states(states: np.ndarray, columns: int = MAX_COLUMNS) -> np.ndarray:
     """At most `columns` values; where frames share a column, the worst is shown."""
     if len(states) <= columns:
         return states
     return np.maximum.reduceat(states, np.arange(columns) * len(states) // columns)
-
-
-def next_trouble(states: Sequence[np.ndarray], frame: int) -> int | None:
-    """Where the next doubtful or lost stretch begins after a frame, going round at the end; None if there is none."""
-    if not states:
-        return None
-    bad = np.max(states, axis=0) >= DOUBTFUL
-    begins = np.flatnonzero(bad & ~np.concatenate([[False], bad[:-1]]))
-    if not len(begins):
-        return None
-    later = begins[begins > frame]
-    return int(later[0] if len(later) else begins[0])
 
 
 def frame_at_share(share: float, frames: int) -> int:
@@ -123,7 +54,7 @@ def health_html(
     """The strip as HTML; a click on an element of class "bars" is a click on a frame.
 
     Args:
-        states: object number -> uint8 [T], see `classify`.
+        states: object number -> uint8 [T], see `sam2kit.predict.health`.
         prompted: object number -> frames with prompts.
         names: object number -> name.
         frame: the one that is shown.

@@ -1,0 +1,38 @@
+"""A clip that is there already, as a sample: for whoever has frames and masks as arrays, and wants to score them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sam2kit.datasets.samples import ClipSample, LabelledClip
+
+
+@dataclass
+class ClipInMemory(ClipSample):
+    """Frames and masks in memory; all frames have true masks.
+
+    Args:
+        name: for the rows of results.
+        clip: the frames and the masks.
+    """
+
+    name: str
+    clip: LabelledClip
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        self.frame_count = len(self.clip.frames)
+        self.truth_frames: Sequence[int] = range(self.frame_count)
+        self.object_ids = tuple(self.clip.masks)
+
+    def read(self, frames: Sequence[int]) -> LabelledClip:
+        """Some frames, in the given order; objects that are on none of them are left out."""
+        chosen = {i: masks[list(frames)] for i, masks in self.clip.masks.items()}
+        return LabelledClip(self.clip.frames[list(frames)], {i: masks for i, masks in chosen.items() if masks.any()})
+
+    def frame(self, index: int) -> np.ndarray:
+        """uint8 [H, W, 3]."""
+        return self.clip.frames[index]
