@@ -26,7 +26,7 @@ from torch.nn.init import trunc_normal_
 
 from sam2kit.config import TrunkConfig
 from sam2kit.model.attention import attend
-from sam2kit.model.layers import MLP, StochasticDepth
+from sam2kit.model.layers import MLP, Derived, StochasticDepth
 
 
 class Hiera(nn.Module):
@@ -46,6 +46,7 @@ class Hiera(nn.Module):
         plan = block_plan(config)
         last = max(len(plan) - 1, 1)
         self.blocks = nn.ModuleList(Block(**options, drop_path=drop_path * i / last) for i, options in enumerate(plan))
+        self._places = Derived()
         self.stage_ends = [total - 1 for total in accumulate(config.blocks_per_stage)]
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
@@ -61,6 +62,10 @@ class Hiera(nn.Module):
 
     def _positions(self, height: int, width: int) -> Tensor:
         """A coarse map stretched over the picture plus one window's pattern repeated: [1, H, W, C]."""
+        weights = [self.pos_embed, self.pos_embed_window]
+        return self._places.get(lambda: self._made_positions(height, width), weights, (height, width))
+
+    def _made_positions(self, height: int, width: int) -> Tensor:
         coarse = F.interpolate(self.pos_embed.float(), size=(height, width), mode="bicubic", align_corners=False)
         window = self.pos_embed_window.shape[-1]
         tiled = self.pos_embed_window.tile(1, 1, -(-height // window), -(-width // window))

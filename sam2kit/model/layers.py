@@ -1,8 +1,8 @@
-"""Small pieces that several boxes share: channel LayerNorm, MLP, stochastic depth."""
+"""Small pieces that several boxes share: channel LayerNorm, MLP, stochastic depth, tensors that follow from weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 
 import torch
@@ -57,3 +57,31 @@ class StochasticDepth(nn.Module):
         keep = 1.0 - self.probability
         kept = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) < keep
         return x * kept.to(x.dtype) / keep
+
+
+class Derived:
+    """A tensor that follows from weights, and from nothing of any picture: made again only after these have changed.
+
+    Where gradients flow into the weights it is made every time.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Hashable, Tensor] | None = None
+
+    def get(self, make: Callable[[], Tensor], weights: Sequence[Tensor], key: Hashable = None) -> Tensor:
+        """The tensor.
+
+        Args:
+            make: computes it.
+            weights: what it follows from.
+            key: whatever else it depends on, such as a size.
+        """
+        learning = torch.is_grad_enabled() and any(w.requires_grad for w in weights)
+        if learning or any(w.is_inference() for w in weights):  # those do not tell of changes
+            return make()
+        now = (key, *((w.data_ptr(), w._version, w.device, w.dtype) for w in weights))
+        kept = self._kept  # another thread may replace it at any time
+        if kept is None or kept[0] != now:
+            with torch.inference_mode(False), torch.no_grad():
+                kept = self._kept = (now, make())
+        return kept[1]

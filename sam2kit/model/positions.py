@@ -1,17 +1,25 @@
 """Where things are: sine maps, random Fourier points, rotary tables, sine of time.
 
 All of it is computed in float32, whatever precision the network runs in: positions are small
-differences of large phases, and half precision would blur neighbouring pixels together.
+differences of large phases, and half precision would blur neighbouring pixels together. What depends on sizes
+alone is made once and kept, for every frame needs it again: nobody may change what these functions return.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
+from sam2kit.model.layers import Derived
 
+_KEPT = 16  # tables of each kind
+
+
+@lru_cache(maxsize=_KEPT)
+@torch.inference_mode(False)  # kept tables serve training, too
 def sine_map(height: int, width: int, channels: int, *, device: torch.device | None = None) -> Tensor:
     """Fixed 2-D position encoding of a feature map.
 
@@ -47,6 +55,8 @@ def sine_of_time(distance: Tensor, channels: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
+@lru_cache(maxsize=_KEPT)
+@torch.inference_mode(False)
 def rotary_table(height: int, width: int, head_dim: int, *, device: torch.device | None = None) -> Tensor:
     """Axial rotation angles for the tokens of a map, in row-major order.
 
@@ -83,6 +93,7 @@ class FourierPositions(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, channels // 2))
+        self._grid = Derived()
 
     def forward(self, points_unit: Tensor) -> Tensor:
         """[..., 2] points (x, y) in 0..1 -> [..., channels] float32."""
@@ -94,6 +105,9 @@ class FourierPositions(nn.Module):
 
     def grid(self, side: int) -> Tensor:
         """[1, channels, side, side] float32: the encoding of every cell's centre."""
+        return self._grid.get(lambda: self._made_grid(side), [self.positional_encoding_gaussian_matrix], side)
+
+    def _made_grid(self, side: int) -> Tensor:
         centre = (torch.arange(side, device=self.positional_encoding_gaussian_matrix.device) + 0.5) / side
         y, x = torch.meshgrid(centre, centre, indexing="ij")
         return self(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]

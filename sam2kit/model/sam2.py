@@ -17,8 +17,8 @@ Source: SAM 2: Segment Anything in Images and Videos, arXiv:2408.00714 (ICLR 202
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +34,7 @@ from sam2kit.model.memory_attention import MemoryAttention
 from sam2kit.model.memory_encoder import MemoryEncoder
 from sam2kit.model.positions import sine_map, sine_of_time
 from sam2kit.model.prompt_encoder import NOT_A_POINT, PromptEncoder
+from sam2kit.model.quick_products import quick_products
 
 ABSENT_LOGIT = -1024.0  # mask logit everywhere on a frame where the object is not
 _CERTAIN = 10.0  # logit of a mask that a person gave, and the largest value that the memory encoder sees
@@ -132,12 +133,16 @@ class SAM2(nn.Module):
         """dtype of the weights."""
         return self.no_mem_embed.dtype
 
-    def precision(self) -> AbstractContextManager:
+    @contextmanager
+    def precision(self) -> Iterator[None]:
         """Autocast to `compute_dtype`, whatever the calling thread had switched on before."""
         if self.compute_dtype is None:
-            return nullcontext()
+            yield
+            return
         lower = self.compute_dtype != torch.float32 and self.weight_dtype == torch.float32
-        return torch.autocast(self.device.type, dtype=self.compute_dtype if lower else None, enabled=lower)
+        quick = quick_products() if self.device.type == "cpu" and not lower else nullcontext()
+        with torch.autocast(self.device.type, dtype=self.compute_dtype if lower else None, enabled=lower), quick:
+            yield
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """Run the image encoder, the expensive part of the model.

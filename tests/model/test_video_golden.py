@@ -22,8 +22,9 @@ from tests.golden import inputs
 from tests.golden_models import GOLDEN, compare, golden_model
 
 SIZE_HW = (270, 480)
-# one-ulp flips of stored memories feed back, over eight frames; a wrong rule costs 0.5 and more
-BFLOAT16 = {"low": 3e-2, "ptr": 3e-3, "score": 5e-3, "mem": 6.3e-2}
+# one-ulp flips of stored memories feed back, over eight frames, and so does one pixel of a prompted mask that comes to
+# lie on the other side of zero (its logit was 1e-5); a wrong rule costs 0.5 and more
+BFLOAT16 = {"low": 0.1, "ptr": 1e-2, "score": 1e-2, "mem": 6.3e-2}
 FLOAT32 = dict.fromkeys(BFLOAT16, 1e-4)
 ABSENT = -1024.0
 
