@@ -10,7 +10,7 @@
     sam2kit merge mine --out mine.safetensors
     sam2kit export mine --to official --out mine.pt
     sam2kit push mine you/mine
-    sam2kit bench memory
+    sam2kit bench compare
     sam2kit doctor
 
 What a user does wrong ends with one line on stderr and exit code 2.
@@ -27,7 +27,7 @@ from typing import NoReturn
 from sam2kit.cli.data import add_data_command
 from sam2kit.cli.evaluate import add_evaluate_command
 from sam2kit.cli.finetuned import add_finetuned_commands
-from sam2kit.cli.measure import run_bench_memory, run_doctor
+from sam2kit.cli.measure import add_bench_command, run_doctor
 from sam2kit.cli.options import add_model_options, add_results_options
 from sam2kit.cli.pictures import run_auto, run_image
 from sam2kit.cli.session import add_session_command
@@ -94,11 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     add_finetuned_commands(commands)
     add_evaluate_command(commands)
 
-    bench = commands.add_parser("bench", help="measure this machine").add_subparsers(required=True, metavar="WHAT")
-    memory = bench.add_parser("memory", help="peak memory of a short and a long propagation")
-    memory.add_argument("--short", type=int, default=100, help="frames (default: %(default)s)")
-    memory.add_argument("--long", type=int, default=2000, help="frames (default: %(default)s)")
-    add_model_options(memory, "nano", run_bench_memory)
+    add_bench_command(commands)
 
     doctor = commands.add_parser("doctor", help="versions, devices, cache, and how fast this machine is")
     add_model_options(doctor, "sam2.1-hiera-tiny", run_doctor)

@@ -4,11 +4,96 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from pathlib import Path
+
+from sam2kit.cli.options import add_model_options
+
+_WORKS = ("encode", "click", "clicks", "frame")
+
+
+def add_bench_command(commands: argparse._SubParsersAction) -> None:
+    """The options of `sam2kit bench`."""
+    bench = commands.add_parser("bench", help="measure this machine").add_subparsers(required=True, metavar="WHAT")
+
+    compare = bench.add_parser("compare", help="the same work by sam2kit and by what else is installed, in turns")
+    compare.add_argument(
+        "--work", action="append", metavar="KIND",
+        help=f"encode, click, clicks (64), automatic, frame, frame10 (10 objects); default: {', '.join(_WORKS)}",
+    )  # fmt: skip
+    compare.add_argument("--rounds", type=int, default=5, help="counted repetitions (default: %(default)s)")
+    compare.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    compare.add_argument("--alone", action="store_true", help="measure sam2kit only")
+    compare.add_argument("--out", type=Path, help="folder for compare.md and compare.json")
+    add_model_options(compare, "sam2.1-hiera-tiny", run_bench_compare)
+
+    scaling = bench.add_parser("scaling", help="time per frame against objects, length and side")
+    scaling.add_argument("--frames", type=int, default=200, help="of the long clip (default: %(default)s)")
+    scaling.add_argument("--objects", type=int, default=64, help="at most (default: %(default)s)")
+    scaling.add_argument("--out", type=Path, help="folder for scaling.png and scaling.json")
+    add_model_options(scaling, "nano", run_bench_scaling)
+
+    memory = bench.add_parser("memory", help="peak memory of a short and a long propagation")
+    memory.add_argument("--short", type=int, default=100, help="frames (default: %(default)s)")
+    memory.add_argument("--long", type=int, default=2000, help="frames (default: %(default)s)")
+    add_model_options(memory, "nano", run_bench_memory)
+
+
+def run_bench_compare(options: argparse.Namespace) -> None:
+    """Medians and ratios."""
+    from sam2kit.bench.compare import as_json, compare, machine, markdown
+    from sam2kit.weights import choose_device
+
+    if options.rounds < 1:
+        raise ValueError(f"--rounds must be 1 or more, got {options.rounds}")
+    device = str(choose_device(options.device))
+    found = compare(
+        options.work or _WORKS,
+        model=options.model,
+        device=device,
+        dtype=options.dtype,
+        contenders=["sam2kit"] if options.alone else None,
+        rounds=options.rounds,
+        progress=_tell,
+    )
+    about = {"model": options.model, "device": device, "precision": options.dtype, **machine()}
+    _give(options, markdown(found, about), as_json(found, about), "compare")
+
+
+def run_bench_scaling(options: argparse.Namespace) -> None:
+    """Three series, perhaps as a picture."""
+    from sam2kit.bench.scaling import draw, measure_scaling
+
+    objects = [2**n for n in range(options.objects.bit_length())]
+    sides = [options.side] if options.side else [256, 512, 768, 1024]
+    found = measure_scaling(
+        options.model, options.device, objects=objects, frames=options.frames, sides=sides, progress=_tell
+    )
+    lines = []
+    for name, series in vars(found).items():
+        shown = list(series.items())[:: max(1, len(series) // 10)]
+        lines.append(f"{name}: " + ", ".join(f"{x}: {1000 * seconds:.0f} ms" for x, seconds in shown))
+    _give(options, "\n".join(lines) + "\n", found.as_dict(), "scaling")
+    if options.out:
+        draw(found, options.out / "scaling.png", f"{options.model}, a frame of 1280x720")
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _give(options: argparse.Namespace, text: str, content: dict, name: str) -> None:
+    """Print, and write into the folder that was named."""
+    print(json.dumps(content) if options.json else text, end="\n" if options.json else "")
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / f"{name}.md").write_text(text, encoding="utf-8")
+        (options.out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def run_bench_memory(options: argparse.Namespace) -> None:
     """Peak memory of a short and a long propagation, each in a process of its own."""
-    from sam2kit.bench import compare_memory
+    from sam2kit.bench.memory import compare_memory
 
     report = compare_memory(options.model, options.device, side=options.side, short=options.short, long=options.long)
     if options.json:

@@ -1,6 +1,6 @@
 """This project's own session files as truth: what somebody tracked, corrected and saved.
 
-A session.safetensors holds prompts and answers; its clip is found where it was when the session was saved, or beside
+A session file holds prompts and answers; its clip is found where it was when the session was saved, or beside
 the file. A frame has truth if every object has an answer on it. A mask that was given as prompt is truth itself.
 """
 
@@ -23,6 +23,7 @@ from sam2kit.predict.session import VideoSession
 from sam2kit.predict.session_files import reopen_session, session_clip_path
 
 FORMAT = "sam2kit sessions"
+_SUFFIXES = (".safetensors", ".sam2kit")  # what the app writes, and what the README and the notebooks call it
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,8 @@ def open_sessions(path: Path) -> Dataset:
 
 
 def _candidates(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path] if path.suffix == ".safetensors" else []
-    return sorted(path.glob("**/*.safetensors"))
+    files = [path] if path.is_file() else path.glob("**/*")
+    return sorted(file for file in files if file.suffix in _SUFFIXES)
 
 
 def _header(file: Path) -> dict[str, Any] | None:

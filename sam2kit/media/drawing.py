@@ -16,12 +16,18 @@ if TYPE_CHECKING:
     import supervision
 
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00", "#8F6BD8")
-_POSITIVE, _NEGATIVE, _WHITE, _BLACK = (0, 170, 80), (220, 40, 40), (255, 255, 255), (20, 20, 20)
+POSITIVE, NEGATIVE = "#00AA50", "#DC2828"  # clicks: "this", "not this"
+LOST_COLOUR = "#C81E1E"  # of what a person should look at
+_WHITE, _BLACK = (255, 255, 255), (20, 20, 20)
 
 
 def colour_of(number: int) -> tuple[int, int, int]:
     """RGB of an object's number (from 0)."""
-    code = PALETTE[number % len(PALETTE)]
+    return rgb(PALETTE[number % len(PALETTE)])
+
+
+def rgb(code: str) -> tuple[int, int, int]:
+    """Red, green and blue of "#RRGGBB", 0..255."""
     return int(code[1:3], 16), int(code[3:5], 16), int(code[5:7], 16)
 
 
@@ -78,7 +84,7 @@ def draw_prompts(
     for x, y, label in points:
         centre = (round(x), round(y))
         cv2.circle(image, centre, radius + 2, _WHITE, -1, cv2.LINE_AA)
-        cv2.circle(image, centre, radius, _POSITIVE if label else _NEGATIVE, -1, cv2.LINE_AA)
+        cv2.circle(image, centre, radius, rgb(POSITIVE if label else NEGATIVE), -1, cv2.LINE_AA)
         arm = max(2, radius // 2)
         cv2.line(image, (centre[0] - arm, centre[1]), (centre[0] + arm, centre[1]), _WHITE, 2)
         if label:

@@ -8,17 +8,66 @@ from torch import Tensor, nn
 
 from sam2kit.model.positions import rotate
 
+_WEIGHTS = 2**19  # that are in work at once: they stay near the processor
+_ROWS = 256  # queries whose weights are in work at once, where those of all of them are too many
+_FEW_KEYS = 16  # fewer are added up faster across the queries than along the keys
+_MANY_KEYS = 4096  # more are faster in pieces than in the fused kernel, even in float32
+
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for [B, heads, L, D] tensors.
+    """softmax(q k^T / sqrt(d)) v for [B, heads, L, D] tensors; a batch of 1 serves all.
 
-    While training on a CPU the plain form is used: the backward of the fused CPU kernel is several
-    times slower on small windows.
+    On a GPU this is the fused kernel, which wants values as wide as queries and keys. On a CPU the plain form is
+    several times faster than that one as long as the weights stay near the processor, so work goes in pieces; and
+    training always has the plain form there, for the sake of its backward.
     """
-    if query.device.type == "cpu" and torch.is_grad_enabled() and query.requires_grad:
-        weights = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        return weights.softmax(dim=-1).to(value.dtype) @ value
-    return F.scaled_dot_product_attention(query, key, value)
+    if query.device.type == "cpu":
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value)):
+            return _plainly(query, key, value)
+        if query.shape[1] * query.shape[2] * key.shape[2] <= _WEIGHTS:
+            return _attend_by_samples(query, key, value)
+        if key.shape[2] > _MANY_KEYS or query.dtype != torch.float32:
+            return _attend_by_rows(query, key, value)
+    return F.scaled_dot_product_attention(*_together(query, key, value))
+
+
+def _plainly(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    if key.shape[2] < _FEW_KEYS:
+        weights = (key * query.shape[-1] ** -0.5) @ query.transpose(-2, -1)
+        return weights.softmax(dim=-2).to(value.dtype).transpose(-2, -1) @ value
+    weights = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    return weights.softmax(dim=-1).to(value.dtype) @ value
+
+
+def _together(*tensors: Tensor) -> list[Tensor]:
+    """All of them for as many samples."""
+    batch = max(len(t) for t in tensors)
+    return [t.expand(batch, -1, -1, -1) for t in tensors]
+
+
+def _attend_by_samples(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Some samples, or windows, at a time."""
+    at_once = max(1, _WEIGHTS // (query.shape[1] * query.shape[2] * key.shape[2]))
+    parts = zip(*(t.split(at_once) for t in _together(query, key, value)), strict=True)
+    done = [_plainly(*part) for part in parts]
+    return done[0] if len(done) == 1 else torch.cat(done)
+
+
+def _attend_by_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Some queries of one sample and head at a time."""
+    query, key, value = _together(query, key, value)
+    batch, heads, length, width = query.shape
+    out = value.new_empty(batch, heads, length, value.shape[3])
+    weights = query.new_empty(min(_ROWS, length), key.shape[2])
+    with torch.autocast(query.device.type, enabled=False):
+        for b in range(batch):
+            for head in range(heads):
+                q, k, v = query[b, head] * width**-0.5, key[b, head].T, value[b, head].to(query.dtype)
+                for start in range(0, length, _ROWS):
+                    rows = q[start : start + _ROWS]
+                    part = torch.mm(rows, k, out=weights[: len(rows)])
+                    out[b, head, start : start + _ROWS] = torch.softmax(part, dim=-1, out=part) @ v
+    return out
 
 
 class Attention(nn.Module):
@@ -51,7 +100,7 @@ class Attention(nn.Module):
         rotary: Tensor | None = None,
         rotary_key: Tensor | None = None,
     ) -> Tensor:
-        """Attend from query [B, L, dim] to key and value [B, S, key_dim].
+        """Attend from query [B or 1, L, dim] to key and value [B or 1, S, key_dim].
 
         Args:
             rotary: [L, D / 2] complex angles of the queries; None for no rotation.
@@ -59,14 +108,26 @@ class Attention(nn.Module):
         Returns:
             [B, L, dim].
         """
-        q, k, v = (self._split(p(x)) for p, x in ((self.q_proj, query), (self.k_proj, key), (self.v_proj, value)))
+        q, k = (self._split(p(x)) for p, x in ((self.q_proj, query), (self.k_proj, key)))
         if rotary is not None:
             q = rotate(q, rotary)
         if rotary_key is not None:
             placed = rotary_key.shape[0]
             k = torch.cat([rotate(k[:, :, :placed], rotary_key), k[:, :, placed:]], dim=2)
-        out = attend(q, k, v)
-        return self.out_proj(out.transpose(1, 2).flatten(2))  # [B, heads, L, D] -> [B, L, heads * D]
+        if self._projects_late(value):
+            attended = self.v_proj(attend(q, k, value[:, None]))
+        else:
+            attended = attend(q, k, self._split(self.v_proj(value)))
+        return self.out_proj(attended.transpose(1, 2).flatten(2))  # [B, heads, L, D] -> [B, L, heads * D]
+
+    def _projects_late(self, value: Tensor) -> bool:
+        """Whether to attend to the values as they are, and project what comes of it.
+
+        That is the same, as the weights of a query sum to 1, and less work where values are narrow and many. The
+        fused kernels of GPUs want values as wide as keys.
+        """
+        narrow = self.heads == 1 and self.v_proj.in_features < self.v_proj.out_features
+        return narrow and value.device.type == "cpu" and value.shape[1] > _MANY_KEYS
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, L, C] -> [B, heads, L, C / heads]

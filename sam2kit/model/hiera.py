@@ -17,6 +17,7 @@ Source: Hiera, arXiv:2306.00989; its position embedding is that of arXiv:2311.05
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
@@ -27,6 +28,8 @@ from torch.nn.init import trunc_normal_
 from sam2kit.config import TrunkConfig
 from sam2kit.model.attention import attend
 from sam2kit.model.layers import MLP, Derived, StochasticDepth
+
+_TOKENS = 4096  # of the windows that go through the network together, on a CPU
 
 
 class Hiera(nn.Module):
@@ -53,12 +56,50 @@ class Hiera(nn.Module):
         """[B, 3, S, S] normalised pixels -> four [B, C, H, W] maps of strides 4, 8, 16, 32."""
         x = self.patch_embed(pixels)
         x = x + self._positions(x.shape[1], x.shape[2]).to(x.dtype)
-        maps = []
-        for i, block in enumerate(self.blocks):
-            x = block(x)
-            if i in self.stage_ends:
-                maps.append(x.permute(0, 3, 1, 2))
-        return maps
+        ends: dict[int, Tensor] = {}
+        first = 0
+        while first < len(self.blocks):
+            beyond = first if self.training else self._end_of_run(first, x.shape[1:3])
+            if beyond > first:
+                ends |= self._in_windows(x, range(first, beyond))
+                x, first = ends[beyond - 1], beyond
+            else:
+                x = ends[first] = self.blocks[first](x)
+                first += 1
+        return [ends[i].permute(0, 3, 1, 2) for i in self.stage_ends]
+
+    def _end_of_run(self, first: int, size_hw: Sequence[int]) -> int:
+        """The block after the run of blocks, beginning with `first`, that never look beyond the same windows.
+
+        A block that opens a stage halves windows and map alike. There is no such run where windows do not fill the
+        map exactly.
+        """
+        window = self.blocks[first].window
+        if not window or size_hw[0] % window or size_hw[1] % window:
+            return first
+        beyond = first
+        while beyond < len(self.blocks) and self.blocks[beyond].window == window:
+            window //= 2 if self.blocks[beyond].pool else 1
+            beyond += 1
+        return beyond
+
+    def _in_windows(self, x: Tensor, run: range) -> dict[int, Tensor]:
+        """Some windows through all blocks of a run, then the next ones: their tokens stay near the processor.
+
+        Returns:
+            block -> map [B, H, W, C], for the last block of the run and those that end a stage.
+        """
+        windows, size_hw = to_windows(x, self.blocks[run[0]].window)
+        parts: dict[int, list[Tensor]] = {i: [] for i in run if i == run[-1] or i in self.stage_ends}
+        together = max(1, _TOKENS // windows[0, ..., 0].numel()) if x.device.type == "cpu" else len(windows)
+        for part in windows.split(together):
+            for i in run:
+                part = self.blocks[i].attend_within(part)
+                if i in parts:
+                    parts[i].append(part)
+        shrunk = {i: windows.shape[1] // found[0].shape[1] for i, found in parts.items()}
+        sizes = {i: (size_hw[0] // n, size_hw[1] // n) for i, n in shrunk.items()}
+        return {i: from_windows(torch.cat(p), p[0].shape[1], sizes[i], sizes[i]) for i, p in parts.items()}
 
     def _positions(self, height: int, width: int) -> Tensor:
         """A coarse map stretched over the picture plus one window's pattern repeated: [1, H, W, C]."""
@@ -129,19 +170,25 @@ class Block(nn.Module):
         self.drop_path = StochasticDepth(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] maps; windows are cut and put together again."""
+        if not self.window:
+            return self.attend_within(x)
         normed = self.norm1(x)
-        skip = x
-        if self.pool:
-            skip = pool2x2(self.proj(normed))
-        height, width = skip.shape[1:3]
-        if self.window:
-            windows, padded_hw = to_windows(normed, self.window)
-            shrink = 2 if self.pool else 1
-            attended = from_windows(
-                self.attn(windows), self.window // shrink, tuple(n // shrink for n in padded_hw), (height, width)
-            )
-        else:
-            attended = self.attn(normed)
+        skip = self._skip(x, normed)
+        windows, padded_hw = to_windows(normed, self.window)
+        attended, shrink = self.attn(windows), 2 if self.pool else 1
+        padded_hw, size_hw = tuple(n // shrink for n in padded_hw), skip.shape[1:3]
+        return self._finish(skip, from_windows(attended, self.window // shrink, padded_hw, size_hw))
+
+    def attend_within(self, windows: Tensor) -> Tensor:
+        """The same for [N, w, w, C] windows that are cut already, or for whole maps."""
+        normed = self.norm1(windows)
+        return self._finish(self._skip(windows, normed), self.attn(normed))
+
+    def _skip(self, x: Tensor, normed: Tensor) -> Tensor:
+        return pool2x2(self.proj(normed)) if self.pool else x
+
+    def _finish(self, skip: Tensor, attended: Tensor) -> Tensor:
         x = skip + self.drop_path(attended)
         return x + self.drop_path(self.mlp(self.norm2(x)))
 

@@ -18,6 +18,7 @@ Source: SAM, arXiv:2304.02643, section 3 and appendix A; SAM 2, arXiv:2408.00714
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,11 @@ class Candidates:
     def float(self) -> Candidates:
         """The same in float32."""
         return Candidates(*(t.float() for t in vars(self).values()))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Candidates]) -> Candidates:
+        """All prompts of several answers, one after the other."""
+        return cls(*(torch.cat(of_all) for of_all in zip(*(vars(part).values() for part in parts), strict=True)))
 
     def keep(self, candidates: slice) -> Candidates:
         """Only some of the candidates."""
@@ -92,7 +98,8 @@ class MaskDecoder(nn.Module):
             image_positions: [1, dim, h, w] Fourier encoding of the cells.
             detail: stride-4 and stride-8 maps from `project_detail`, batched like `image`.
             sparse: [B, N, dim] prompt tokens.
-            dense: [B, dim, h, w] encoded mask prompt.
+            dense: [B or 1, dim, h, w] encoded mask prompt. Where picture and mask are the same for all prompts, the
+                first look of the tokens at the picture is prepared once.
         """
         batch = sparse.shape[0]
         own = torch.cat([self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight])
@@ -173,7 +180,10 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(dim)
 
     def forward(self, source: Tensor, positions: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """source [B, dim, h, w], positions [1, dim, h, w], tokens [B, N, dim] -> tokens, and context [B, dim, h*w]."""
+        """source [B, dim, h, w], positions [1, dim, h, w], tokens [B, N, dim] -> tokens, and context [B, dim, h*w].
+
+        source may have B = 1.
+        """
         queries, keys = tokens, source.flatten(2).transpose(1, 2)  # [B, dim, h, w] -> [B, h*w, dim]
         places = positions.flatten(2).transpose(1, 2).to(keys.dtype)
         for layer in self.layers:
@@ -199,7 +209,7 @@ class TwoWayLayer(nn.Module):
         self.attends_plainly = attends_plainly
 
     def forward(self, queries: Tensor, keys: Tensor, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """queries [B, N, dim] and keys [B, L, dim]; tokens and places are their positions."""
+        """queries [B, N, dim] and keys [B or 1, L, dim]; tokens and places are their positions."""
         if self.attends_plainly:
             queries = self.norm1(self.self_attn(queries, queries, queries))
         else:

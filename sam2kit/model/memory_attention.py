@@ -32,7 +32,8 @@ class MemoryAttention(nn.Module):
         """Condition a frame on its memories.
 
         Args:
-            features: [B, dim, h, w] raw stride-16 features of the frame.
+            features: [B or 1, dim, h, w] raw stride-16 features of the frame; one frame serves all objects, and what
+                it sees in itself is worked out once.
             memory: [B, L, memory dim]: whole maps of h * w tokens each, then `pointer_tokens` pieces of pointers.
             memory_positions: [B, L, memory dim], added to the keys only.
             pointer_tokens: how many of the last tokens have no place in the picture.

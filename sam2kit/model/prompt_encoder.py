@@ -73,6 +73,6 @@ class PromptEncoder(nn.Module):
             )
         return self.mask_downscaling(mask_logits.to(self.no_mask_embed.weight.dtype))
 
-    def no_mask(self, batch: int, embedding_side: int) -> Tensor:
-        """[batch, dim, embedding_side, embedding_side]: the learned map that says there is no mask."""
-        return self.no_mask_embed.weight[:, :, None, None].expand(batch, -1, embedding_side, embedding_side)
+    def no_mask(self, embedding_side: int) -> Tensor:
+        """[1, dim, embedding_side, embedding_side]: the learned map that says there is no mask, for all prompts."""
+        return self.no_mask_embed.weight[:, :, None, None].expand(-1, -1, embedding_side, embedding_side)

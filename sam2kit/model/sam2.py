@@ -37,6 +37,7 @@ from sam2kit.model.prompt_encoder import NOT_A_POINT, PromptEncoder
 from sam2kit.model.quick_products import quick_products
 
 ABSENT_LOGIT = -1024.0  # mask logit everywhere on a frame where the object is not
+_PROMPTS = 2  # that are decoded at once on a CPU, so that their maps stay near the processor
 _CERTAIN = 10.0  # logit of a mask that a person gave, and the largest value that the memory encoder sees
 
 
@@ -71,6 +72,10 @@ class PromptTensors:
     def __len__(self) -> int:
         given = [t for t in (self.points_xy, self.mask_logits) if t is not None]
         return len(given[0]) if given else 1
+
+    def __getitem__(self, some: slice) -> PromptTensors:
+        """Some of the prompts."""
+        return PromptTensors(*(None if t is None else t[some] for t in vars(self).values()))
 
     @classmethod
     def nothing_asked(cls, batch: int, device: torch.device, mask_logits: Tensor | None = None) -> PromptTensors:
@@ -172,7 +177,7 @@ class SAM2(nn.Module):
             sparse = encoder.no_points(batch)
         else:
             sparse = encoder.points(prompts.points_xy, prompts.labels, side=16 * side)
-        dense = encoder.no_mask(batch, side) if prompts.mask_logits is None else encoder.mask(prompts.mask_logits, side)
+        dense = encoder.no_mask(side) if prompts.mask_logits is None else encoder.mask(prompts.mask_logits, side)
         return self.sam_mask_decoder(
             image, encoder.pe_layer.grid(side), (features.stride4, features.stride8), sparse, dense
         )
@@ -185,9 +190,17 @@ class SAM2(nn.Module):
         Returns:
             Candidates with M = 3 or 1 in float32.
         """
-        all_four = self.decode(image, features, prompts).float()
         replace_unstable = self.config.decoder.replaces_unstable_masks and not self.training
-        return choose_candidates(all_four, multimask=multimask, replace_unstable=replace_unstable)
+        batch = max(len(prompts), len(image))
+        at_once = _PROMPTS if self.device.type == "cpu" and not torch.is_grad_enabled() else batch
+        chosen = []
+        for start in range(0, batch, at_once):
+            some = slice(start, start + at_once)
+            of_some = image if len(image) == 1 else image[some]
+            detail = features if len(features.stride4) == 1 else features[some]
+            all_four = self.decode(of_some, detail, prompts if len(prompts) == 1 else prompts[some]).float()
+            chosen.append(choose_candidates(all_four, multimask=multimask, replace_unstable=replace_unstable))
+        return chosen[0] if len(chosen) == 1 else Candidates.joined(chosen)
 
     def answer(
         self,
@@ -303,7 +316,7 @@ class SAM2(nn.Module):
             memory.append(split.reshape(batch, pieces, channels))
             positions.append(self._pointer_positions([d for _, d in pointers], pointer_frames))
         return self.memory_attention(
-            stride16.expand(batch, -1, -1, -1),
+            stride16,
             torch.cat(memory, dim=1),
             torch.cat(positions).to(dtype)[None],
             pointer_tokens=pieces,

@@ -53,5 +53,6 @@ def annotate(
         text_scale=max(0.4, 0.6 * scale),
         text_thickness=max(1, round(scale)),
         text_padding=max(2, round(6 * scale)),
+        smart_position=True,  # within the picture, and not over each other
     )
     return writer.annotate(scene, labels=list(labels), **look)

@@ -10,6 +10,7 @@ import numpy as np
 from sam2kit.evaluation.pictures import calibration
 from sam2kit.evaluation.rows import ObjectRow, Summary, bootstrap_interval
 from sam2kit.media.drawing import PALETTE
+from sam2kit.plots.panels import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,14 +42,12 @@ def show_curves(
     Raises:
         ValueError: if there is no curve, or there is no mean because the curves differ in length.
     """
-    from matplotlib import pyplot
-
     lengths = {name: len(scores) for name, scores in curves.items()}
     if not lengths:
         raise ValueError("there is no curve to draw; give at least one name with its scores")
     if mean and len(set(lengths.values())) > 1:
         raise ValueError(f"a mean needs curves of the same length, got {lengths}; cut them, or draw them without mean")
-    figure, plot = pyplot.subplots(figsize=(width, width / 2), dpi=_DPI, layout="constrained")
+    figure, plot = new_figure((width, width / 2), _DPI)
     for number, (name, scores) in enumerate(curves.items()):
         style = {"color": _GREY, "alpha": 0.35, "linewidth": 1} if mean else {"color": PALETTE[number % len(PALETTE)]}
         steps = range(first, first + len(scores))
@@ -62,7 +61,6 @@ def show_curves(
     plot.xaxis.get_major_locator().set_params(integer=True)
     plot.grid(alpha=0.25)
     plot.legend(loc="lower right", fontsize="small")
-    pyplot.close(figure)  # a notebook shows what a cell returns; a second copy would be drawn otherwise
     return figure
 
 
@@ -84,11 +82,9 @@ def show_calibration(rows: Sequence[ObjectRow], bins: int = 5, *, width: float =
     Raises:
         ValueError: if there is no row.
     """
-    from matplotlib import pyplot
-
     if not rows:
         raise ValueError("there is no object whose predicted IoU could be drawn; give rows of picture_rows")
-    figure, plot = pyplot.subplots(figsize=(width, width), dpi=_DPI, layout="constrained")
+    figure, plot = new_figure((width, width), _DPI)
     plot.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1, label="predicted = actual")
     predicted, actual = zip(*((r.scores["predicted_iou"], r.scores["click1"]) for r in rows), strict=True)
     plot.scatter(predicted, actual, color=_BLUE, alpha=0.5, linewidths=0, label="one object")
@@ -101,7 +97,6 @@ def show_calibration(rows: Sequence[ObjectRow], bins: int = 5, *, width: float =
     plot.set(xlabel="predicted IoU", ylabel="actual IoU", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     plot.grid(alpha=0.25)
     plot.legend(loc="upper left", fontsize="small")
-    pyplot.close(figure)
     return figure
 
 
@@ -115,12 +110,10 @@ def show_intervals(summaries: Mapping[str, Summary], label: str = "IoU", *, widt
     Raises:
         ValueError: if there is none.
     """
-    from matplotlib import pyplot
-
     if not summaries:
         raise ValueError("there is no mean to draw; give at least one summary")
     height = 0.35 * len(summaries) + 0.8
-    figure, plot = pyplot.subplots(figsize=(width, height), dpi=_DPI, layout="constrained")
+    figure, plot = new_figure((width, height), _DPI)
     for place, summary in enumerate(summaries.values()):
         around = [[summary.mean - summary.low], [summary.high - summary.mean]]
         plot.errorbar(summary.mean, place, xerr=around, color=_BLUE, marker="o", capsize=4, linewidth=2)
@@ -128,5 +121,4 @@ def show_intervals(summaries: Mapping[str, Summary], label: str = "IoU", *, widt
     plot.set_yticks(range(len(names)), names)
     plot.set(xlabel=label, xlim=(0, 1), ylim=(len(names) - 0.5, -0.5))  # the first on top
     plot.grid(alpha=0.25, axis="x")
-    pyplot.close(figure)
     return figure

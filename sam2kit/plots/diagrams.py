@@ -10,6 +10,7 @@ import numpy as np
 
 from sam2kit.media.drawing import PALETTE
 from sam2kit.model.memory_bank import Recollection
+from sam2kit.plots.panels import new_figure
 from sam2kit.predict.inside import BlockReach
 
 if TYPE_CHECKING:
@@ -91,12 +92,11 @@ def show_recollections(recalled: Mapping[int, Recollection], *, slots: int, widt
     Raises:
         ValueError: if nothing is to be drawn.
     """
-    from matplotlib import pyplot
     from matplotlib.ticker import MaxNLocator
 
     if not recalled:
         raise ValueError("no recollections were given")
-    figure, axis = pyplot.subplots(figsize=(width, 0.55 * len(recalled) + 1.3), dpi=_DPI, layout="constrained")
+    figure, axis = new_figure((width, 0.55 * len(recalled) + 1.3), _DPI)
     for row, (now, chosen) in enumerate(recalled.items()):
         _draw_row(axis, row, now, chosen, slots)
     frames = [f for now, c in recalled.items() for f in (now, *(f for f, _ in (*c.maps, *c.pointers)))]
@@ -108,7 +108,6 @@ def show_recollections(recalled: Mapping[int, Recollection], *, slots: int, widt
     for marker, colour, kind in (*kinds, ("o", _POINTER, "object pointer")):
         axis.plot([], [], marker, color=colour, label=kind)
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    pyplot.close(figure)
     return figure
 
 

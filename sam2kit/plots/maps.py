@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sam2kit.plots.panels import panels
+from sam2kit.plots.panels import as_array, check_counts, new_figure, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def principal_colours(maps: ArrayLike | Tensor) -> np.ndarray:
     Raises:
         ValueError: if the shape is neither.
     """
-    values = _array(maps).astype(np.float64)
+    values = as_array(maps).astype(np.float64)
     if values.ndim not in (3, 4):
         raise ValueError(f"maps must be [C, h, w] or [N, C, h, w], got {list(values.shape)}")
     places = np.moveaxis(values, -3, -1)  # [..., h, w, C]
@@ -83,7 +83,7 @@ def show_maps(
     grounds = [over] * len(arrays) if over is None or isinstance(over, np.ndarray) else list(over)
     marks = [None] * len(arrays) if points is None else list(points)
     names = [""] * len(arrays) if titles is None else list(titles)
-    _check_counts(len(arrays), {"titles": names, "pictures": grounds, "points": marks})
+    check_counts("maps", len(arrays), titles=names, pictures=grounds, points=marks)
     sizes = [(a if g is None else g).shape for a, g in zip(arrays, grounds, strict=True)]
     figure, axes = panels(sizes, columns or len(arrays), width)
     scales = _scales(arrays, shared)
@@ -112,13 +112,11 @@ def show_matrix(
     Raises:
         ValueError: if the matrix is not square, or the groups do not fill it.
     """
-    from matplotlib import pyplot
-
-    values = _array(matrix)
+    values = as_array(matrix)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or sum(groups.values()) != len(values):
         wanted = f"groups of {sum(groups.values())} rows want as many rows and columns"
         raise ValueError(f"the matrix must be square and filled by its groups; {wanted}, got {list(values.shape)}")
-    figure, axis = pyplot.subplots(figsize=(width, 0.85 * width), dpi=_DPI, layout="constrained")
+    figure, axis = new_figure((width, 0.85 * width), _DPI)
     image = axis.imshow(values, cmap="viridis")
     ends = np.cumsum(list(groups.values()))
     for end in ends[:-1]:
@@ -130,31 +128,18 @@ def show_matrix(
     axis.tick_params(length=0)
     axis.set_title(title)
     figure.colorbar(image, fraction=0.05, pad=0.02)
-    pyplot.close(figure)  # a notebook shows what a cell returns; a second copy would be drawn otherwise
     return figure
-
-
-def _array(values: ArrayLike | Tensor) -> np.ndarray:
-    return values.detach().float().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def _checked(values: ArrayLike | Tensor) -> np.ndarray:
     """A map as [h, w] numbers or uint8 [h, w, 3]."""
-    array = _array(values)
+    array = as_array(values)
     if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8):
         raise ValueError(
             f"a map must be [h, w] numbers or a uint8 [h, w, 3] picture, got {array.dtype} {list(array.shape)}; "
             "principal_colours makes pictures of [C, h, w]"
         )
     return array
-
-
-def _check_counts(wanted: int, given: Mapping[str, Sequence]) -> None:
-    if not wanted:
-        raise ValueError("no maps were given")
-    for name, values in given.items():
-        if len(values) != wanted:
-            raise ValueError(f"{wanted} maps want as many {name}, got {len(values)}")
 
 
 def _scales(arrays: Sequence[np.ndarray], shared: bool) -> list[Normalize | None]:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from sam2kit.media.drawing import draw_masks, draw_prompts
-from sam2kit.plots.panels import panels
+from sam2kit.plots.panels import as_array, check_counts, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 def show_masks(
     image: np.ndarray,
-    masks: Sequence[np.ndarray],
+    masks: Sequence[ArrayLike] | Tensor,
     titles: Sequence[str] | None = None,
     *,
     points: Sequence[tuple[float, float, int]] = (),
@@ -28,14 +30,19 @@ def show_masks(
 
     Args:
         image: uint8 [H, W, 3] RGB.
-        masks: bool [H, W] each.
+        masks: bool [H, W] each, arrays or tensors of any device.
         titles: one per panel.
         points: clicks (x, y, label) to mark in every panel.
         box_xyxy: a box to draw in every panel.
         together: all masks in one panel, each in its own colour.
         width: of the figure, in inches.
+    Raises:
+        ValueError: if there is no mask, or not a title for each panel.
     """
-    shown = [(list(masks), range(len(masks)))] if together else [([mask], [0]) for mask in masks]
+    arrays = [as_array(mask) for mask in masks]
+    check_counts("masks", len(arrays))
+    shown = [(arrays, range(len(arrays)))] if together else [([mask], [0]) for mask in arrays]
+    check_counts("panels", len(shown), titles=titles)
     figure, axes = panels([image.shape] * len(shown), len(shown), width)
     for i, (axis, (drawn, numbers)) in enumerate(zip(axes, shown, strict=True)):
         axis.imshow(draw_prompts(draw_masks(image, drawn, numbers), points, box_xyxy))
@@ -46,7 +53,7 @@ def show_masks(
 
 def show_sheet(
     pictures: Sequence[np.ndarray],
-    masks: Sequence[Sequence[np.ndarray]] | None = None,
+    masks: Sequence[Sequence[ArrayLike] | Tensor] | None = None,
     titles: Sequence[str] | None = None,
     *,
     columns: int = 4,
@@ -56,19 +63,17 @@ def show_sheet(
 
     Args:
         pictures: uint8 [H, W, 3] RGB each, of any sizes.
-        masks: for each picture, its masks bool [H, W]; None shows the pictures alone.
+        masks: for each picture, its masks bool [H, W], arrays or tensors; None shows the pictures alone.
         titles: one per picture.
         columns: pictures side by side, at most.
         width: of the figure, in inches.
     Raises:
         ValueError: if there is no picture, or the counts differ.
     """
+    check_counts("pictures", len(pictures), masks=masks, titles=titles)
     drawn, names = [[]] * len(pictures) if masks is None else masks, [""] * len(pictures) if titles is None else titles
-    if not len(pictures) == len(drawn) == len(names) > 0:
-        counts = f"{len(pictures)} pictures, masks for {len(drawn)} and {len(names)} titles"
-        raise ValueError(f"a sheet needs a picture or more, with masks and a title for each; got {counts}")
     figure, axes = panels([picture.shape for picture in pictures], columns, width)
     for axis, picture, found, name in zip(axes, pictures, drawn, names, strict=True):
-        axis.imshow(draw_masks(picture, found, range(len(found))))
+        axis.imshow(draw_masks(picture, map(as_array, found), range(len(found))))
         axis.set_title(name)
     return figure

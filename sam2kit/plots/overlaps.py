@@ -10,8 +10,8 @@ import numpy as np
 
 from sam2kit.evaluation.metrics import boundary, boundary_accuracy, boundary_reach
 from sam2kit.evaluation.side_by_side import Comparison
-from sam2kit.media.drawing import PALETTE, colour_of, draw_masks
-from sam2kit.plots.panels import panels
+from sam2kit.media.drawing import NEGATIVE, PALETTE, POSITIVE, colour_of, draw_masks
+from sam2kit.plots.panels import check_counts, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,6 +52,7 @@ def show_overlap(
     masks, truths = np.asarray(masks, bool), np.asarray(truths, bool)
     if masks.ndim != 3 or truths.shape not in (masks.shape, masks.shape[1:]):
         raise ValueError(f"masks must be [N, H, W] with truths of the same size, got {masks.shape} and {truths.shape}")
+    check_counts("masks", len(masks), titles=titles or None, points=points or None)
     shown = np.broadcast_to(images, (*masks.shape, 3))
     figure, axes = panels([mask.shape for mask in masks], columns, width, below=0.35)
     for i, (axis, truth) in enumerate(zip(axes, np.broadcast_to(truths, masks.shape), strict=True)):
@@ -123,7 +124,7 @@ def show_comparison(comparisons: Sequence[Comparison], *, width: float = 9.0) ->
 def _mark(axis: Axes, points: Points) -> None:
     """Clicks as dots: green with a plus, or red with a minus."""
     for x, y, label in points:
-        axis.plot(x, y, "o", color="#00AA50" if label else "#DC2828", markeredgecolor="white", markersize=11)
+        axis.plot(x, y, "o", color=POSITIVE if label else NEGATIVE, markeredgecolor="white", markersize=11)
         axis.plot(x, y, "+" if label else "_", color="white", markersize=6, markeredgewidth=1.5)
 
 

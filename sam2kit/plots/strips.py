@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sam2kit.media.drawing import PALETTE, draw_masks, draw_prompts
-from sam2kit.plots.panels import panels
+from sam2kit.media.drawing import LOST_COLOUR, PALETTE, draw_masks, draw_prompts
+from sam2kit.plots.panels import check_counts, new_figure, panels
 from sam2kit.predict.health import DOUBTFUL, LOST, PRESENT, USUAL, HealthLimits, health
 from sam2kit.predict.session import VideoSession
 
@@ -21,7 +21,6 @@ _BARS = {  # state -> height and meaning
     DOUBTFUL: (0.35, "half: doubtful"),
     LOST: (0.1, "low: lost"),
 }
-_LOST_COLOUR = "#C81E1E"
 _DPI = 70
 
 
@@ -40,8 +39,7 @@ def show_strip(session: VideoSession, frames: Iterable[int], *, columns: int = 4
     from matplotlib.patches import Patch
 
     numbers = [session.checked_frame(frame) for frame in frames]
-    if not numbers:
-        raise ValueError("there is no frame to show; give at least one")
+    check_counts("frames", len(numbers))
     figure, axes = panels([session.clip.size_hw] * len(numbers), columns, width, below=0.3)
     for axis, number in zip(axes, numbers, strict=True):
         axis.imshow(_drawn(session, number))
@@ -72,18 +70,16 @@ def show_presence(session: VideoSession, limits: HealthLimits = USUAL, *, width:
     Raises:
         ValueError: if there is no object.
     """
-    from matplotlib import pyplot
     from matplotlib.patches import Patch
 
     states = health(session, limits)
     if not states:
         raise ValueError("there is no object whose presence could be shown; prompt one")
     middles = [lane + _FULL / 2 for lane in range(len(states))]
-    size = (width, 0.45 * len(states) + 0.9)
-    figure, plot = pyplot.subplots(figsize=size, dpi=_DPI, layout="constrained")
+    figure, plot = new_figure((width, 0.45 * len(states) + 0.9), _DPI)
     for lane, (object_id, row) in enumerate(states.items()):
         for state, (height, _) in _BARS.items():
-            colour = _LOST_COLOUR if state == LOST else PALETTE[lane % len(PALETTE)]
+            colour = LOST_COLOUR if state == LOST else PALETTE[lane % len(PALETTE)]
             here = np.flatnonzero(row == state)
             plot.bar(here, height, bottom=lane + _FULL - height, width=1.0, color=colour)  # the axis goes down
         prompted = sorted(session.tracks[object_id].prompts)
@@ -91,8 +87,7 @@ def show_presence(session: VideoSession, limits: HealthLimits = USUAL, *, width:
     plot.set_yticks(middles, [str(object_id) for object_id in states])
     gap = (1 - _FULL) / 2
     plot.set(xlabel="frame", xlim=(-0.5, len(session) - 0.5), ylim=(len(states) - gap, -gap))
-    handles = [Patch(color=_LOST_COLOUR if s == LOST else "#888888", label=text) for s, (_, text) in _BARS.items()]
+    handles = [Patch(color=LOST_COLOUR if s == LOST else "#888888", label=text) for s, (_, text) in _BARS.items()]
     handles += plot.plot([], [], "D", color="black", markeredgecolor="white", label="prompted")
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize="small")
-    pyplot.close(figure)  # a notebook shows what a cell returns; a second copy would be drawn otherwise
     return figure

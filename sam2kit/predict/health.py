@@ -2,7 +2,8 @@
 
     health(session)["cup"]      uint8 [T]: UNTRACKED, PRESENT, DOUBTFUL or LOST on each frame
 
-Doubtful is a low predicted IoU, or a sudden growth; a frame that a person prompted is never doubtful.
+Doubtful is a low predicted IoU, an empty mask, or an area that suddenly grows or shrinks; a frame that a person
+prompted always counts as present.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ class HealthLimits:
 
     Args:
         min_iou: a lower predicted IoU is doubtful.
-        max_growth: an area that grows or shrinks by more than this factor from one frame to the next is doubtful.
+        max_change: an area that grows or shrinks by more than this factor from one frame to the next is doubtful.
         min_step: smaller changes of area are never sudden; share of the picture.
     """
 
     min_iou: float = 0.6
-    max_growth: float = 1.8
+    max_change: float = 1.8
     min_step: float = 0.002
 
 
@@ -87,7 +88,7 @@ def _is_sudden(before: Reading | None, now: Reading, limits: HealthLimits) -> bo
     if before is None or not before.present:
         return False
     small, large = sorted((before.area, now.area))
-    return large - small > limits.min_step and large > limits.max_growth * small
+    return large - small > limits.min_step and large > limits.max_change * small
 
 
 def next_trouble(states: Sequence[np.ndarray], frame: int) -> int | None:

@@ -157,13 +157,13 @@ def block_reaches(config: SAM2Config) -> list[BlockReach]:
     return reaches
 
 
-def block_attention(model: SAM2, block: int, call: Call, place_unit: tuple[float, float]) -> Tensor:
+def block_attention(model: SAM2, block: int, calls: Sequence[Call], place_unit: tuple[float, float]) -> Tensor:
     """Where one place of the picture looks, in one block of the image encoder.
 
     Args:
         model: the model that was recorded.
         block: its number, from 0.
-        call: of "image_encoder.trunk.blocks.{block}.attn", with one picture.
+        calls: all of "image_encoder.trunk.blocks.{block}.attn" for one picture, whose windows may come in several.
         place_unit: (x, y) in the model's square, each 0..1.
     Returns:
         [h, w] float32 at the entrance of the block, mean of the heads; sums to 1 (less where a window reaches over
@@ -173,7 +173,8 @@ def block_attention(model: SAM2, block: int, call: Call, place_unit: tuple[float
     """
     if not all(0 <= u <= 1 for u in place_unit):
         raise ValueError(f"place_unit must be (x, y) within 0..1, got {tuple(place_unit)}; divide pixels by the size")
-    attention, windows = model.image_encoder.trunk.blocks[block].attn, call.arguments["x"]
+    attention = model.image_encoder.trunk.blocks[block].attn
+    windows = torch.cat([call.arguments["x"] for call in calls])
     cells, edge = model.config.side // block_reaches(model.config)[block].stride, windows.shape[1]
     across = -(-cells // edge)  # windows per row
     column, row = (min(int(u * cells), cells - 1) for u in place_unit)

@@ -7,7 +7,8 @@
         show(stream.push(frame).mask("dog"))
 
 It is a session whose clip grows at one end and is forgotten at the other. Prompts go to the latest frame; the masks
-are those that a forward propagation through a file of the same frames would give.
+are those that a forward propagation through a file of the same frames would give (for fewer than 16 frames: if
+`length` said so from the start).
 """
 
 from __future__ import annotations

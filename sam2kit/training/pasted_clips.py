@@ -1,6 +1,7 @@
 """Clips of real pixels with exact masks: cut-outs of photos that move over other photos along known paths.
 
-One thing grows and turns; one is passed by another; one leaves the picture and comes back. No training sees them.
+One thing grows and turns; one is passed by another; one leaves the picture and comes back. `nano` was trained on
+none of them.
 `python -m sam2kit.training.pasted_clips assets/photos assets/clips` writes them as videos, for the app's examples.
 """
 

@@ -16,13 +16,12 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from sam2kit.media.drawing import colour_of
+from sam2kit.media.drawing import LOST_COLOUR, colour_of, rgb
 from sam2kit.predict.health import DOUBTFUL, LOST, PRESENT, UNTRACKED
 
 MAX_COLUMNS = 600
 _BAR_HEIGHT = 12  # pixels
 _LOST_LINE = 3  # pixels
-_LOST_COLOUR = (200, 30, 30)
 _MAX_DIAMONDS = 60  # per row; more would cover the bar
 
 
@@ -44,7 +43,7 @@ def row_picture(states: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     picture = np.zeros((_BAR_HEIGHT, len(columns), 4), np.uint8)
     picture[:, columns == PRESENT] = (*colour, 255)
     picture[_BAR_HEIGHT // 2 :, columns == DOUBTFUL] = (*colour, 255)
-    picture[-_LOST_LINE:, columns == LOST] = (*_LOST_COLOUR, 255)
+    picture[-_LOST_LINE:, columns == LOST] = (*rgb(LOST_COLOUR), 255)
     return picture
 
 
@@ -62,9 +61,9 @@ def health_html(
     rows = []
     for number, row in states.items():
         red, green, blue = colour = colour_of(number)
-        diamonds = "".join(f'<b style="left:{_middle(f, len(row)):.3f}%">◆</b>' for f in prompted.get(number, ()))
-        if len(prompted.get(number, ())) > _MAX_DIAMONDS:
-            diamonds = ""
+        asked = prompted.get(number, ())
+        shown = asked if len(asked) <= _MAX_DIAMONDS else ()
+        diamonds = "".join(f'<b style="left:{_middle(f, len(row)):.3f}%">◆</b>' for f in shown)
         rows.append(
             f'<div class="row"><span class="name"><i style="background:rgb({red},{green},{blue})"></i>'
             f'{html.escape(names.get(number, ""))}</span><div class="bars"><img alt="{_summary(row)}" '

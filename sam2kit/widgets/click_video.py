@@ -66,6 +66,7 @@ class ClickVideo(ClickWidget):
 
     @frame.setter
     def frame(self, frame: int) -> None:
+        self._check_idle()
         self._work.go_to(self._work.session.checked_frame(frame))
         self.refresh()
 
@@ -113,6 +114,7 @@ class ClickVideo(ClickWidget):
         Raises:
             ValueError, IndexError: if they cannot be used.
         """
+        self._check_idle()
         work = self._work
         points, box = checked_prompts(points_xy, labels, box_xyxy, work.session.clip.size_hw)
         if frame is not None:
@@ -131,9 +133,12 @@ class ClickVideo(ClickWidget):
             ValueError: if there is nothing to track.
         """
         self._begin(direction)
-        for _ in self._work.tracking:
-            pass
-        self._stop()
+        try:
+            for _ in self._work.tracking:
+                pass
+        finally:  # also when the cell is interrupted; what was tracked stays
+            self._stop()
+            self.refresh()
 
     def refresh(self) -> None:
         """Show what there is now."""
@@ -159,9 +164,8 @@ class ClickVideo(ClickWidget):
         }  # fmt: skip
 
     def _ask(self, request: PromptRequest) -> ShownObject:
+        self._check_idle()
         work = self._work
-        if work.tracking is not None:
-            raise ValueError("tracking is running; Stop ends it")
         request = request.about(str(self.frame), work.session.clip.size_hw)
         work.set_prompts(request.number, request.points, request.box_xyxy)
         return shown_object(work, request.number)
@@ -185,11 +189,15 @@ class ClickVideo(ClickWidget):
         }
         if deed not in deeds:
             raise ValueError(f"there is no button {deed!r}")
-        if work.tracking is not None and deed not in ("track", "step", "stop", "pick"):
-            raise ValueError("tracking is running; Stop ends it")
+        if deed not in ("track", "step", "stop", "pick"):
+            self._check_idle()
         deeds[deed]()
         self.refresh()
         return {"goes_on": work.tracking is not None}
+
+    def _check_idle(self) -> None:
+        if self._work.tracking is not None:
+            raise ValueError("tracking is running; Stop ends it")
 
     def _begin(self, direction: Direction) -> None:
         if self._work.tracking is None:

@@ -8,7 +8,6 @@ Everything happens in the kernel's one thread, between the cells: what the next 
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,25 +41,25 @@ class ClickWidget(anywidget.AnyWidget):
 
     # what a picture and a clip do in their own ways
 
-    @abstractmethod
     def refresh(self) -> None:
         """Show what there is now; needed only after somebody else changed it."""
+        raise NotImplementedError
 
-    @abstractmethod
     def still(self) -> np.ndarray:
         """What is seen, with masks and prompts, uint8 [H, W, 3]."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _ask(self, request: PromptRequest) -> ShownObject:
         """Let the request's prompts be all of an object's prompts."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _preview(self, request: PromptRequest) -> ShownObject:
         """The object as it would be."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _do(self, deed: str, more: dict[str, Any]) -> dict[str, Any]:
         """What a button does; raises ValueError for people."""
+        raise NotImplementedError
 
     # talking to the browser
 
@@ -87,9 +86,9 @@ class ClickWidget(anywidget.AnyWidget):
             return answer_message(request, self._preview(request))
         return self._do(str(content.get("deed")), content)
 
-    @abstractmethod
     def _refresh_tools(self) -> None:
         """Update the list of objects and the buttons; the picture itself stays."""
+        raise NotImplementedError
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict] | None:
         """The widget; and for those who cannot show one, a picture that says so."""

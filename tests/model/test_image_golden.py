@@ -81,7 +81,7 @@ def _check_prompts(model: SAM2, golden: np.lib.npyio.NpzFile, name: str, *, stri
         if prompts.points_xy is not None:
             sparse = encoder.points(prompts.points_xy, prompts.labels, 1024)
             compare(f"{name}: prompt tokens", sparse[0], golden[f"{case}/sparse"].reshape(sparse[0].shape), 1e-5)
-        dense = encoder.no_mask(1, 64) if mask is None else encoder.mask(prompts.mask_logits, 64)
+        dense = encoder.no_mask(64) if mask is None else encoder.mask(prompts.mask_logits, 64)
         compare(f"{name}: dense prompt", dense[0, ::8, 1::16, 2::16], golden[f"{case}/dense"], 1e-4)
         answer = model.segment(embedding.image, embedding.features, prompts, multimask=multimask)
         low = answer.mask_logits[0, :, 1::stride, 1::stride]

@@ -51,3 +51,11 @@ def test_boxes_alone_and_nothing_at_all() -> None:
 def test_every_detection_wants_its_label() -> None:
     with pytest.raises(ValueError, match="2 detections want as many labels, got 1"):
         annotate(GREY, found(), ["cup"])
+
+
+def test_a_label_stays_in_the_picture() -> None:
+    in_the_corner = sv.Detections(np.array([[130, 0, 159, 60]], np.float32))
+    changed = (annotate(GREY, in_the_corner) != annotate(GREY, in_the_corner, ["a long name"])).any(axis=2)
+    rows, columns = changed.nonzero()
+    assert np.ptp(columns) > 50, "it is wider than its box"
+    assert np.ptp(rows) > 10

@@ -43,9 +43,9 @@ def test_a_sheet_of_pictures_of_any_size() -> None:
 
 
 def test_a_sheet_counts() -> None:
-    with pytest.raises(ValueError, match="1 pictures, masks for 2 and 1 titles"):
+    with pytest.raises(ValueError, match="1 pictures want as many masks, got 2"):
         show_sheet([GREY], [[], []])
-    with pytest.raises(ValueError, match="0 pictures"):
+    with pytest.raises(ValueError, match="no pictures to show"):
         show_sheet([])
 
 

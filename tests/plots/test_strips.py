@@ -70,7 +70,7 @@ def test_height_and_colour_of_a_bar_say_the_state(session: VideoSession, nano: S
     for _ in VideoPredictor(nano).propagate(session):
         pass
     heights = [
-        bar.get_height() for bar in show_presence(session, HealthLimits(min_iou=0, max_growth=99)).axes[0].patches
+        bar.get_height() for bar in show_presence(session, HealthLimits(min_iou=0, max_change=99)).axes[0].patches
     ]
     assert heights == [0.7] * 6
     doubtful = show_presence(session, HealthLimits(min_iou=1.1)).axes[0].patches
@@ -93,7 +93,7 @@ def test_many_objects_begin_the_colours_again(session: VideoSession, nano: SAM2)
 def test_what_cannot_be_shown_says_why(session: VideoSession) -> None:
     with pytest.raises(IndexError, match="frames are 0 to 5"):
         show_strip(session, [6])
-    with pytest.raises(ValueError, match="no frame to show"):
+    with pytest.raises(ValueError, match="no frames to show"):
         show_strip(session, [])
     session.reset()
     with pytest.raises(ValueError, match="no object"):

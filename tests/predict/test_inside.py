@@ -176,9 +176,9 @@ def test_a_place_looks_where_its_window_is(model: SAM2, place: tuple[float, floa
     """Against windows whose cells carry their own numbers."""
     with recorded(model, "image_encoder.trunk.blocks.*.attn") as calls:
         ImagePredictor(model).encode(photo)
-    for reach, (name, (call,)) in zip(block_reaches(model.config), calls.items(), strict=True):
+    for reach, (name, found) in zip(block_reaches(model.config), calls.items(), strict=True):
         cells = model.config.side // reach.stride
-        seen = block_attention(model, reach.block, call, place)
+        seen = block_attention(model, reach.block, found, place)
         assert seen.shape == (cells, cells)
         numbers = 1 + torch.arange(cells * cells).view(1, cells, cells, 1)  # 0 is what fills a window up
         windows, padded_hw = to_windows(numbers, reach.window) if reach.window else (numbers, (cells, cells))
@@ -188,7 +188,8 @@ def test_a_place_looks_where_its_window_is(model: SAM2, place: tuple[float, floa
         assert (seen[outside] == 0).all() and (seen[~outside] > 0).all()
         assert seen.sum().item() == pytest.approx(1, abs=1e-5) if (mine > 0).all() else seen.sum() < 1
         if not model.get_submodule(name).pool:
-            everything = attention_weights(model.get_submodule(name), call).mean(dim=1)  # [windows, L, S]
+            of_calls = [attention_weights(model.get_submodule(name), call).mean(dim=1) for call in found]
+            everything = torch.cat(of_calls)  # [windows, L, S]
             edge = windows.shape[1]
             rows = from_windows(everything.unflatten(1, (edge, edge)), edge, padded_hw, (cells, cells))
             torch.testing.assert_close(seen[~outside], rows[0, row, column][mine.flatten() > 0])
@@ -196,4 +197,4 @@ def test_a_place_looks_where_its_window_is(model: SAM2, place: tuple[float, floa
 
 def test_a_place_outside_is_refused(toy: SAM2) -> None:
     with pytest.raises(ValueError, match=r"within 0..1, got \(1.2, 0\)"):
-        block_attention(toy, 0, Call({}, None), (1.2, 0))
+        block_attention(toy, 0, [Call({}, None)], (1.2, 0))

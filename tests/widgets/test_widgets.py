@@ -18,6 +18,7 @@ from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.predict.picture_session import PictureSession
 from sam2kit.predict.prompts import Prompt
+from sam2kit.predict.session import Step, VideoSession
 from sam2kit.predict.video import VideoPredictor
 from sam2kit.widgets import ClickImage, ClickVideo
 from sam2kit.widgets.click_widget import ClickWidget
@@ -198,6 +199,35 @@ class TestClickVideo:
         done = [f for f in range(6) if len(video.session.masks(f))]
         assert 1 <= len(done) < 6
         browser.asks([[*CUP, 1], [5, 5, 0]])  # prompts are taken again
+
+    def test_an_interrupted_cell_keeps_what_was_tracked(
+        self, video: ClickVideo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        video.prompt("cup", [CUP])
+        tracker = video._work.predictor.tracker
+        track = tracker.track
+
+        def interrupted(session: VideoSession, step: Step) -> None:
+            if step.frame == 3:
+                raise KeyboardInterrupt
+            track(session, step)
+
+        monkeypatch.setattr(tracker, "track", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            video.track()
+        assert not video.tools["tracking"] and video.scene["editable"]
+        assert len(video.session.masks(2)) and not len(video.session.masks(3))
+        monkeypatch.undo()
+        video.track()
+        assert len(video.session.masks(3))
+
+    def test_nothing_is_changed_while_tracking_runs(self, video: ClickVideo) -> None:
+        video.prompt("cup", [CUP])
+        Browser(video).sends(deed="track")
+        with pytest.raises(ValueError, match="tracking is running"):
+            video.prompt("cup", [CUP])
+        with pytest.raises(ValueError, match="tracking is running"):
+            video.frame = 2
 
     def test_the_session_is_a_copy_with_names(self, video: ClickVideo, nano: SAM2) -> None:
         video.prompt("cup", [CUP])

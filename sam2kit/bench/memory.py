@@ -1,4 +1,4 @@
-"""Measurements of this machine, for `sam2kit bench`: numbers that depend on the machine belong here, not in tests."""
+"""How much memory tracking takes, for a short and for a long video."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _in_own_process(model: str, device: str, side: int | None, clip: Path, frame
     with VideoWriter(clip, _SIZE_HW) as writer:
         for number, frame in enumerate(moving_discs(frames)):
             writer.write(frame, Fraction(number, 30))
-    command = [sys.executable, "-m", "sam2kit.bench", model, device, str(side or 0), str(clip)]
+    command = [sys.executable, "-m", "sam2kit.bench.memory", model, device, str(side or 0), str(clip)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or [f"it ended with code {done.returncode}; was memory short?"]
@@ -84,10 +84,10 @@ def _track(model: str, device: str, side: int, path: Path) -> dict[str, float]:
     for frame in predictor.propagate(session):
         assert frame.masks.shape == (2, height, width), "both objects have a mask on every frame"
     seconds = time.perf_counter() - started
-    return {"peak": _peak_memory(), "seconds": seconds}
+    return {"peak": peak_memory(), "seconds": seconds}
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """Bytes of memory that this process has held at most."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would also count what the parent held before this program began
