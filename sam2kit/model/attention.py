@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2kit.model.positions import rotate
+from sam2kit.model.positions import rotate, rotate_maps
 
 _WEIGHTS = 2**19  # that are in work at once: they stay near the processor
 _ROWS = 256  # queries whose weights are in work at once, where those of all of them are too many
@@ -99,12 +99,14 @@ class Attention(nn.Module):
         *,
         rotary: Tensor | None = None,
         rotary_key: Tensor | None = None,
+        maps: int = 1,
     ) -> Tensor:
         """Attend from query [B or 1, L, dim] to key and value [B or 1, S, key_dim].
 
         Args:
             rotary: [L, D / 2] complex angles of the queries; None for no rotation.
-            rotary_key: [S', D / 2] angles of the first S' <= S keys; later keys are not rotated.
+            rotary_key: [h * w, D / 2] angles of the places of a map.
+            maps: how many of such maps the keys begin with; later keys are not rotated.
         Returns:
             [B, L, dim].
         """
@@ -112,8 +114,7 @@ class Attention(nn.Module):
         if rotary is not None:
             q = rotate(q, rotary)
         if rotary_key is not None:
-            placed = rotary_key.shape[0]
-            k = torch.cat([rotate(k[:, :, :placed], rotary_key), k[:, :, placed:]], dim=2)
+            k = rotate_maps(k, rotary_key, maps)
         if self._projects_late(value):
             attended = self.v_proj(attend(q, k, value[:, None]))
         else:

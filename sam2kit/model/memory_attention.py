@@ -46,9 +46,9 @@ class MemoryAttention(nn.Module):
         x = (features + _POSITION_STRENGTH * places).flatten(2).transpose(1, 2)  # [B, C, h, w] -> [B, h*w, C]
         rotary = rotary_table(height, width, channels, device=device)
         maps = (memory.shape[1] - pointer_tokens) // (height * width)
-        rotary_key = rotary.repeat(maps, 1)
+        placed_memory = memory + memory_positions
         for layer in self.layers:
-            x = layer(x, memory, memory + memory_positions, rotary, rotary_key)
+            x = layer(x, memory, placed_memory, rotary, maps)
         return self.norm(x).transpose(1, 2).unflatten(2, (height, width))
 
 
@@ -65,8 +65,9 @@ class MemoryAttentionLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, memory: Tensor, placed_memory: Tensor, rotary: Tensor, rotary_key: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, placed_memory: Tensor, rotary: Tensor, maps: int) -> Tensor:
+        turned = {"rotary": rotary, "rotary_key": rotary}
         normed = self.norm1(x)
-        x = x + self.self_attn(normed, normed, normed, rotary=rotary, rotary_key=rotary)
-        x = x + self.cross_attn_image(self.norm2(x), placed_memory, memory, rotary=rotary, rotary_key=rotary_key)
-        return x + self.linear2(F.relu(self.linear1(self.norm3(x))))
+        x = x + self.self_attn(normed, normed, normed, **turned)
+        x = x + self.cross_attn_image(self.norm2(x), placed_memory, memory, **turned, maps=maps)
+        return x + self.linear2(F.relu(self.linear1(self.norm3(x)), inplace=True))

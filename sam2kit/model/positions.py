@@ -81,6 +81,22 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
     return torch.view_as_real(pairs * table).flatten(-2).to(x.dtype)
 
 
+def rotate_maps(x: Tensor, table: Tensor, maps: int) -> Tensor:
+    """Turn the tokens of whole maps at the beginning of x; those behind them have no place and stay.
+
+    Args:
+        x: [B, heads, L, D]. Without gradients it is changed in place: the keys of a full memory are large.
+        table: [h * w, D / 2] complex, of one map.
+        maps: how many.
+    """
+    placed = maps * len(table)
+    if x.dtype != torch.float32 or (x.requires_grad and torch.is_grad_enabled()):
+        first = rotate(x[:, :, :placed].unflatten(2, (maps, -1)), table).flatten(2, 3)
+        return torch.cat([first, x[:, :, placed:]], dim=2)
+    torch.view_as_complex(x[:, :, :placed].unflatten(-1, (-1, 2)).unflatten(2, (maps, -1))).mul_(table)
+    return x
+
+
 class FourierPositions(nn.Module):
     """Positions in the unit square as random Fourier features.
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +38,7 @@ from sam2kit.model.prompt_encoder import NOT_A_POINT, PromptEncoder
 from sam2kit.model.quick_products import quick_products
 
 ABSENT_LOGIT = -1024.0  # mask logit everywhere on a frame where the object is not
-_PROMPTS = 2  # that are decoded at once on a CPU, so that their maps stay near the processor
+_PROMPTS = 2  # that are decoded at once on a CPU
 _CERTAIN = 10.0  # logit of a mask that a person gave, and the largest value that the memory encoder sees
 
 
@@ -191,16 +192,17 @@ class SAM2(nn.Module):
             Candidates with M = 3 or 1 in float32.
         """
         replace_unstable = self.config.decoder.replaces_unstable_masks and not self.training
-        batch = max(len(prompts), len(image))
-        at_once = _PROMPTS if self.device.type == "cpu" and not torch.is_grad_enabled() else batch
         chosen = []
-        for start in range(0, batch, at_once):
-            some = slice(start, start + at_once)
-            of_some = image if len(image) == 1 else image[some]
+        for some in self._pieces(max(len(prompts), len(image)), _PROMPTS):
             detail = features if len(features.stride4) == 1 else features[some]
-            all_four = self.decode(of_some, detail, prompts if len(prompts) == 1 else prompts[some]).float()
+            all_four = self.decode(_of(image, some), detail, _of(prompts, some)).float()
             chosen.append(choose_candidates(all_four, multimask=multimask, replace_unstable=replace_unstable))
         return chosen[0] if len(chosen) == 1 else Candidates.joined(chosen)
+
+    def _pieces(self, batch: int, at_once: int) -> Iterator[slice]:
+        """A batch in pieces whose maps stay near the processor; all of it at once on a GPU, and in training."""
+        at_once = at_once if self.device.type == "cpu" and not torch.is_grad_enabled() else max(batch, 1)
+        return (slice(start, start + at_once) for start in range(0, batch, at_once))
 
     def answer(
         self,
@@ -275,6 +277,11 @@ class SAM2(nn.Module):
         Returns:
             [B, memory dim, h, w].
         """
+        pieces = self._pieces(len(mask_logits), 1)
+        made = [self._memory(_of(stride16, i), mask_logits[i], present[i], binary=binary) for i in pieces]
+        return made[0] if len(made) == 1 else torch.cat(made)
+
+    def _memory(self, stride16: Tensor, mask_logits: Tensor, present: Tensor, *, binary: bool) -> Tensor:
         side = [16 * n for n in stride16.shape[-2:]]
         logits = F.interpolate(mask_logits.float(), size=side, mode="bilinear", align_corners=False)
         mask = (logits > 0).float() if binary else logits.sigmoid()
@@ -334,3 +341,8 @@ class SAM2(nn.Module):
 
 def _learned(*shape: int) -> nn.Parameter:
     return nn.Parameter(trunc_normal_(torch.empty(shape), std=0.02))
+
+
+def _of(whole: Tensor | PromptTensors, some: slice) -> Any:
+    """Some of a batch; what is there once serves all."""
+    return whole if len(whole) == 1 else whole[some]

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from sam2kit.config import SAM2Config
 from sam2kit.model.attention import Attention
 from sam2kit.model.hiera import WindowAttention, block_plan, pool2x2
-from sam2kit.model.positions import rotate
+from sam2kit.model.positions import rotate, rotate_maps
 from sam2kit.model.sam2 import SAM2
 
 
@@ -111,8 +111,7 @@ def _split_sequences(attention: Attention, given: dict[str, Any]) -> tuple[Tenso
     if given["rotary"] is not None:
         query = rotate(query, given["rotary"])
     if given["rotary_key"] is not None:
-        placed = given["rotary_key"].shape[0]
-        key = torch.cat([rotate(key[:, :, :placed], given["rotary_key"]), key[:, :, placed:]], dim=2)
+        key = rotate_maps(key, given["rotary_key"], given["maps"])
     return query, key
 
 

@@ -45,6 +45,13 @@ def test_answers_and_given_masks_are_truth(saved: Path, toy: SAM2) -> None:
     assert check_dataset(saved).counts["clips"] == 1
 
 
+def test_a_session_may_be_called_sam2kit(saved: Path) -> None:
+    """As the README and `sam2kit video` name them."""
+    (saved / "work.safetensors").rename(saved / "work.sam2kit")
+    assert [clip.name for clip in open_dataset(saved).clips] == ["work.sam2kit"]
+    assert len(open_dataset(saved / "work.sam2kit").clips) == 1
+
+
 def test_a_session_becomes_other_formats(saved: Path) -> None:
     dataset = open_dataset(saved / "work.safetensors")
     theirs = dataset.clips[0].read([0, 1, 2, 3])
