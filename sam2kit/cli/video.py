@@ -1,6 +1,7 @@
 """`sam2kit video`: follow things through a clip, and write videos and masks.
 
     sam2kit video clip.mp4 --prompt frame=0,object=1,point=120,80 --prompt frame=40,object=1,point=9,9,0 --out tracked
+    sam2kit video --batch clips.json --out tracked
 
 Work is never lost: the session is written to the output folder now and then, and at a stop; `--resume` goes on there.
 """
@@ -33,7 +34,8 @@ _EXPORTS = ("video", "masks", "coco", "yolo", "sav", "alpha", "gif", "compare")
 def add_video_command(commands: argparse._SubParsersAction) -> None:
     """The options of `sam2kit video`."""
     video = commands.add_parser("video", help="follow things through a video")
-    video.add_argument("clip", type=Path, help="a video, a GIF, or a folder of pictures")
+    video.add_argument("clip", type=Path, nargs="?", help="a video, a GIF, or a folder of pictures")
+    video.add_argument("--batch", type=Path, metavar="LIST.json", help="many clips with their prompts; see the README")
     video.add_argument(
         "--prompt", action="append", default=[], metavar="frame=0,object=1,point=x,y[,0|1]",
         help="a click (point=x,y,0 for 'not this'), box=x0,y0,x1,y1 or mask=FILE; repeat for more",
@@ -70,21 +72,38 @@ def _effect(text: str) -> str:
     return text
 
 
-def run_video(options: argparse.Namespace) -> None:
-    """Prompt, track, write."""
-    from sam2kit.media.clips import open_clip
+def run_video(options: argparse.Namespace) -> int:
+    """One clip, or a list of them; returns the exit code."""
     from sam2kit.predict.video import VideoPredictor
 
+    if (options.clip is None) == (options.batch is None):
+        raise ValueError("give a clip, or --batch LIST.json for many")
+    if options.batch:
+        from sam2kit.cli.video_batch import run_batch
+
+        return run_batch(options)
     prompts = [parse_prompt(p) for p in options.prompt] + (read_prompts(options.prompts) if options.prompts else [])
-    saved = options.out / "session.sam2kit"
-    if options.resume and not saved.exists():
+    if options.resume and not session_file(options.out).exists():
         raise ValueError(f"there is no session to resume in {options.out}; run without --resume first")
     if not options.resume and not prompts:
         raise ValueError("say what to follow: --prompt frame=0,object=1,point=x,y, or --prompts FILE.json")
+    follow(VideoPredictor(load(options)), prompts, options)
+    return 0
+
+
+def follow(predictor: VideoPredictor, prompts: list[PlacedPrompt], options: argparse.Namespace) -> None:
+    """Prompt, track, write; or go on where an earlier run ended.
+
+    Args:
+        prompts: by frames of the whole clip.
+        options: those of the command, for one clip; with `resume`, the session in its folder is gone on with.
+    """
+    from sam2kit.media.clips import open_clip
+
+    saved = session_file(options.out)
     with open_clip(options.clip) as whole:
         clip = whole.cut(options.start, options.stop, options.every)
         numbers = range(options.start, len(whole) if options.stop is None else options.stop, options.every)
-        predictor = VideoPredictor(load(options))
         options.out.mkdir(parents=True, exist_ok=True)
         session = predictor.load(saved, clip) if options.resume else predictor.open(clip)
         for frame, object_id, prompt in prompts:
@@ -95,6 +114,11 @@ def run_video(options: argparse.Namespace) -> None:
             session.plan = predictor.plan(session, direction=options.direction)
         _track(predictor, session, saved, options)
         write_exports(session, options, options.clip.stem)
+
+
+def session_file(out: Path) -> Path:
+    """Where the session of an output folder is."""
+    return out / "session.sam2kit"
 
 
 def parse_prompt(text: str) -> PlacedPrompt:

@@ -56,17 +56,14 @@ class Hiera(nn.Module):
         """[B, 3, S, S] normalised pixels -> four [B, C, H, W] maps of strides 4, 8, 16, 32."""
         x = self.patch_embed(pixels)
         x = x + self._positions(x.shape[1], x.shape[2]).to(x.dtype)
-        ends: dict[int, Tensor] = {}
+        maps: list[Tensor] = []
         first = 0
         while first < len(self.blocks):
             beyond = first if self.training else self._end_of_run(first, x.shape[1:3])
-            if beyond > first:
-                ends |= self._in_windows(x, range(first, beyond))
-                x, first = ends[beyond - 1], beyond
-            else:
-                x = ends[first] = self.blocks[first](x)
-                first += 1
-        return [ends[i].permute(0, 3, 1, 2) for i in self.stage_ends]
+            done = self._in_windows(x, range(first, beyond)) if beyond > first else {first: self.blocks[first](x)}
+            first, x = max(done) + 1, done[max(done)]
+            maps += [done[i].permute(0, 3, 1, 2) for i in done if i in self.stage_ends]
+        return maps
 
     def _end_of_run(self, first: int, size_hw: Sequence[int]) -> int:
         """The block after the run of blocks, beginning with `first`, that never look beyond the same windows.

@@ -31,9 +31,21 @@ def read_prompts(path: Path) -> list[PlacedPrompt]:
         entries = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON ({error})") from error
+    return prompts_of(entries, str(path), path.parent)
+
+
+def prompts_of(entries: Any, where: str, folder: Path) -> list[PlacedPrompt]:
+    """Such a list that was read already.
+
+    Args:
+        where: what it is called in an error.
+        folder: holds the files of masks.
+    Raises:
+        ValueError: if it is not such a list.
+    """
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-        raise ValueError(f'{path} must hold a list of {{"frame": 0, "object": 1, "points": [[x, y]]}}')
-    return [prompt_of(e, f"entry {i} of {path}", path.parent) for i, e in enumerate(entries)]
+        raise ValueError(f'{where} must hold a list of {{"frame": 0, "object": 1, "points": [[x, y]]}}')
+    return [prompt_of(e, f"entry {i} of {where}", folder) for i, e in enumerate(entries)]
 
 
 def prompt_of(entry: dict[str, Any], where: str, folder: Path | None) -> PlacedPrompt:

@@ -1,0 +1,135 @@
+"""`sam2kit video --batch`: many clips, each into a folder of its own.
+
+    [{"clip": "a.mp4", "prompts": [{"frame": 0, "object": "cup", "points": [[120, 80]]}]},
+     {"clip": "b.mp4", "prompts": "b.json", "name": "second"}]
+
+Paths are relative to the list. A clip that fails does not stop the rest. The same command goes on after an
+interruption: what is done stays as it is, what was begun goes on, what failed is tried again. The processes of
+`accelerate launch` share the clips, on one machine or several with a common folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sam2kit.cli.options import load
+from sam2kit.cli.video import follow, session_file
+from sam2kit.evaluation.processes import join_team
+from sam2kit.predict.prompt_lists import PlacedPrompt, prompts_of, read_prompts
+
+_NOTE = "batch.json"
+_SETTINGS = ("model", "side", "effect", "export", "start", "stop", "every", "direction")
+
+
+@dataclass(frozen=True)
+class BatchClip:
+    """One entry of the list."""
+
+    name: str  # of its folder
+    clip: Path
+    prompts: list[PlacedPrompt]
+    stated: dict[str, Any]  # the entry as it was written
+
+
+def read_batch(path: Path) -> list[BatchClip]:
+    """The clips of a list.
+
+    Raises:
+        ValueError: if it cannot be read, an entry is incomplete, or two would share a folder.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error})") from error
+    if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) for e in entries):
+        raise ValueError(f'{path} must hold a list of {{"clip": "a.mp4", "prompts": [...]}}')
+    clips = [_entry(entry, f"entry {number} of {path}", path.parent) for number, entry in enumerate(entries)]
+    names = [clip.name for clip in clips]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f'{path} has two clips called {twice!r}; give them a "name" each')
+    return clips
+
+
+def _entry(entry: dict[str, Any], where: str, folder: Path) -> BatchClip:
+    if not isinstance(entry.get("clip"), str) or "prompts" not in entry:
+        raise ValueError(f'{where} needs "clip", a path, and "prompts", a list or the path of one')
+    clip, asked = folder / entry["clip"], entry["prompts"]
+    name = str(entry.get("name") or clip.stem)
+    if Path(name).name != name:
+        raise ValueError(f"{where}: the name {name!r} is no name of a folder")
+    prompts = read_prompts(folder / asked) if isinstance(asked, str) else prompts_of(asked, where, folder)
+    if not prompts:
+        raise ValueError(f"{where} has no prompt, so there is nothing to follow")
+    return BatchClip(name, clip, prompts, entry)
+
+
+def run_batch(options: argparse.Namespace) -> int:
+    """Follow what the list says; returns 1 if a clip failed."""
+    from sam2kit.predict.video import VideoPredictor
+
+    if options.prompt or options.prompts:
+        raise ValueError("with --batch, the list says what to follow; leave --prompt and --prompts out")
+    settings = {name: getattr(options, name) for name in _SETTINGS}
+    works = [_Work(clip, options.out / clip.name, settings) for clip in read_batch(options.batch)]
+    for work in works:
+        work.check_folder()
+    team = join_team(options.device)
+    waiting = [work for work in team.share(works) if not work.is_done]
+    if waiting:
+        here = {"device": team.device or options.device}
+        predictor = VideoPredictor(load(argparse.Namespace(**vars(options) | here)))
+    for work in waiting:
+        begun = session_file(work.folder).exists()
+        own = {"clip": work.clip.clip, "out": work.folder, "resume": begun}
+        try:
+            work.note(done=False)
+            follow(predictor, [] if begun else work.clip.prompts, argparse.Namespace(**vars(options) | own))
+            work.note(done=True)
+        except (ValueError, OSError, LookupError) as error:
+            print(f"sam2kit: {work.clip.name} failed: {error}", file=sys.stderr)
+    team.wait()
+    failed = [work.clip.name for work in works if not work.is_done]
+    if team.is_main:
+        said = {"clips": len(works), "done": len(works) - len(failed), "failed": failed}
+        print(json.dumps(said) if options.json else f"{said['done']} of {said['clips']} clips are done")
+    return int(bool(failed))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A clip and its folder, in which a note says what is done there, so that nobody takes it for something else."""
+
+    clip: BatchClip
+    folder: Path
+    settings: dict[str, Any]
+
+    @property
+    def is_done(self) -> bool:
+        return (self._noted() or {}).get("done", False)
+
+    def check_folder(self) -> None:
+        """Raises ValueError if the folder holds something else that was done or begun."""
+        noted = self._noted()
+        if noted is not None and noted | {"done": False} != self._note(done=False):
+            raise ValueError(f"{self.folder} holds results of another list or other options; choose another --out")
+
+    def note(self, *, done: bool) -> None:
+        """Write the note, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self.folder / f"{_NOTE}.part"
+        unfinished.write_text(json.dumps(self._note(done=done), indent=1) + "\n", encoding="utf-8")
+        os.replace(unfinished, self.folder / _NOTE)
+
+    def _note(self, *, done: bool) -> dict[str, Any]:
+        return {"done": done, "entry": self.clip.stated, **self.settings}
+
+    def _noted(self) -> dict[str, Any] | None:
+        file = self.folder / _NOTE
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
