@@ -14,21 +14,24 @@ _FEW_KEYS = 16  # fewer are added up faster across the queries than along the ke
 _MANY_KEYS = 4096  # more are faster in pieces than in the fused kernel, even in float32
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, known: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(d)) v for [B, heads, L, D] tensors; a batch of 1 serves all.
+
+    Keys that are not `known` ([S] bool; None: all are) count for nothing.
 
     On a GPU this is the fused kernel, which wants values as wide as queries and keys. On a CPU the plain form is
     several times faster than that one as long as the weights stay near the processor, so work goes in pieces; and
     training always has the plain form there, for the sake of its backward.
     """
-    if query.device.type == "cpu":
+    if query.device.type == "cpu" and known is None:
         if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value)):
             return _plainly(query, key, value)
         if query.shape[1] * query.shape[2] * key.shape[2] <= _WEIGHTS:
             return _attend_by_samples(query, key, value)
         if key.shape[2] > _MANY_KEYS or query.dtype != torch.float32:
             return _attend_by_rows(query, key, value)
-    return F.scaled_dot_product_attention(*_together(query, key, value))
+    mask = None if known is None else known[None, None, None]
+    return F.scaled_dot_product_attention(*_together(query, key, value), attn_mask=mask)
 
 
 def _plainly(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -100,6 +103,7 @@ class Attention(nn.Module):
         rotary: Tensor | None = None,
         rotary_key: Tensor | None = None,
         maps: int = 1,
+        known: Tensor | None = None,
     ) -> Tensor:
         """Attend from query [B or 1, L, dim] to key and value [B or 1, S, key_dim].
 
@@ -107,6 +111,7 @@ class Attention(nn.Module):
             rotary: [L, D / 2] complex angles of the queries; None for no rotation.
             rotary_key: [h * w, D / 2] angles of the places of a map.
             maps: how many of such maps the keys begin with; later keys are not rotated.
+            known: [S] bool, which keys to look at; None for all.
         Returns:
             [B, L, dim].
         """
@@ -115,10 +120,10 @@ class Attention(nn.Module):
             q = rotate(q, rotary)
         if rotary_key is not None:
             k = rotate_maps(k, rotary_key, maps)
-        if self._projects_late(value):
+        if known is None and self._projects_late(value):
             attended = self.v_proj(attend(q, k, value[:, None]))
         else:
-            attended = attend(q, k, self._split(self.v_proj(value)))
+            attended = attend(q, k, self._split(self.v_proj(value)), known)
         return self.out_proj(attended.transpose(1, 2).flatten(2))  # [B, heads, L, D] -> [B, L, heads * D]
 
     def _projects_late(self, value: Tensor) -> bool:

@@ -2,23 +2,22 @@
 
 All of it is computed in float32, whatever precision the network runs in: positions are small
 differences of large phases, and half precision would blur neighbouring pixels together. What depends on sizes
-alone is made once and kept, for every frame needs it again: nobody may change what these functions return.
+alone is made once and kept, for every frame needs it again, and recorded CUDA graphs read
+it where it is: nobody may change what these functions return.
 """
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from sam2kit.model.layers import Derived
 
-_KEPT = 16  # tables of each kind
 
-
-@lru_cache(maxsize=_KEPT)
+@cache
 @torch.inference_mode(False)  # kept tables serve training, too
 def sine_map(height: int, width: int, channels: int, *, device: torch.device | None = None) -> Tensor:
     """Fixed 2-D position encoding of a feature map.
@@ -55,7 +54,7 @@ def sine_of_time(distance: Tensor, channels: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
-@lru_cache(maxsize=_KEPT)
+@cache
 @torch.inference_mode(False)
 def rotary_table(height: int, width: int, head_dim: int, *, device: torch.device | None = None) -> Tensor:
     """Axial rotation angles for the tokens of a map, in row-major order.

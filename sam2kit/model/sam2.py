@@ -17,7 +17,7 @@ Source: SAM 2: Segment Anything in Images and Videos, arXiv:2408.00714 (ICLR 202
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,7 @@ from sam2kit.config import SAM2Config
 from sam2kit.model.image_encoder import ImageEncoder
 from sam2kit.model.layers import MLP
 from sam2kit.model.mask_decoder import Candidates, MaskDecoder, choose_candidates
+from sam2kit.model.memories import Memories
 from sam2kit.model.memory_attention import MemoryAttention
 from sam2kit.model.memory_encoder import MemoryEncoder
 from sam2kit.model.positions import sine_map, sine_of_time
@@ -140,14 +141,19 @@ class SAM2(nn.Module):
         return self.no_mem_embed.dtype
 
     @contextmanager
-    def precision(self) -> Iterator[None]:
-        """Autocast to `compute_dtype`, whatever the calling thread had switched on before."""
+    def precision(self, *, keep_casts: bool = True) -> Iterator[None]:
+        """Autocast to `compute_dtype`, whatever the calling thread had switched on before.
+
+        Args:
+            keep_casts: cast each weight once, and free it at the end; False where a CUDA graph is recorded.
+        """
         if self.compute_dtype is None:
             yield
             return
         lower = self.compute_dtype != torch.float32 and self.weight_dtype == torch.float32
         quick = quick_products() if self.device.type == "cpu" and not lower else nullcontext()
-        with torch.autocast(self.device.type, dtype=self.compute_dtype if lower else None, enabled=lower), quick:
+        dtype = self.compute_dtype if lower else None
+        with torch.autocast(self.device.type, dtype=dtype, enabled=lower, cache_enabled=keep_casts), quick:
             yield
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
@@ -292,50 +298,41 @@ class SAM2(nn.Module):
             memory = torch.where(present[:, None, None, None], memory, marked)
         return memory
 
-    def recall(
-        self,
-        stride16: Tensor,
-        maps: Sequence[tuple[Tensor, int]],
-        pointers: Sequence[tuple[Tensor, int]],
-        *,
-        pointer_frames: int,
-    ) -> Tensor:
+    def recall(self, stride16: Tensor, memories: Memories) -> Tensor:
         """Condition a frame's features on memories of B objects.
 
         Args:
             stride16: [B or 1, dim, h, w] raw features of the frame.
-            maps: memories [B, memory dim, h, w] from `remember`, each with its slot; at least one.
-            pointers: object pointers [B, dim], each with its distance in frames.
-            pointer_frames: how far pointers may look back, the unit of their distances.
+            memories: of the objects.
         Returns:
             [B, dim, h, w] image embedding.
         """
-        batch, dtype = len(maps[0][0]), stride16.dtype
-        height, width = stride16.shape[-2:]
-        channels = self.config.memory.dim
+        batch, _, channels, height, width = memories.maps.shape
+        dtype = stride16.dtype
         places = sine_map(height, width, channels, device=stride16.device).flatten(1).T  # [h*w, C]
-        memory = [m.to(dtype).flatten(2).transpose(1, 2) for m, _ in maps]  # [B, C, h, w] -> [B, h*w, C]
-        positions = [places + self.maskmem_tpos_enc[slot, 0] for _, slot in maps]
-        pieces = 0
-        if pointers:
-            split = torch.stack([p for p, _ in pointers], dim=1).to(dtype)  # [B, P, dim]
-            pieces = split.shape[1] * split.shape[2] // channels
-            memory.append(split.reshape(batch, pieces, channels))
-            positions.append(self._pointer_positions([d for _, d in pointers], pointer_frames))
+        seen = memories.maps.to(dtype).flatten(3).transpose(2, 3).flatten(1, 2)  # [B, M, C, h, w] -> [B, M*h*w, C]
+        seen_at = (places + self.maskmem_tpos_enc[memories.slots, 0]).flatten(0, 1)
+        known_as = memories.pointers.to(dtype).reshape(batch, -1, channels)  # each in several pieces
+        known_at = self._pointer_positions(memories.distances)
+        known = memories.known
+        if known is not None:
+            pieces = self.config.hidden_dim // channels
+            maps, pointers = known.split([len(memories.slots), len(memories.distances)])
+            known = torch.cat([maps.repeat_interleave(height * width), pointers.repeat_interleave(pieces)])
         return self.memory_attention(
             stride16,
-            torch.cat(memory, dim=1),
-            torch.cat(positions).to(dtype)[None],
-            pointer_tokens=pieces,
+            torch.cat([seen, known_as], dim=1),
+            torch.cat([seen_at, known_at]).to(dtype)[None],
+            pointer_tokens=known_as.shape[1],
+            known=known,
         )
 
-    def _pointer_positions(self, distances: list[int], pointer_frames: int) -> Tensor:
+    def _pointer_positions(self, distances: Tensor) -> Tensor:
         """[P * dim / memory dim, memory dim]: the pieces of one pointer share their position."""
         pieces = self.config.hidden_dim // self.config.memory.dim
         if not self.config.memory.dates_object_pointers:
             return self.maskmem_tpos_enc.new_zeros(len(distances) * pieces, self.config.memory.dim)
-        scaled = torch.tensor(distances, dtype=torch.float32, device=self.device) / max(pointer_frames - 1, 1)
-        encoded = self.obj_ptr_tpos_proj(sine_of_time(scaled, self.config.hidden_dim).to(self.weight_dtype))
+        encoded = self.obj_ptr_tpos_proj(sine_of_time(distances, self.config.hidden_dim).to(self.weight_dtype))
         return encoded.repeat_interleave(pieces, dim=0)
 
 

@@ -20,6 +20,17 @@ _HEADER = struct.Struct(">8sI4sIIBB")  # of a PNG: signature, length, "IHDR", wi
 _SIGNATURE, _GREY = b"\x89PNG\r\n\x1a\n", 0
 
 
+def levels_of(logits: Tensor) -> Tensor:
+    """Logits of any shape -> uint8 of the same: cut off and rounded."""
+    whole = ((logits.float().clamp(-_LIMIT, _LIMIT) + _LIMIT) * _STEPS).round()
+    return whole.clamp(max=255).to(torch.uint8)
+
+
+def logits_of(levels: Tensor) -> Tensor:
+    """uint8 levels -> float32 logits."""
+    return levels.float() / _STEPS - _LIMIT
+
+
 @dataclass(frozen=True)
 class CompactLogits:
     """One map of logits as PNG."""
@@ -28,10 +39,9 @@ class CompactLogits:
 
     @classmethod
     def of(cls, logits: Tensor) -> CompactLogits:
-        """[h, w] float logits -> rounded and packed."""
-        whole = ((logits.float().clamp(-_LIMIT, _LIMIT) + _LIMIT) * _STEPS).round()
-        levels = whole.clamp(max=255).cpu().numpy().astype(np.uint8)
-        packed, png = cv2.imencode(".png", levels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        """[h, w] float logits, or their levels -> rounded and packed."""
+        levels = logits if logits.dtype == torch.uint8 else levels_of(logits)
+        packed, png = cv2.imencode(".png", levels.cpu().numpy(), [cv2.IMWRITE_PNG_COMPRESSION, 1])
         assert packed, "OpenCV packs every map of bytes"
         return cls(png.tobytes())
 
@@ -46,7 +56,7 @@ class CompactLogits:
         whole = cv2.imdecode(np.frombuffer(self.png, np.uint8), cv2.IMREAD_UNCHANGED)
         if whole is None:
             raise ValueError("packed logits are damaged; track this frame again")
-        return torch.from_numpy(whole.astype(np.float32)) / _STEPS - _LIMIT
+        return logits_of(torch.from_numpy(whole))
 
 
 @dataclass(frozen=True)

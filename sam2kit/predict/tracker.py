@@ -9,16 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from sam2kit.model.memories import Memories
 from sam2kit.model.memory_bank import Recollection, choose_memories
 from sam2kit.model.sam2 import SAM2, FrameAnswer, ImageFeatures, PromptTensors
+from sam2kit.predict.arriving import Arriving
 from sam2kit.predict.frame_masks import FrameResult, VideoOptions
+from sam2kit.predict.frames_ahead import FramesAhead
 from sam2kit.predict.geometry import frame_to_square, mask_to_square
 from sam2kit.predict.logits import CompactLogits, ExactLogits
+from sam2kit.predict.pace import Pace
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
+from sam2kit.predict.tracked_frame import KeptAnswer, TrackedFrames
 
 _MOST_TOGETHER = 16  # objects in one pass of the network
 
@@ -29,11 +35,14 @@ class Tracker:
     Args:
         model: a SAM2 in eval mode.
         lock: held during each pass through the network.
+        pace: what is done for speed.
     """
 
-    def __init__(self, model: SAM2, lock: AbstractContextManager | None = None) -> None:
+    def __init__(self, model: SAM2, lock: AbstractContextManager | None = None, pace: Pace | None = None) -> None:
         self.model = model
         self.lock = lock or nullcontext()
+        self.pace = pace or Pace()
+        self._frames = TrackedFrames(model, self.pace)
 
     def take_mask(self, session: VideoSession, frame: int, prompt: FramePrompt) -> FrameResult:
         """The answer to a mask: itself."""
@@ -41,7 +50,7 @@ class Tracker:
         features = self._features(session, frame)
         with self._network():
             answer = self.model.answer_mask(features, square[None, None])
-        return _results(answer, session.options, prompted=True, run=session.run)[0]
+        return _prompted(answer, session)
 
     def ask(self, session: VideoSession, frame: int, track: ObjectTrack, prompts: PromptTensors) -> FrameResult:
         """The answer to clicks and a box; on a frame that tracking has reached, with memory."""
@@ -49,11 +58,13 @@ class Tracker:
         if frame in track.directions:
             others = [f for f in track.prompted if f != frame]
             recalled = self._choose(session, track, others, Step(frame, track.directions[frame], ()))
-        image = self._recall(session, [track], recalled, frame)
+        memories = self._memories(session, [track], recalled) if recalled.maps else None
         features = self._features(session, frame)
         with self._network():
+            raw = features.stride16
+            image = self.model.recall(raw, memories) if memories else self.model.without_memory(raw)
             answer = self.model.answer(image, features, prompts)
-        return _results(answer, session.options, prompted=True, run=session.run)[0]
+        return _prompted(answer, session)
 
     def track(self, session: VideoSession, step: Step) -> None:
         """Answer for every object that is not prompted on this frame, and remember.
@@ -75,15 +86,14 @@ class Tracker:
     def _track_together(
         self, session: VideoSession, step: Step, chosen: Recollection, members: Sequence[ObjectTrack]
     ) -> None:
-        image = self._recall(session, members, chosen, step.frame)
+        memories = self._memories(session, members, chosen)
         features = self._features(session, step.frame)
-        with self._network():
-            answer = self.model.answer(image, features)
+        with self._network(keep_casts=not self.pace.recorded):
+            answer, made = self._frames.track(features, memories, exact=session.options.exact_logits)
         results = _results(answer, session.options, prompted=False, run=session.run)
         for track, result in zip(members, results, strict=True):
             track.tracked[step.frame], track.directions[step.frame] = result, step.reverse
-            track.memories.pop(step.frame, None)
-        self._remember(session, members, step.frame)
+        _keep(made, members, step.frame, session.options)
 
     def _choose(self, session: VideoSession, track: ObjectTrack, prompted: list[int], step: Step) -> Recollection:
         return choose_memories(
@@ -95,19 +105,22 @@ class Tracker:
             reverse=step.reverse,
         )
 
-    def _recall(self, session: VideoSession, tracks: Sequence[ObjectTrack], chosen: Recollection, frame: int) -> Tensor:
-        """[B, dim, h, w] image embedding of a frame for objects that recall the same frames."""
-        for recalled, _ in chosen.maps:
-            self._remember(session, tracks, recalled)
-        stride16 = self._features(session, frame).stride16
+    def _memories(self, session: VideoSession, tracks: Sequence[ObjectTrack], chosen: Recollection) -> Memories:
+        """What objects recall that recall the same frames."""
+        for frame, _ in chosen.maps:
+            self._remember(session, tracks, frame)
         # in one dtype before they are stacked: autocast cannot mix bfloat16 memories with float16
-        dtype = self.model.weight_dtype
-        maps = [(torch.stack([t.memories[f].to(dtype) for t in tracks]), slot) for f, slot in chosen.maps]
-        pointers = [(torch.stack([_answer(t, f).pointer for t in tracks]), d) for f, d in chosen.pointers]
-        with self._network():
-            if not maps:
-                return self.model.without_memory(stride16).expand(len(tracks), -1, -1, -1)
-            return self.model.recall(stride16, maps, pointers, pointer_frames=session.pointer_reach)
+        dtype, reach = self.model.weight_dtype, session.pointer_reach
+        memories = Memories.of(
+            [(torch.stack([t.memories[f].to(dtype) for t in tracks]), slot) for f, slot in chosen.maps],
+            [(torch.stack([_answer(t, f).pointer for t in tracks]), d) for f, d in chosen.pointers],
+            dim=self.model.config.hidden_dim,
+            pointer_frames=reach,
+        )
+        if not self.pace.keeps_shapes:
+            return memories
+        prompted = len(tracks[0].prompted)
+        return memories.with_room(prompted + self.model.config.memory.slots - 1, prompted + reach - 1)
 
     def _remember(self, session: VideoSession, tracks: Sequence[ObjectTrack], frame: int) -> None:
         """Make the memories of a frame for those objects that do not hold theirs."""
@@ -122,36 +135,57 @@ class Tracker:
                 features = self._features(session, frame)
                 with self._network():
                     made = self.model.remember(features.stride16, logits, present, binary=prompted)
-                for track, memory in zip(missing, made.to(session.options.memory_dtype), strict=True):
-                    track.memories[frame] = memory.clone()  # of its own, so that one object can be forgotten
+                _keep(made, missing, frame, session.options)
+
+    def ahead(self, session: VideoSession) -> AbstractContextManager[FramesAhead | None]:
+        """Brings features of the planned frames into a session before they are needed, if that is the pace."""
+        if not self.pace.ahead:
+            return nullcontext()
+        return FramesAhead(
+            session,
+            self.pace.ahead,
+            square=partial(self._square, session),
+            encode=self._encode,
+            device=self.model.device,
+        )
 
     def _features(self, session: VideoSession, frame: int) -> ImageFeatures:
         if frame not in session.features:
-            square = frame_to_square(session.clip.frame(frame), self.model.config.side)[None]
-            with self._network():
-                features = self.model.encode_image(square.to(self.model.device))
-            # in the weights' dtype: whoever uses them may have autocast or not
-            session.keep_features(frame, features.to(self.model.weight_dtype))
+            session.keep_features(frame, self._encode(self._square(session, frame)[None]))
         session.features.move_to_end(frame)
         return session.features[frame]
 
+    def _square(self, session: VideoSession, frame: int) -> Tensor:
+        return frame_to_square(session.clip.frame(frame), self.model.config.side)
+
+    def _encode(self, squares: Tensor) -> ImageFeatures:
+        with self._network():
+            features = self.model.encode_image(squares.to(self.model.device, non_blocking=True))
+        # in the weights' dtype: whoever uses them may have autocast or not
+        return features.to(self.model.weight_dtype)
+
     @contextmanager
-    def _network(self) -> Iterator[None]:
-        with self.lock, torch.inference_mode(), self.model.precision():
+    def _network(self, *, keep_casts: bool = True) -> Iterator[None]:
+        with self.lock, torch.inference_mode(), self.model.precision(keep_casts=keep_casts):
             yield
 
 
-def _results(answer: FrameAnswer, options: VideoOptions, *, prompted: bool, run: int) -> list[FrameResult]:
+def _prompted(answer: FrameAnswer, session: VideoSession) -> FrameResult:
+    kept = KeptAnswer.of(answer, exact=session.options.exact_logits)
+    return _results(kept, session.options, prompted=True, run=session.run)[0]
+
+
+def _results(answer: KeptAnswer, options: VideoOptions, *, prompted: bool, run: int) -> list[FrameResult]:
     """The answers for B objects, packed one by one."""
     pack = ExactLogits.of if options.exact_logits else CompactLogits.of
-    rows = zip(
-        answer.mask_logits[:, 0].cpu(),
-        answer.object_score.tolist(),
-        answer.predicted_iou.tolist(),
-        answer.pointer,
-        strict=True,
-    )
+    masks, scores, ious = Arriving(answer.mask, answer.object_score, answer.predicted_iou).wait()
+    rows = zip(masks, scores.tolist(), ious.tolist(), answer.pointer, strict=True)
     return [FrameResult(pack(m), score, iou, pointer.clone(), prompted, run) for m, score, iou, pointer in rows]
+
+
+def _keep(memories: Tensor, tracks: Sequence[ObjectTrack], frame: int, options: VideoOptions) -> None:
+    for track, memory in zip(tracks, memories.to(options.memory_dtype), strict=True):
+        track.memories[frame] = memory.clone()  # of its own, so that one object can be forgotten
 
 
 def _is_settled(session: VideoSession, track: ObjectTrack, frame: int) -> bool:

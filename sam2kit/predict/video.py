@@ -30,6 +30,7 @@ from numpy.typing import ArrayLike
 from sam2kit.media.clips import ClipSource, open_clip
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.frame_masks import FrameMasks, FrameResult, VideoOptions
+from sam2kit.predict.pace import Pace
 from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
 from sam2kit.predict.session_files import read_session, session_clip_path, write_session
@@ -49,18 +50,24 @@ class VideoPredictor:
         model: a SAM2 that has learned to use its memory; it is set to eval mode.
         options: of the sessions that this predictor opens.
         lock: held during each pass through the network, where threads share a small GPU.
+        pace: what is done for speed on a GPU.
     Raises:
         ValueError: if the model only knows pictures.
     """
 
     def __init__(
-        self, model: SAM2, options: VideoOptions | None = None, *, lock: AbstractContextManager | None = None
+        self,
+        model: SAM2,
+        options: VideoOptions | None = None,
+        *,
+        lock: AbstractContextManager | None = None,
+        pace: Pace | None = None,
     ) -> None:
         if not model.memory_is_trained:
             raise ValueError("these weights only know pictures, their memory is untrained; use a video model")
         self.model = model.eval()
         self.options = options or VideoOptions()
-        self.tracker = Tracker(self.model, lock)
+        self.tracker = Tracker(self.model, lock, pace)
         self.lock = self.tracker.lock
 
     # sessions
@@ -258,11 +265,14 @@ class VideoPredictor:
 
         Objects that were prompted for the first time since then are not part of it.
         """
-        while session.plan:
-            step = session.plan[0]
-            self.track_frame(session, step)
-            session.plan.popleft()
-            yield session.masks(step.frame)
+        with self.tracker.ahead(session) as ahead:
+            while session.plan:
+                if ahead is not None:
+                    ahead.bring()
+                step = session.plan[0]
+                self.track_frame(session, step)
+                session.plan.popleft()
+                yield session.masks(step.frame)
 
     def track_frame(self, session: VideoSession, step: Step) -> None:
         """One step of a propagation: answer for every object that is not prompted on this frame, and remember."""

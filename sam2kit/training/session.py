@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from sam2kit.evaluation.clicks import centre_click, tight_boxes
 from sam2kit.model.mask_decoder import Candidates
+from sam2kit.model.memories import Memories
 from sam2kit.model.memory_bank import POINTER_FRAMES, choose_memories
 from sam2kit.model.sam2 import ABSENT_LOGIT, SAM2, ImageFeatures, PromptTensors
 from sam2kit.training.clicks import Randomness, move_corners, spoiled_masks, uniform_clicks, uniforms
@@ -290,12 +291,13 @@ class _Session:
         chosen = choose_memories(
             t, self.conditioning, self.maps, slots=slots, pointer_frames=reach, reverse=False, future_pointers=True
         )
-        return self.model.recall(
-            self.features[t].stride16,
+        memories = Memories.of(
             [(self.maps[f], slot) for f, slot in chosen.maps],
             [(self.pointers[f], distance) for f, distance in chosen.pointers],
+            dim=self.model.config.hidden_dim,
             pointer_frames=reach,
         )
+        return self.model.recall(self.features[t].stride16, memories)
 
     def _remember(self, t: int, logits: Tensor, pointer: Tensor, present: Tensor, *, hard: bool) -> None:
         if self.rules.truth_in_memory:

@@ -12,6 +12,7 @@ import sam2kit.model.sam2 as sam2
 from sam2kit.config import preset
 from sam2kit.model.attention import Attention, attend
 from sam2kit.model.hiera import Hiera
+from sam2kit.model.memories import Memories
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from tests.conftest import TOY
 
@@ -143,7 +144,8 @@ def test_objects_share_what_the_frame_sees_in_itself(toy: SAM2) -> None:
     grid = toy.config.embedding_side
     maps = [(noise(3, toy.config.memory.dim, grid, grid, seed=i), i) for i in range(2)]
     pointers = [(noise(3, toy.config.hidden_dim), 1)]
-    together = toy.recall(features.stride16, maps, pointers, pointer_frames=4)
-    each = toy.recall(features.stride16.expand(3, -1, -1, -1), maps, pointers, pointer_frames=4)
+    memories = Memories.of(maps, pointers, dim=toy.config.hidden_dim, pointer_frames=4)
+    together = toy.recall(features.stride16, memories)
+    each = toy.recall(features.stride16.expand(3, -1, -1, -1), memories)
     torch.testing.assert_close(together, each, atol=1e-5, rtol=1e-4)
     assert len(toy.answer(together, features).mask_logits) == 3

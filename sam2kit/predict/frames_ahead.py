@@ -1,0 +1,120 @@
+"""The next frames of a propagation, decoded and encoded before it comes to them.
+
+One thread decodes. Their squares are encoded together, on a CUDA stream of their own, while the propagation works on
+the frames before; on a CPU, together but at once. A frame that cannot be read fails when its turn has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice, takewhile
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from sam2kit.media.clips import CACHE_BYTES
+from sam2kit.model.sam2 import ImageFeatures
+from sam2kit.predict.session import VideoSession
+
+Encode = Callable[[Tensor], ImageFeatures]
+
+
+class FramesAhead:
+    """Brings image features into a session; used in a with statement.
+
+    Args:
+        session: whose plan is followed.
+        count: frames that are encoded together.
+        square: frame number -> [3, S, S], what the encoder wants of a frame; called in another thread.
+        encode: [B, 3, S, S] on the CPU -> features.
+        device: where features are made.
+    """
+
+    def __init__(
+        self,
+        session: VideoSession,
+        count: int,
+        *,
+        square: Callable[[int], Tensor],
+        encode: Encode,
+        device: torch.device,
+    ) -> None:
+        self.session, self.count = session, count
+        self._square, self._encode = square, encode
+        self._squares: dict[int, Future[Tensor]] = {}
+        self._features: dict[int, tuple[ImageFeatures, torch.cuda.Event | None]] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="frames ahead")
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        height, width = session.clip.size_hw
+        # what is decoded ahead must not push the current frame out of the clip's cache: others draw on it
+        self._in_thread = max(1, min(2 * count, CACHE_BYTES // (2 * 3 * height * width)))
+
+    def __enter__(self) -> FramesAhead:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def bring(self) -> None:
+        """Put the features of the next step's frame into the session, and go on with those after it."""
+        frame, *later = coming = _distinct(step.frame for step in islice(self.session.plan, 4 * self.count))
+        for known in (self._squares, self._features):
+            for passed in set(known) - set(coming):
+                del known[passed]
+        self._read(coming)
+        if frame not in self.session.features:
+            if frame not in self._features:
+                self._encode_together([frame, *self._decoded_of(later)])
+            self.session.keep_features(frame, self._taken(frame))
+        self._features.pop(frame, None)
+        self._read(later)
+        ready = self._decoded_of(later)
+        enough = min(self.count, len([f for f in later if f not in self._features]))
+        if self._stream is not None and len(self._features) < self.count and len(ready) >= enough > 0:
+            self._encode_together(ready)
+
+    def _read(self, coming: list[int]) -> None:
+        wanted = [f for f in coming if f not in self._features and f not in self.session.features]
+        for frame in wanted[: self._in_thread]:
+            if frame not in self._squares:
+                self._squares[frame] = self._thread.submit(self._square, frame)
+
+    def _decoded_of(self, frames: list[int]) -> list[int]:
+        """Those from the first on that are decoded; one that cannot be ends the row, and fails when it is needed."""
+        waiting = [f for f in frames if f not in self._features and f not in self.session.features]
+        return list(takewhile(lambda f: f in self._squares and _is_good(self._squares[f]), waiting))
+
+    def _encode_together(self, frames: list[int]) -> None:
+        """Encode the first of some frames, and as many of the others as go together."""
+        batch = frames[: self.count]
+        squares = torch.stack([self._squares.pop(f).result() for f in batch])
+        done = None
+        if self._stream is None:
+            together = self._encode(squares)
+        else:
+            with torch.cuda.stream(self._stream):
+                together = self._encode(squares.pin_memory())
+                done = torch.cuda.Event()
+                done.record()
+        self._features |= {frame: (together[i : i + 1], done) for i, frame in enumerate(batch)}
+
+    def _taken(self, frame: int) -> ImageFeatures:
+        features, done = self._features[frame]
+        if done is not None:
+            here = torch.cuda.current_stream()
+            here.wait_event(done)
+            for tensor in vars(features).values():
+                tensor.record_stream(here)
+        return features
+
+
+def _is_good(decoding: Future) -> bool:
+    return decoding.done() and decoding.exception() is None
+
+
+def _distinct(frames: Iterable[int]) -> list[int]:
+    return list(dict.fromkeys(frames))

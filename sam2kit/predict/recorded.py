@@ -1,0 +1,69 @@
+"""A function of tensors, recorded once as a CUDA graph and played back: one launch in place of hundreds.
+
+Surprise: a graph reads and writes at fixed addresses, so arguments are copied to where it reads, and results from
+where it writes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+
+import torch
+from torch import Tensor
+
+Function = Callable[..., Sequence[Tensor]]
+Recorder = Callable[[Function, Sequence[Tensor]], tuple[Callable[[], None], Sequence[Tensor]]]
+
+_WARM_UP = 2  # calls before recording: libraries choose their kernels, and tables of positions are made
+_KEPT = 4  # recordings: while a memory bank fills, once it is full, and for another number of objects
+
+
+class Recorded:
+    """Plays the recording for the given shapes; makes it at their first call.
+
+    Args:
+        function: of tensors on one device; it must not wait for the device, nor ask what a tensor holds.
+        record: how to record; takes the function and its arguments, gives what plays it, and where its results come.
+            None records CUDA graphs on CUDA devices, and calls the function on others.
+    """
+
+    def __init__(self, function: Function, record: Recorder | None = None) -> None:
+        self._function = function
+        self._record = record
+        self._kept: OrderedDict[Hashable, tuple[list[Tensor], Callable[[], None], Sequence[Tensor]]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __call__(self, *arguments: Tensor) -> Sequence[Tensor]:
+        """What the function gives for these arguments."""
+        record = self._record
+        if record is None and arguments[0].device.type != "cuda":
+            return self._function(*arguments)
+        shapes = tuple((t.shape, t.dtype, t.device) for t in arguments)
+        if shapes not in self._kept:
+            while len(self._kept) >= _KEPT:
+                self._kept.popitem(last=False)
+            inputs = [t.clone() for t in arguments]
+            self._kept[shapes] = inputs, *(record or record_graph)(self._function, inputs)
+        self._kept.move_to_end(shapes)
+        inputs, play, results = self._kept[shapes]
+        for mine, given in zip(inputs, arguments, strict=True):
+            mine.copy_(given)
+        play()
+        return [t.clone() for t in results]
+
+
+def record_graph(function: Function, inputs: Sequence[Tensor]) -> tuple[Callable[[], None], Sequence[Tensor]]:
+    """Record what a function does with these tensors on a CUDA device."""
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(_WARM_UP):
+            function(*inputs)
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        results = function(*inputs)
+    return graph.replay, results

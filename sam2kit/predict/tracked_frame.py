@@ -1,0 +1,84 @@
+"""The work of one tracked frame as one function of tensors: recall, answer, and what stays of it.
+
+Nothing in here waits for a GPU or depends on what a tensor holds, so the whole can be compiled, or recorded as a CUDA
+graph; see pace.py. Its memories are made from what is kept, so they come out the same when they are made again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sam2kit.model.memories import Memories
+from sam2kit.model.sam2 import ABSENT_LOGIT, SAM2, FrameAnswer, ImageFeatures
+from sam2kit.predict.logits import levels_of, logits_of
+from sam2kit.predict.pace import Pace
+from sam2kit.predict.recorded import Function, Recorded
+
+
+class KeptAnswer(NamedTuple):
+    """What stays of an answer for B objects."""
+
+    mask: Tensor  # [B, h, w] low-res mask logits: float32, or uint8 levels as CompactLogits packs them
+    object_score: Tensor  # [B] float32
+    predicted_iou: Tensor  # [B] float32
+    pointer: Tensor  # [B, dim] float32
+
+    @classmethod
+    def of(cls, answer: FrameAnswer, *, exact: bool) -> KeptAnswer:
+        """With logits in full if `exact`."""
+        logits = answer.mask_logits[:, 0]
+        mask = logits if exact else levels_of(logits)
+        return cls(mask, answer.object_score, answer.predicted_iou, answer.pointer)
+
+
+class TrackedFrames:
+    """That work, in the way that is the quickest.
+
+    Args:
+        model: a SAM2 in eval mode.
+        pace: what is done for speed.
+    """
+
+    def __init__(self, model: SAM2, pace: Pace) -> None:
+        self.model = model
+        self._ways = {exact: self._way(pace, exact) for exact in (False, True)}
+
+    def _way(self, pace: Pace, exact: bool) -> Function:
+        work = partial(_track_tensors, self.model, exact)
+        if pace.compiled:
+            work = torch.compile(work, fullgraph=True, dynamic=False)
+        return Recorded(work) if pace.recorded else work
+
+    def track(self, features: ImageFeatures, memories: Memories, *, exact: bool) -> tuple[KeptAnswer, Tensor]:
+        """As `track_frame`."""
+        given = (*vars(features).values(), *vars(memories).values())
+        *kept, memory = self._ways[exact](*(t for t in given if t is not None))
+        return KeptAnswer(*kept), memory
+
+
+def _track_tensors(model: SAM2, exact: bool, *tensors: Tensor) -> Sequence[Tensor]:
+    answer, memory = track_frame(model, ImageFeatures(*tensors[:3]), Memories(*tensors[3:]), exact=exact)
+    return *answer, memory
+
+
+def track_frame(model: SAM2, features: ImageFeatures, memories: Memories, *, exact: bool) -> tuple[KeptAnswer, Tensor]:
+    """Find B objects on a frame that nobody prompted.
+
+    Args:
+        features: of the frame.
+        memories: of the objects.
+        exact: keep logits in full.
+    Returns:
+        the answer, and the memory [B, memory dim, h, w] that it leaves.
+    """
+    answer = model.answer(model.recall(features.stride16, memories), features)
+    kept = KeptAnswer.of(answer, exact=exact)
+    present = answer.object_score > 0
+    logits = kept.mask if exact else logits_of(kept.mask)
+    logits = torch.where(present[:, None, None], logits, ABSENT_LOGIT)
+    return kept, model.remember(features.stride16, logits[:, None], present, binary=False)
