@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from sam2kit.bench import compare as comparing
 from sam2kit.bench.compare import Measured, as_json, compare, markdown
-from sam2kit.bench.contenders import Sam2kit, installed, moving, picture, work_of
+from sam2kit.bench.contenders import (
+    CONTENDERS,
+    Sam2kit,
+    Sam2kitCompiled,
+    Sam2kitFast,
+    Transformers,
+    installed,
+    moving,
+    picture,
+    work_of,
+)
 from sam2kit.bench.scaling import draw, measure_scaling
 from sam2kit.cli import main
 
@@ -85,8 +97,35 @@ def test_every_kind_of_work_goes_on(ourselves: Sam2kit, kind: str) -> None:
         next(work)
 
 
+@pytest.mark.parametrize("contender", [Sam2kitFast, Sam2kitCompiled])
+def test_the_fast_ways_work_on_a_cpu_too(
+    contender: type[Sam2kit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", partial(compile_, backend="eager"))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: None)
+    comparing.write_weights(tmp_path, "nano")
+    racer = contender(tmp_path, "cpu", "bfloat16")
+    assert racer.model.weight_dtype == torch.bfloat16
+    for kind in ("click", "frame2"):
+        work = work_of(racer, kind, 3)
+        for _ in range(3):
+            next(work)
+
+
+def test_the_port_is_asked_as_many_clicks(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(Transformers, "_embeddings", lambda self, image: [])
+    monkeypatch.setattr(Transformers, "_answer", lambda self, embeddings, clicks: asked.append(len(clicks)))
+    work = work_of(object.__new__(Transformers), "automatic", 1)
+    next(work)
+    next(work)
+    assert asked == [64] * 16
+
+
 def test_transformers_is_found_where_it_is_installed() -> None:
     assert installed() == ["sam2kit", "transformers"]
+    assert installed("cuda:0") == list(CONTENDERS) and "sam2kit-compiled" in CONTENDERS
 
 
 def test_pictures_are_the_same_everywhere() -> None:

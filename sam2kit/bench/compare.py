@@ -79,7 +79,7 @@ def compare(
     Raises:
         ValueError: if a contender's model cannot be loaded.
     """
-    names = installed() if contenders is None else ["sam2kit", *(c for c in contenders if c != "sam2kit")]
+    names = installed(device) if contenders is None else ["sam2kit", *(c for c in contenders if c != "sam2kit")]
     found: list[Measured] = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         write_weights(Path(folder), model)

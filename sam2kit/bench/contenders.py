@@ -28,12 +28,13 @@ from sam2kit.media.clips import Clip
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
 from sam2kit.predict.geometry import frame_to_square, image_to_square, points_to_square
 from sam2kit.predict.image import ImagePredictor
+from sam2kit.predict.pace import Pace
 from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.video import VideoPredictor
 from sam2kit.weights import choose_dtype, load_model
 
 SIZE_HW = (720, 1280)
-CLICKS = 64
+CLICKS, AUTOMATIC_CLICKS = 64, 1024
 _FRAME_TIME = Fraction(1, 25)  # seconds
 _SHIFT = 8  # pixels that a clip moves from frame to frame
 
@@ -107,8 +108,12 @@ class Contender(ABC):
 class Sam2kit(Contender):
     """This package, as people use it."""
 
+    pace = Pace()
+
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
         self.model = load_model(folder / "model.safetensors", device, dtype)
+        if self.pace != Pace():
+            self.model.cast_weights(self.model.compute_dtype)
         self.predictor = ImagePredictor(self.model)
 
     def encode(self) -> Work:
@@ -144,7 +149,7 @@ class Sam2kit(Contender):
 
     def frame(self, objects: int, frames: int) -> Work:
         """Tracks through a clip; a step is a frame."""
-        predictor = VideoPredictor(self.model)
+        predictor = VideoPredictor(self.model, pace=self.pace)
         session = predictor.open(moving(frames))
         for number, place in enumerate(spots(objects)):
             predictor.add_points(session, 0, number, place[None])
@@ -152,6 +157,23 @@ class Sam2kit(Contender):
         while True:
             yield
             _ = next(tracked).masks
+
+
+class Sam2kitFast(Sam2kit):
+    """The same as with `sam2kit video --fast`."""
+
+    pace = Pace.fastest()
+
+
+class Sam2kitCompiled(Sam2kit):
+    """The same as with `sam2kit video --compile`; pictures are encoded by compiled code, too."""
+
+    pace = Pace.fastest(compiled=True)
+
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+        super().__init__(folder, device, dtype)
+        self.model.image_encoder.compile(fullgraph=True)
+        self.model.sam_mask_decoder.compile()
 
 
 class Transformers(Contender):
@@ -207,6 +229,15 @@ class Transformers(Contender):
             yield
             self._answer(embeddings, grid())
 
+    def automatic(self) -> Work:
+        """A picture and 1024 clicks, again and again, but not what is made of their masks: that needs torchvision."""
+        image, clicks = picture(), np.concatenate([grid()] * (AUTOMATIC_CLICKS // CLICKS))
+        while True:
+            yield
+            embeddings = self._embeddings(image)
+            for some in np.split(clicks, AUTOMATIC_CLICKS // CLICKS):
+                self._answer(embeddings, some)
+
     def frame(self, objects: int, frames: int) -> Work:
         """Tracks through a clip; a step is a frame."""
         from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
@@ -232,12 +263,31 @@ class Transformers(Contender):
                 _ = F.interpolate(low_res, SIZE_HW, mode="bilinear", align_corners=False) > 0
 
 
-CONTENDERS: dict[str, type[Contender]] = {"sam2kit": Sam2kit, "transformers": Transformers}
+class TransformersCompiled(Transformers):
+    """The port with its heavy parts compiled."""
+
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+        super().__init__(folder, device, dtype)
+        for model in (self.image_model, self.video_model):
+            model.vision_encoder.compile()
+            model.mask_decoder.compile()
+        self.video_model.memory_attention.compile(dynamic=True)
+        self.video_model.memory_encoder.compile()
 
 
-def installed() -> list[str]:
-    """Names of the contenders that are here; we come first."""
-    return [name for name in CONTENDERS if find_spec(name) is not None]
+CONTENDERS: dict[str, type[Contender]] = {
+    "sam2kit": Sam2kit,
+    "sam2kit-fast": Sam2kitFast,
+    "sam2kit-compiled": Sam2kitCompiled,
+    "transformers": Transformers,
+    "transformers-compiled": TransformersCompiled,
+}
+
+
+def installed(device: str = "cpu") -> list[str]:
+    """Names of the contenders that are here and meant for a device; we come first."""
+    here = [name for name in CONTENDERS if find_spec(name.split("-")[0]) is not None]
+    return here if device.startswith("cuda") else [name for name in here if "-" not in name]
 
 
 def work_of(contender: Contender, name: str, frames: int) -> Work:

@@ -10,6 +10,7 @@ from pathlib import Path
 from sam2kit.cli.options import add_model_options
 
 _WORKS = ("encode", "click", "clicks", "frame")
+_CONTENDERS = ("sam2kit", "transformers", "sam2kit-fast", "sam2kit-compiled", "transformers-compiled")
 
 
 def add_bench_command(commands: argparse._SubParsersAction) -> None:
@@ -23,6 +24,10 @@ def add_bench_command(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     compare.add_argument("--rounds", type=int, default=5, help="counted repetitions (default: %(default)s)")
     compare.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    compare.add_argument(
+        "--contender", action="append", metavar="NAME",
+        help=f"{', '.join(_CONTENDERS)}; default: what is installed, on CUDA GPUs in each way",
+    )  # fmt: skip
     compare.add_argument("--alone", action="store_true", help="measure sam2kit only")
     compare.add_argument("--out", type=Path, help="folder for compare.md and compare.json")
     add_model_options(compare, "sam2.1-hiera-tiny", run_bench_compare)
@@ -52,7 +57,7 @@ def run_bench_compare(options: argparse.Namespace) -> None:
         model=options.model,
         device=device,
         dtype=options.dtype,
-        contenders=["sam2kit"] if options.alone else None,
+        contenders=["sam2kit"] if options.alone else options.contender,
         rounds=options.rounds,
         progress=_tell,
     )

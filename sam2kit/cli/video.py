@@ -50,6 +50,10 @@ def add_video_command(commands: argparse._SubParsersAction) -> None:
         "--resume", action="store_true",
         help="go on with the session in the output folder; give the same --start, --stop and --every",
     )  # fmt: skip
+    video.add_argument(
+        "--fast", action="store_true", help="for a CUDA GPU: encode ahead, record a frame's work, bfloat16"
+    )
+    video.add_argument("--compile", action="store_true", help="the same, and compiled: minutes before the first frame")
     add_results_options(video, run_video)
 
 
@@ -74,7 +78,6 @@ def _effect(text: str) -> str:
 
 def run_video(options: argparse.Namespace) -> int:
     """One clip, or a list of them; returns the exit code."""
-    from sam2kit.predict.video import VideoPredictor
 
     if (options.clip is None) == (options.batch is None):
         raise ValueError("give a clip, or --batch LIST.json for many")
@@ -87,8 +90,24 @@ def run_video(options: argparse.Namespace) -> int:
         raise ValueError(f"there is no session to resume in {options.out}; run without --resume first")
     if not options.resume and not prompts:
         raise ValueError("say what to follow: --prompt frame=0,object=1,point=x,y, or --prompts FILE.json")
-    follow(VideoPredictor(load(options)), prompts, options)
+    follow(predictor_of(options), prompts, options)
     return 0
+
+
+def predictor_of(options: argparse.Namespace) -> VideoPredictor:
+    """A predictor at the pace of the options."""
+    from sam2kit.predict.pace import Pace
+    from sam2kit.predict.video import VideoPredictor
+
+    model = load(options)
+    if not options.fast and not options.compile:
+        return VideoPredictor(model)
+    if model.device.type != "cuda":
+        raise ValueError(
+            f"--fast and --compile are for CUDA GPUs, and this runs on {model.device.type}; leave them out"
+        )
+    model.cast_weights(model.compute_dtype)
+    return VideoPredictor(model, pace=Pace.fastest(compiled=options.compile))
 
 
 def follow(predictor: VideoPredictor, prompts: list[PlacedPrompt], options: argparse.Namespace) -> None:

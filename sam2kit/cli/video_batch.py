@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam2kit.cli.options import load
-from sam2kit.cli.video import follow, session_file
+from sam2kit.cli.video import follow, predictor_of, session_file
 from sam2kit.evaluation.processes import join_team
 from sam2kit.predict.prompt_lists import PlacedPrompt, prompts_of, read_prompts
 
@@ -72,8 +71,6 @@ def _entry(entry: dict[str, Any], where: str, folder: Path) -> BatchClip:
 
 def run_batch(options: argparse.Namespace) -> int:
     """Follow what the list says; returns 1 if a clip failed."""
-    from sam2kit.predict.video import VideoPredictor
-
     if options.prompt or options.prompts:
         raise ValueError("with --batch, the list says what to follow; leave --prompt and --prompts out")
     settings = {name: getattr(options, name) for name in _SETTINGS}
@@ -84,7 +81,7 @@ def run_batch(options: argparse.Namespace) -> int:
     waiting = [work for work in team.share(works) if not work.is_done]
     if waiting:
         here = {"device": team.device or options.device}
-        predictor = VideoPredictor(load(argparse.Namespace(**vars(options) | here)))
+        predictor = predictor_of(argparse.Namespace(**vars(options) | here))
     for work in waiting:
         begun = session_file(work.folder).exists()
         own = {"clip": work.clip.clip, "out": work.folder, "resume": begun}

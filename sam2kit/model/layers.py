@@ -76,6 +76,8 @@ class Derived:
             weights: what it follows from.
             key: whatever else it depends on, such as a size.
         """
+        if torch.compiler.is_compiling():  # nothing is kept in compiled code
+            return make()
         learning = torch.is_grad_enabled() and any(w.requires_grad for w in weights)
         if learning or any(w.is_inference() for w in weights):  # those do not tell of changes
             return make()

@@ -140,6 +140,19 @@ class SAM2(nn.Module):
         """dtype of the weights."""
         return self.no_mem_embed.dtype
 
+    def cast_weights(self, dtype: torch.dtype) -> SAM2:
+        """Keep the weights in half precision, and compute in it; returns itself.
+
+        They take half the memory and need no casts, but what flows between the layers is rounded, too: masks differ
+        a little more from float32's than with weights of float32. Such a model cannot be trained.
+        """
+        positions = self.sam_prompt_encoder.pe_layer
+        matrix = positions.positional_encoding_gaussian_matrix
+        self.to(dtype)
+        positions.positional_encoding_gaussian_matrix = matrix  # half precision would move clicks by whole pixels
+        self.compute_dtype = dtype
+        return self
+
     @contextmanager
     def precision(self, *, keep_casts: bool = True) -> Iterator[None]:
         """Autocast to `compute_dtype`, whatever the calling thread had switched on before.

@@ -1,24 +1,24 @@
 """The next frames of a propagation, decoded and encoded before it comes to them.
 
-One thread decodes. Their squares are encoded together, on a CUDA stream of their own, while the propagation works on
+One thread decodes. What it has is encoded together, on a CUDA stream of their own, while the propagation works on
 the frames before; on a CPU, together but at once. A frame that cannot be read fails when its turn has come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice, takewhile
 from types import TracebackType
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from sam2kit.media.clips import CACHE_BYTES
 from sam2kit.model.sam2 import ImageFeatures
 from sam2kit.predict.session import VideoSession
 
-Encode = Callable[[Tensor], ImageFeatures]
+Encode = Callable[[Sequence[np.ndarray]], ImageFeatures]
 
 
 class FramesAhead:
@@ -27,8 +27,7 @@ class FramesAhead:
     Args:
         session: whose plan is followed.
         count: frames that are encoded together.
-        square: frame number -> [3, S, S], what the encoder wants of a frame; called in another thread.
-        encode: [B, 3, S, S] on the CPU -> features.
+        encode: frames, uint8 [H, W, 3] each -> the features of all.
         device: where features are made.
     """
 
@@ -37,13 +36,12 @@ class FramesAhead:
         session: VideoSession,
         count: int,
         *,
-        square: Callable[[int], Tensor],
         encode: Encode,
         device: torch.device,
     ) -> None:
         self.session, self.count = session, count
-        self._square, self._encode = square, encode
-        self._squares: dict[int, Future[Tensor]] = {}
+        self._encode = encode
+        self._frames: dict[int, Future[np.ndarray]] = {}
         self._features: dict[int, tuple[ImageFeatures, torch.cuda.Event | None]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="frames ahead")
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -62,7 +60,7 @@ class FramesAhead:
     def bring(self) -> None:
         """Put the features of the next step's frame into the session, and go on with those after it."""
         frame, *later = coming = _distinct(step.frame for step in islice(self.session.plan, 4 * self.count))
-        for known in (self._squares, self._features):
+        for known in (self._frames, self._features):
             for passed in set(known) - set(coming):
                 del known[passed]
         self._read(coming)
@@ -80,24 +78,24 @@ class FramesAhead:
     def _read(self, coming: list[int]) -> None:
         wanted = [f for f in coming if f not in self._features and f not in self.session.features]
         for frame in wanted[: self._in_thread]:
-            if frame not in self._squares:
-                self._squares[frame] = self._thread.submit(self._square, frame)
+            if frame not in self._frames:
+                self._frames[frame] = self._thread.submit(self.session.clip.frame, frame)
 
     def _decoded_of(self, frames: list[int]) -> list[int]:
         """Those from the first on that are decoded; one that cannot be ends the row, and fails when it is needed."""
         waiting = [f for f in frames if f not in self._features and f not in self.session.features]
-        return list(takewhile(lambda f: f in self._squares and _is_good(self._squares[f]), waiting))
+        return list(takewhile(lambda f: f in self._frames and _is_good(self._frames[f]), waiting))
 
     def _encode_together(self, frames: list[int]) -> None:
         """Encode the first of some frames, and as many of the others as go together."""
         batch = frames[: self.count]
-        squares = torch.stack([self._squares.pop(f).result() for f in batch])
+        frames = [self._frames.pop(f).result() for f in batch]
         done = None
         if self._stream is None:
-            together = self._encode(squares)
+            together = self._encode(frames)
         else:
             with torch.cuda.stream(self._stream):
-                together = self._encode(squares.pin_memory())
+                together = self._encode(frames)
                 done = torch.cuda.Event()
                 done.record()
         self._features |= {frame: (together[i : i + 1], done) for i, frame in enumerate(batch)}

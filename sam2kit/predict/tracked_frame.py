@@ -6,6 +6,7 @@ graph; see pace.py. Its memories are made from what is kept, so they come out th
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -36,8 +37,8 @@ class KeptAnswer(NamedTuple):
         return cls(mask, answer.object_score, answer.predicted_iou, answer.pointer)
 
 
-class TrackedFrames:
-    """That work, in the way that is the quickest.
+class Passes:
+    """The two passes of the network that each tracked frame takes, in the way that is asked for.
 
     Args:
         model: a SAM2 in eval mode.
@@ -45,20 +46,22 @@ class TrackedFrames:
     """
 
     def __init__(self, model: SAM2, pace: Pace) -> None:
-        self.model = model
-        self._ways = {exact: self._way(pace, exact) for exact in (False, True)}
-
-    def _way(self, pace: Pace, exact: bool) -> Function:
-        work = partial(_track_tensors, self.model, exact)
-        if pace.compiled:
-            work = torch.compile(work, fullgraph=True, dynamic=False)
-        return Recorded(work) if pace.recorded else work
+        self.encode = torch.compile(model.encode_image, fullgraph=True) if pace.compiled else model.encode_image
+        self._track = {exact: _way(partial(_track_tensors, model, exact), pace) for exact in (False, True)}
 
     def track(self, features: ImageFeatures, memories: Memories, *, exact: bool) -> tuple[KeptAnswer, Tensor]:
         """As `track_frame`."""
         given = (*vars(features).values(), *vars(memories).values())
-        *kept, memory = self._ways[exact](*(t for t in given if t is not None))
+        *kept, memory = self._track[exact](*(t for t in given if t is not None))
         return KeptAnswer(*kept), memory
+
+
+def _way(work: Function, pace: Pace) -> Function:
+    if pace.compiled:
+        # tables of positions are kept by functools.cache; compiled code makes its own, which is all the same
+        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+        work = torch.compile(work, fullgraph=True, dynamic=False)
+    return Recorded(work) if pace.recorded else work
 
 
 def _track_tensors(model: SAM2, exact: bool, *tensors: Tensor) -> Sequence[Tensor]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,11 +20,11 @@ from sam2kit.model.sam2 import SAM2, FrameAnswer, ImageFeatures, PromptTensors
 from sam2kit.predict.arriving import Arriving
 from sam2kit.predict.frame_masks import FrameResult, VideoOptions
 from sam2kit.predict.frames_ahead import FramesAhead
-from sam2kit.predict.geometry import frame_to_square, mask_to_square
+from sam2kit.predict.geometry import frame_to_square, frame_to_square_on, mask_to_square
 from sam2kit.predict.logits import CompactLogits, ExactLogits
 from sam2kit.predict.pace import Pace
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
-from sam2kit.predict.tracked_frame import KeptAnswer, TrackedFrames
+from sam2kit.predict.tracked_frame import KeptAnswer, Passes
 
 _MOST_TOGETHER = 16  # objects in one pass of the network
 
@@ -42,7 +42,7 @@ class Tracker:
         self.model = model
         self.lock = lock or nullcontext()
         self.pace = pace or Pace()
-        self._frames = TrackedFrames(model, self.pace)
+        self._passes = Passes(model, self.pace)
 
     def take_mask(self, session: VideoSession, frame: int, prompt: FramePrompt) -> FrameResult:
         """The answer to a mask: itself."""
@@ -89,7 +89,7 @@ class Tracker:
         memories = self._memories(session, members, chosen)
         features = self._features(session, step.frame)
         with self._network(keep_casts=not self.pace.recorded):
-            answer, made = self._frames.track(features, memories, exact=session.options.exact_logits)
+            answer, made = self._passes.track(features, memories, exact=session.options.exact_logits)
         results = _results(answer, session.options, prompted=False, run=session.run)
         for track, result in zip(members, results, strict=True):
             track.tracked[step.frame], track.directions[step.frame] = result, step.reverse
@@ -144,23 +144,25 @@ class Tracker:
         return FramesAhead(
             session,
             self.pace.ahead,
-            square=partial(self._square, session),
             encode=self._encode,
             device=self.model.device,
         )
 
     def _features(self, session: VideoSession, frame: int) -> ImageFeatures:
         if frame not in session.features:
-            session.keep_features(frame, self._encode(self._square(session, frame)[None]))
+            session.keep_features(frame, self._encode([session.clip.frame(frame)]))
         session.features.move_to_end(frame)
         return session.features[frame]
 
-    def _square(self, session: VideoSession, frame: int) -> Tensor:
-        return frame_to_square(session.clip.frame(frame), self.model.config.side)
-
-    def _encode(self, squares: Tensor) -> ImageFeatures:
+    def _encode(self, frames: Sequence[np.ndarray]) -> ImageFeatures:
+        """The features of some frames, uint8 [H, W, 3] each."""
+        device, side = self.model.device, self.model.config.side
+        if self.pace.resizes_on_device:
+            squares = torch.stack([frame_to_square_on(device, frame, side) for frame in frames])
+        else:
+            squares = torch.stack([frame_to_square(frame, side) for frame in frames]).to(device)
         with self._network():
-            features = self.model.encode_image(squares.to(self.model.device, non_blocking=True))
+            features = self._passes.encode(squares)
         # in the weights' dtype: whoever uses them may have autocast or not
         return features.to(self.model.weight_dtype)
 

@@ -1,0 +1,283 @@
+"""Whatever is done for speed on a GPU, tried on the CPU: the same masks, and shapes that stay.
+
+Only the CUDA graph itself is not reached here; in its place stands what copies and calls as a graph does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import sam2kit.predict.recorded as recorded
+from sam2kit.media.clips import Clip, open_clip
+from sam2kit.model.memories import Memories
+from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.arriving import Arriving
+from sam2kit.predict.frame_masks import VideoOptions
+from sam2kit.predict.geometry import frame_to_square, frame_to_square_on
+from sam2kit.predict.image import ImagePredictor
+from sam2kit.predict.pace import Pace
+from sam2kit.predict.prompts import Prompt
+from sam2kit.predict.recorded import Recorded
+from sam2kit.predict.session import VideoSession
+from sam2kit.predict.video import VideoPredictor
+from tests.predict.conftest import FRAMES
+
+EVERY_WAY = [Pace(ahead=3), Pace(recorded=True), Pace(compiled=True), Pace.fastest()]
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile finds one graph without breaks, and runs it as it is: generating code would take minutes."""
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+
+
+@pytest.fixture
+def replayed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Stands for CUDA graphs: reads its own inputs, writes its own results; gives the numbers of inputs recorded."""
+    made: list[int] = []
+
+    def record(function: recorded.Function, inputs: Sequence[Tensor]) -> tuple[Callable[[], None], list[Tensor]]:
+        made.append(len(inputs))
+        results = [t.clone() for t in function(*inputs)]
+
+        def play() -> None:
+            for mine, now in zip(results, function(*inputs), strict=True):
+                mine.copy_(now)
+
+        return play, results
+
+    monkeypatch.setattr(recorded.Recorded, "__init__", _with(record))
+    return made
+
+
+def _with(record: recorded.Recorder) -> Callable:
+    plain = recorded.Recorded.__init__
+    return lambda self, function: plain(self, function, record)
+
+
+def tracked(
+    model: SAM2, source: np.ndarray | Clip, pace: Pace | None = None, options: VideoOptions | None = None
+) -> VideoSession:
+    """Two objects, one of them corrected on the way, followed to both ends."""
+    predictor = VideoPredictor(model, options, pace=pace)
+    session = predictor.open(source)
+    predictor.add_points(session, 3, "first", [[16, 20]])
+    predictor.add_points(session, 3, "second", [[44, 34]])
+    going = predictor.propagate(session, 3)
+    for _ in range(5):
+        next(going)
+    predictor.add_points(session, 12, "second", [[26, 34]])
+    for _ in going:
+        pass
+    return session
+
+
+def masks_of(session: VideoSession) -> Tensor:
+    return torch.stack([session.masks(frame).low_res for frame in range(len(session))])
+
+
+@pytest.mark.parametrize("pace", EVERY_WAY, ids=repr)
+@pytest.mark.usefixtures("traced", "replayed")
+def test_masks_are_the_same(present: SAM2, clip: np.ndarray, pace: Pace) -> None:
+    wanted = masks_of(tracked(present, clip))
+    got = masks_of(tracked(present, clip, pace))
+    assert wanted.std() > 1, "there is something to compare"
+    # a frame that is resized in another way, and logits that are rounded to a sixteenth
+    assert ((got - wanted).abs() <= 0.5).float().mean() > 0.99
+    assert ((got > 0) == (wanted > 0)).float().mean() > 0.995
+
+
+def test_what_is_remembered_is_made_of_what_is_kept(present: SAM2, clip: np.ndarray) -> None:
+    """So a memory that was forgotten comes out the same, to the bit."""
+    for exact in (False, True):
+        session = tracked(present, clip, options=VideoOptions(forget=False, exact_logits=exact))
+        track, tracker = session.tracks["first"], VideoPredictor(present).tracker
+        for frame in (6, 10, 19):
+            made = track.memories.pop(frame)
+            tracker._remember(session, [track], frame)
+            assert torch.equal(track.memories[frame], made)
+
+
+def test_shapes_stay(present: SAM2, clip: np.ndarray, replayed: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes, recall = set(), present.recall
+
+    def noted(stride16: Tensor, memories: Memories) -> Tensor:
+        shapes.add((memories.maps.shape, memories.pointers.shape, memories.known is None))
+        return recall(stride16, memories)
+
+    monkeypatch.setattr(present, "recall", noted)
+    predictor = VideoPredictor(present, pace=Pace(recorded=True))
+    session = predictor.open(clip)
+    predictor.add_points(session, 0, 1, [[10, 20]])
+    for _ in predictor.propagate(session):
+        pass
+    (maps, pointers), *others = {s[:2] for s in shapes}
+    assert not others
+    assert maps[:2] == (1, present.config.memory.slots) and pointers[:2] == (1, session.pointer_reach)
+    assert {s[2] for s in shapes} == {True, False}, "with empty places, and once the memory bank is full"
+    assert replayed == [8, 7], "recorded with a tensor that tells empty places, and without"
+
+
+def test_empty_places_change_nothing(toy: SAM2) -> None:
+    noise = partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    grid, config = toy.config.embedding_side, toy.config
+    features = noise(1, config.hidden_dim, grid, grid)
+    maps = [(noise(2, config.memory.dim, grid, grid), slot) for slot in (6, 0)]
+    for count in (0, 2):
+        pointers = [(noise(2, config.hidden_dim), d) for d in range(1, count + 1)]
+        memories = Memories.of(maps, pointers, dim=config.hidden_dim, pointer_frames=16)
+        roomy = memories.with_room(5, 9)
+        assert (roomy.maps.shape[1], roomy.pointers.shape[1], int(roomy.known.sum())) == (5, 9, 2 + count)
+        assert memories.with_room(2, count) is memories
+        with torch.inference_mode():
+            torch.testing.assert_close(
+                toy.recall(features, roomy), toy.recall(features, memories), atol=2e-5, rtol=1e-4
+            )
+
+
+class TestRecorded:
+    def test_plays_for_each_shape_what_was_recorded(self, replayed: list[int]) -> None:
+        double = Recorded(lambda a, b: (2 * a, a + b))
+        ones, twos = torch.ones(2), torch.full((2,), 2.0)
+        first = double(ones, twos)
+        second = double(twos, twos)
+        assert [t.tolist() for t in first] == [[2, 2], [3, 3]], "a later call does not change it"
+        assert [t.tolist() for t in second] == [[4, 4], [4, 4]]
+        assert double(torch.ones(3), torch.ones(3))[0].shape == (3,)
+        assert len(replayed) == len(double) == 2
+
+    def test_keeps_the_latest_few(self, replayed: list[int]) -> None:
+        same = Recorded(lambda a: (a,))
+        for size in (1, 2, 3, 4, 1, 5):
+            assert len(same(torch.ones(size))[0]) == size
+        assert len(same) == 4 and len(replayed) == 5
+        same(torch.ones(1))
+        assert len(replayed) == 5, "it was used lately"
+        same(torch.ones(2))
+        assert len(replayed) == 6
+
+    def test_a_cpu_has_nothing_to_record(self) -> None:
+        plain = Recorded(lambda a: (a,))
+        given = torch.ones(2)
+        assert plain(given)[0] is given and len(plain) == 0
+
+
+class TestFramesAhead:
+    def test_frames_are_encoded_together(
+        self, present: SAM2, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        together, encode = [], present.encode_image
+
+        def noted(pixels: Tensor) -> object:
+            together.append(len(pixels))
+            return encode(pixels)
+
+        predictor = VideoPredictor(present, pace=Pace(ahead=4))
+        monkeypatch.setattr(predictor.tracker._passes, "encode", noted)
+        session = predictor.open(_AtOnce(clip))
+        predictor.add_points(session, 0, 1, [[10, 20]])
+        assert together == [1]
+        for _ in predictor.propagate(session, 0, "forward"):
+            _wait_for_thread()
+        assert sum(together) == FRAMES, "none twice"
+        assert max(together) == 4 and len(together) <= 1 + 6
+
+    def test_a_frame_that_cannot_be_read_fails_in_its_turn(self, present: SAM2, clip: np.ndarray) -> None:
+        predictor = VideoPredictor(present, pace=Pace(ahead=4))
+        session = predictor.open(_AtOnce(clip, broken=6))
+        predictor.add_points(session, 0, 1, [[10, 20]])
+        going = predictor.propagate(session, 0, "forward")
+        assert [next(going).frame_index for _ in range(6)] == list(range(6))
+        with pytest.raises(ValueError, match="frame 6 is broken"):
+            next(going)
+        assert session.plan[0].frame == 6, "and the rest can still be done"
+
+    def test_the_thread_ends_with_the_propagation(self, present: SAM2, clip: np.ndarray) -> None:
+        for whole in (True, False):
+            predictor = VideoPredictor(present, pace=Pace(ahead=4))
+            session = predictor.open(clip)
+            predictor.add_points(session, 0, 1, [[10, 20]])
+            going = predictor.propagate(session, 0, "forward")
+            next(going)
+            assert _threads() == 1
+            for _ in going if whole else ():
+                pass
+            going.close()
+            assert _threads() == 0
+
+    def test_large_frames_leave_room_in_the_cache(self, present: SAM2) -> None:
+        session = VideoSession(_Huge())
+        with VideoPredictor(present, pace=Pace(ahead=8)).tracker.ahead(session) as ahead:
+            assert ahead._in_thread == 1
+
+    def test_fewer_than_none(self) -> None:
+        with pytest.raises(ValueError, match="ahead must be 0 frames or more, got -1"):
+            Pace(ahead=-1)
+
+
+class _AtOnce(Clip):
+    """Frames in memory; one may be broken."""
+
+    def __init__(self, frames: np.ndarray, broken: int = -1) -> None:
+        whole = open_clip(frames)
+        self._frames, self._broken = frames, broken
+        self.size_hw, self.timestamps, self.last_duration = whole.size_hw, whole.timestamps, whole.last_duration
+
+    def _read(self, index: int) -> np.ndarray:
+        if index == self._broken:
+            raise ValueError(f"frame {index} is broken")
+        return self._frames[index].copy()
+
+
+class _Huge(_AtOnce):
+    def __init__(self) -> None:
+        super().__init__(np.zeros((1, 8, 8, 3), np.uint8))
+        self.size_hw = (4320, 7680)
+
+
+def _threads() -> int:
+    return sum(t.name.startswith("frames ahead") for t in threading.enumerate())
+
+
+def _wait_for_thread() -> None:
+    """Frames of a few pixels are decoded at once, but by another thread."""
+    threading.Event().wait(0.02)
+
+
+def test_frames_resized_on_a_device_are_those_of_the_cpu() -> None:
+    frame = np.array(Image.open("assets/photos/astronaut.jpg").convert("RGB"))
+    for side in (256, 1024):
+        off = (frame_to_square_on(torch.device("cpu"), frame, side) - frame_to_square(frame, side)).abs()
+        level = 1 / 255 / 0.224  # one of 255, of the most stretched channel
+        assert off.max() <= 2.001 * level
+        assert (off > level / 2).float().mean() < 0.02
+
+
+def test_what_is_on_the_cpu_has_arrived() -> None:
+    given = torch.ones(2), torch.zeros(1)
+    assert [a is b for a, b in zip(Arriving(*given).wait(), given, strict=True)] == [True, True]
+
+
+def test_weights_of_sixteen_bits(nano: SAM2) -> None:
+    """Clicks keep their places, and masks are nearly those of float32."""
+    from sam2kit.weights import load_model
+
+    small = load_model("nano", "cpu", "bfloat16").cast_weights(torch.bfloat16)
+    assert {p.dtype for p in small.parameters()} == {torch.bfloat16}
+    assert small.sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.dtype == torch.float32
+    masks = []
+    for model in (nano, small):
+        predictor = ImagePredictor(model)
+        embedding = predictor.encode("assets/photos/astronaut.jpg")
+        box = Prompt(box_xyxy=[80, 10, 330, 505])
+        masks.append(predictor.predict(embedding, box).masks[0, 0])
+    assert (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum() > 0.95
