@@ -21,6 +21,7 @@ from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask, to_detections
 from sam2kit.predict.frame_masks import FrameMasks, VideoOptions
 from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor, Masks
+from sam2kit.predict.pace import Pace
 from sam2kit.predict.picture_session import PictureSession
 from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.session import FramePrompt, VideoSession
@@ -42,6 +43,7 @@ __all__ = [
     "ImageOptions",
     "ImagePredictor",
     "Masks",
+    "Pace",
     "PictureSession",
     "Prompt",
     "SAM2Config",

@@ -108,7 +108,7 @@ def test_a_broken_run_keeps_what_it_has(clip: Path, tmp_path: Path, monkeypatch:
         (["--prompt", "frame=99,point=1,2"], "not among the frames in use"),
         (["--prompt", "frame=x,point=1,2"], "cannot be read as a prompt"),
         (["--prompt", "frame=0,point=500,2"], "lies outside the 128x96"),
-        (["--prompt", "frame=0,point=5,2", "--fast"], "are for CUDA GPUs; this runs on cpu, so leave them out"),
+        (["--prompt", "frame=0,point=5,2", "--fast"], "are for CUDA GPUs, and this runs on cpu; leave them out"),
     ],
 )
 def test_mistakes(

@@ -78,7 +78,6 @@ def _effect(text: str) -> str:
 
 def run_video(options: argparse.Namespace) -> int:
     """One clip, or a list of them; returns the exit code."""
-
     if (options.clip is None) == (options.batch is None):
         raise ValueError("give a clip, or --batch LIST.json for many")
     if options.batch:
