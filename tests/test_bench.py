@@ -47,6 +47,8 @@ class FakeWorker:
                 raise ValueError(f"{self.name} does not do that")
             self.left = iter(self.times[request["begin"]])
             return {}
+        if "peak" in request:
+            return {"bytes": 3 * 2**20}
         self.log.append(self.name)
         return {"seconds": next(self.left)}
 
@@ -57,7 +59,7 @@ def test_contenders_take_turns_and_neighbours_are_compared() -> None:
     workers = {name: FakeWorker(name, {"encode": of}, log) for name, of in times.items()}
     ours, other = comparing._in_turns("encode", workers, 3)
     assert log == ["sam2kit", "other"] * 4
-    assert (ours.seconds, ours.median, ours.times_ours) == ((1, 2, 4), 2, None)
+    assert (ours.seconds, ours.median, ours.peak, ours.times_ours) == ((1, 2, 4), 2, 3 * 2**20, None)
     assert (other.seconds, other.times_ours) == ((3, 4, 12), 3)
 
 
@@ -67,12 +69,15 @@ def test_who_cannot_do_the_work_is_left_out() -> None:
     ours, other = comparing._in_turns("automatic", workers, 1)
     assert ours.median == 1 and other.median is None and other.problem == "other does not do that"
     table = markdown([ours, other], {"threads": 2})
-    assert table.splitlines()[-1] == "| automatic | 1.00 s | - |  |"
+    assert table.splitlines()[-1] == "| automatic | 1.00 s | 3 MB | - |  |  |"
 
 
 def test_the_table_has_ratios() -> None:
-    found = [Measured("click", "sam2kit", (0.02, 0.03, 0.04)), Measured("click", "other", (0.06,) * 3, 2.0)]
-    assert "| click | 30.0 ms | 60.0 ms | 2.00 |" in markdown(found, {"torch": "2"})
+    found = [
+        Measured("click", "sam2kit", (0.02, 0.03, 0.04), 2**20),
+        Measured("click", "other", (0.06,) * 3, 2**21, 2.0),
+    ]
+    assert "| click | 30.0 ms | 1 MB | 60.0 ms | 2 MB | 2.00 |" in markdown(found, {"torch": "2"})
     content = json.loads(json.dumps(as_json(found, {"torch": "2"})))
     assert content["torch"] == "2" and content["measured"][1]["times_ours"] == 2
     assert content["measured"][0]["median"] == 0.03
@@ -81,7 +86,7 @@ def test_the_table_has_ratios() -> None:
 def test_real_processes_work_on_the_same_weights() -> None:
     found = compare(["click", "juggling"], model="nano", contenders=[], rounds=2)
     click, juggling = found
-    assert len(click.seconds) == 2 and min(click.seconds) > 0
+    assert len(click.seconds) == 2 and min(click.seconds) > 0 and click.peak > 100 * 2**20
     assert "kinds of work are encode, click" in juggling.problem
 
 

@@ -24,11 +24,12 @@ import torch
 from sam2kit.bench.contenders import installed
 from sam2kit.config import preset
 from sam2kit.exports import save_transformers
+from sam2kit.model.memory_bank import POINTER_FRAMES
 from sam2kit.model.sam2 import SAM2
 from sam2kit.weights import save_model
 
 _PRESENT = 6.0  # object score of the made-up weights: else their masks would be empty
-_FULL = 8  # frames after which the memory bank is full; those before are not counted
+_FULL = POINTER_FRAMES + 2  # frames after which there is no more to recall; those before are not counted
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Measured:
     work: str
     contender: str
     seconds: tuple[float, ...]  # of each counted step
+    peak: int | None = None  # bytes that its process (on a GPU: its tensors) held at most, since it began
     times_ours: float | None = None  # median of their seconds by ours, of neighbouring steps; None for ourselves
     problem: str | None = None  # why there is nothing to count
 
@@ -102,14 +104,20 @@ def _in_turns(work: str, workers: dict[str, _Worker], rounds: int) -> list[Measu
         except ValueError as error:
             problems[name] = str(error)
     for _ in range(skipped + rounds):
-        for name, seconds in times.items():
-            seconds.append(workers[name].ask({"step": True})["seconds"])
+        for name in list(times):
+            try:
+                times[name].append(workers[name].ask({"step": True})["seconds"])
+            except ValueError as error:  # the others go on
+                problems[name] = str(error)
+                del times[name]
     ours = times.get("sam2kit", [])[skipped:]
     rows = []
     for name in workers:
         seconds = times.get(name, [])[skipped:]
-        ratio = median(t / o for t, o in zip(seconds, ours, strict=True)) if name != "sam2kit" and seconds else None
-        rows.append(Measured(work, name, tuple(seconds), ratio, problems.get(name)))
+        pairs = list(zip(seconds, ours, strict=True)) if seconds and ours and name != "sam2kit" else []
+        ratio = median(t / o for t, o in pairs) if pairs else None
+        peak = workers[name].ask({"peak": True})["bytes"] if seconds else None
+        rows.append(Measured(work, name, tuple(seconds), peak, ratio, problems.get(name)))
     return rows
 
 
@@ -171,7 +179,7 @@ def _processor() -> str:
 def markdown(found: Sequence[Measured], about: dict[str, Any]) -> str:
     """A table with a line for each kind of work."""
     others = list(dict.fromkeys(m.contender for m in found if m.contender != "sam2kit"))
-    head = ["work", "sam2kit", *(cell for o in others for cell in (o, "ratio"))]
+    head = ["work", "sam2kit", "held", *(cell for o in others for cell in (o, "held", "ratio"))]
     lines = [
         ", ".join(f"{k} {v}" for k, v in about.items()),
         "",
@@ -180,10 +188,10 @@ def markdown(found: Sequence[Measured], about: dict[str, Any]) -> str:
     ]
     for work in dict.fromkeys(m.work for m in found):
         of = {m.contender: m for m in found if m.work == work}
-        cells = [work, _shown(of["sam2kit"].median)]
+        cells = [work, *_shown(of["sam2kit"])]
         for other in others:
             ratio = of[other].times_ours
-            cells += [_shown(of[other].median), f"{ratio:.2f}" if ratio else ""]
+            cells += [*_shown(of[other]), f"{ratio:.2f}" if ratio else ""]
         lines.append(_line(cells))
     return "\n".join(lines) + "\n"
 
@@ -192,10 +200,12 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _shown(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
+def _shown(measured: Measured) -> tuple[str, str]:
+    """Time and memory."""
+    seconds, peak = measured.median, measured.peak
+    if seconds is None or peak is None:
+        return "-", ""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms", f"{peak / 2**20:.0f} MB"
 
 
 def as_json(found: Sequence[Measured], about: dict[str, Any]) -> dict[str, Any]:

@@ -55,11 +55,11 @@ def main(name: str, folder: str, device: str, dtype: str) -> None:
 def finish(device: str) -> None:
     """Wait until the GPU is done."""
     if device.startswith("cuda"):
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
 
 
 def _peak(device: str) -> int:
-    return torch.cuda.max_memory_allocated() if device.startswith("cuda") else peak_memory()
+    return torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else peak_memory()
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def _entry(entry: dict[str, Any], where: str, folder: Path) -> BatchClip:
         raise ValueError(f'{where} needs "clip", a path, and "prompts", a list or the path of one')
     clip, asked = folder / entry["clip"], entry["prompts"]
     name = str(entry.get("name") or clip.stem)
-    if Path(name).name != name:
+    if Path(name).name != name or name == "..":
         raise ValueError(f"{where}: the name {name!r} is no name of a folder")
     prompts = read_prompts(folder / asked) if isinstance(asked, str) else prompts_of(asked, where, folder)
     if not prompts:
@@ -89,7 +89,7 @@ def run_batch(options: argparse.Namespace) -> int:
             work.note(done=False)
             follow(predictor, [] if begun else work.clip.prompts, argparse.Namespace(**vars(options) | own))
             work.note(done=True)
-        except (ValueError, OSError, LookupError) as error:
+        except (ValueError, OSError, LookupError, RuntimeError) as error:  # memory of a GPU that is short is the last
             print(f"sam2kit: {work.clip.name} failed: {error}", file=sys.stderr)
     team.wait()
     failed = [work.clip.name for work in works if not work.is_done]
@@ -114,6 +114,8 @@ class _Work:
     def check_folder(self) -> None:
         """Raises ValueError if the folder holds something else that was done or begun."""
         noted = self._noted()
+        if noted is None and session_file(self.folder).exists():
+            raise ValueError(f"{self.folder} holds a session that is not of a batch; choose another --out")
         if noted is not None and noted | {"done": False} != self._note(done=False):
             raise ValueError(f"{self.folder} holds results of another list or other options; choose another --out")
 

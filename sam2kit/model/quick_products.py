@@ -21,7 +21,7 @@ import torch
 _EXACT = 1e-5  # relative error of a product; float32 makes less than 1e-6 of it, bfloat16 about 3e-3
 _SIZE = 256
 
-_lock = Lock()
+_trial, _lock = Lock(), Lock()
 _inside = 0  # passes that run
 _before = "none"  # what the switch was before the first of them
 
@@ -39,9 +39,14 @@ def quick_products() -> Iterator[None]:
         _leave()
 
 
-@cache
 def products_are_exact() -> bool:
     """Whether quick products keep float32's precision on this machine; False where there are none."""
+    with _trial:  # a second trial would turn the switch back while a pass runs
+        return _tried()
+
+
+@cache
+def _tried() -> bool:
     switch = _switch()
     if switch is None:
         return False

@@ -71,20 +71,22 @@ class FramesAhead:
         self._features.pop(frame, None)
         self._read(later)
         ready = self._decoded_of(later)
-        enough = min(self.count, len([f for f in later if f not in self._features]))
+        enough = min(self.count, self._in_thread, len(self._waiting(later)))
         if self._stream is not None and len(self._features) < self.count and len(ready) >= enough > 0:
             self._encode_together(ready)
 
     def _read(self, coming: list[int]) -> None:
-        wanted = [f for f in coming if f not in self._features and f not in self.session.features]
-        for frame in wanted[: self._in_thread]:
+        for frame in self._waiting(coming)[: self._in_thread]:
             if frame not in self._frames:
                 self._frames[frame] = self._thread.submit(self.session.clip.frame, frame)
 
     def _decoded_of(self, frames: list[int]) -> list[int]:
         """Those from the first on that are decoded; one that cannot be ends the row, and fails when it is needed."""
-        waiting = [f for f in frames if f not in self._features and f not in self.session.features]
-        return list(takewhile(lambda f: f in self._frames and _is_good(self._frames[f]), waiting))
+        return list(takewhile(lambda f: f in self._frames and _is_good(self._frames[f]), self._waiting(frames)))
+
+    def _waiting(self, frames: list[int]) -> list[int]:
+        """Those without features."""
+        return [f for f in frames if f not in self._features and f not in self.session.features]
 
     def _encode_together(self, frames: list[int]) -> None:
         """Encode the first of some frames, and as many of the others as go together."""
@@ -94,16 +96,16 @@ class FramesAhead:
         if self._stream is None:
             together = self._encode(frames)
         else:
+            self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))  # weights may be on their way
             with torch.cuda.stream(self._stream):
                 together = self._encode(frames)
-                done = torch.cuda.Event()
-                done.record()
+                done = self._stream.record_event()
         self._features |= {frame: (together[i : i + 1], done) for i, frame in enumerate(batch)}
 
     def _taken(self, frame: int) -> ImageFeatures:
         features, done = self._features[frame]
         if done is not None:
-            here = torch.cuda.current_stream()
+            here = torch.cuda.current_stream(features.stride16.device)
             here.wait_event(done)
             for tensor in vars(features).values():
                 tensor.record_stream(here)

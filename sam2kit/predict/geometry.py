@@ -7,6 +7,8 @@ Source: SAM 2, arXiv:2408.00714, training appendix (input resolution); ImageNet 
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,8 +20,15 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet,
 
 def normalise(pixels: Tensor) -> Tensor:
     """[..., 3, H, W] RGB, uint8 in 0..255 or float in 0..1 -> float32 around 0."""
-    mean, deviation = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (_MEAN, _DEVIATION))
+    mean, deviation = _statistics(pixels.device)
     return (_unit_range(pixels) - mean) / deviation
+
+
+@cache  # on a GPU, each making would wait for it
+@torch.inference_mode(False)
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    mean, deviation = (torch.tensor(v, device=device)[:, None, None] for v in (_MEAN, _DEVIATION))
+    return mean, deviation
 
 
 def _unit_range(pixels: Tensor) -> Tensor:

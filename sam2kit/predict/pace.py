@@ -6,9 +6,11 @@ time. There are remedies, each alone or together; masks stay the same but for ro
     on device   the bytes of a frame go to the GPU, which resizes them (at any pace but the plain one)
     ahead       the next frames are decoded in a thread and encoded together, beside the work on the current one
     recorded    the work on a frame is recorded as a CUDA graph (recorded.py): one launch instead of hundreds
-    compiled    it is compiled by torch.compile, which takes a minute or two before the first frame
+    compiled    it is compiled by torch.compile, which takes minutes before the first frame, and again once the memory
+                bank is full and for another number of objects or of prompted frames
 
-On a CPU there is nothing to gain; the same code runs there, so that tests reach it, but for the graph itself.
+Weights must stay where they are: load or move them before the first frame. On a CPU there is nothing to gain; the same
+code runs there, so that tests reach it, but for the graph itself.
 """
 
 from __future__ import annotations

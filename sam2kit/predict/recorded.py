@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from functools import cache
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -16,7 +18,9 @@ Function = Callable[..., Sequence[Tensor]]
 Recorder = Callable[[Function, Sequence[Tensor]], tuple[Callable[[], None], Sequence[Tensor]]]
 
 _WARM_UP = 2  # calls before recording: libraries choose their kernels, and tables of positions are made
-_KEPT = 4  # recordings: while a memory bank fills, once it is full, and for another number of objects
+_KEPT = 16  # recordings, for so many numbers of objects and of prompted frames
+
+_recording = Lock()  # torch records one graph at a time
 
 
 class Recorded:
@@ -31,6 +35,7 @@ class Recorded:
     def __init__(self, function: Function, record: Recorder | None = None) -> None:
         self._function = function
         self._record = record
+        self._lock = Lock()  # two threads must not write to the same inputs
         self._kept: OrderedDict[Hashable, tuple[list[Tensor], Callable[[], None], Sequence[Tensor]]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -42,28 +47,37 @@ class Recorded:
         if record is None and arguments[0].device.type != "cuda":
             return self._function(*arguments)
         shapes = tuple((t.shape, t.dtype, t.device) for t in arguments)
-        if shapes not in self._kept:
-            while len(self._kept) >= _KEPT:
-                self._kept.popitem(last=False)
-            inputs = [t.clone() for t in arguments]
-            self._kept[shapes] = inputs, *(record or record_graph)(self._function, inputs)
-        self._kept.move_to_end(shapes)
-        inputs, play, results = self._kept[shapes]
-        for mine, given in zip(inputs, arguments, strict=True):
-            mine.copy_(given)
-        play()
-        return [t.clone() for t in results]
+        with self._lock:
+            if shapes not in self._kept:
+                while len(self._kept) >= _KEPT:
+                    self._kept.popitem(last=False)
+                inputs = [t.clone() for t in arguments]
+                self._kept[shapes] = inputs, *(record or record_graph)(self._function, inputs)
+            self._kept.move_to_end(shapes)
+            inputs, play, results = self._kept[shapes]
+            for mine, given in zip(inputs, arguments, strict=True):
+                mine.copy_(given)
+            play()
+            return [t.clone() for t in results]
 
 
 def record_graph(function: Function, inputs: Sequence[Tensor]) -> tuple[Callable[[], None], Sequence[Tensor]]:
     """Record what a function does with these tensors on a CUDA device."""
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(_WARM_UP):
-            function(*inputs)
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        results = function(*inputs)
+    device = inputs[0].device
+    with _recording, torch.cuda.device(device):
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM_UP):
+                function(*inputs)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=_pool(device), stream=aside, capture_error_mode="thread_local"):
+            results = function(*inputs)
     return graph.replay, results
+
+
+@cache
+def _pool(device: torch.device) -> tuple[int, int]:
+    """Memory for what graphs compute on the way: one plays after the other, so they share it."""
+    return torch.cuda.graph_pool_handle()

@@ -46,7 +46,7 @@ class Passes:
     """
 
     def __init__(self, model: SAM2, pace: Pace) -> None:
-        self.encode = torch.compile(model.encode_image, fullgraph=True) if pace.compiled else model.encode_image
+        self.encode = torch.compile(model.encode_image) if pace.compiled else model.encode_image
         self._track = {exact: _way(partial(_track_tensors, model, exact), pace) for exact in (False, True)}
 
     def track(self, features: ImageFeatures, memories: Memories, *, exact: bool) -> tuple[KeptAnswer, Tensor]:
@@ -60,7 +60,7 @@ def _way(work: Function, pace: Pace) -> Function:
     if pace.compiled:
         # tables of positions are kept by functools.cache; compiled code makes its own, which is all the same
         warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
-        work = torch.compile(work, fullgraph=True, dynamic=False)
+        work = torch.compile(work, dynamic=False)
     return Recorded(work) if pace.recorded else work
 
 

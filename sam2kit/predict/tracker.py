@@ -17,7 +17,6 @@ from torch import Tensor
 from sam2kit.model.memories import Memories
 from sam2kit.model.memory_bank import Recollection, choose_memories
 from sam2kit.model.sam2 import SAM2, FrameAnswer, ImageFeatures, PromptTensors
-from sam2kit.predict.arriving import Arriving
 from sam2kit.predict.frame_masks import FrameResult, VideoOptions
 from sam2kit.predict.frames_ahead import FramesAhead
 from sam2kit.predict.geometry import frame_to_square, frame_to_square_on, mask_to_square
@@ -71,7 +70,8 @@ class Tracker:
 
         Objects that recall the same frames go through the network together.
         """
-        tracks = [session.tracks[i] for i in step.object_ids if i in session.tracks]
+        known = (session.tracks[i] for i in step.object_ids if i in session.tracks)
+        tracks = [t for t in known if t.prompted]  # of the others nothing is left to recall
         groups: dict[Recollection, list[ObjectTrack]] = {}
         for track in tracks:
             if not _is_settled(session, track, step.frame):
@@ -87,12 +87,17 @@ class Tracker:
         self, session: VideoSession, step: Step, chosen: Recollection, members: Sequence[ObjectTrack]
     ) -> None:
         memories = self._memories(session, members, chosen)
+        if self.pace.keeps_shapes:
+            prompted = len(members[0].prompted)
+            latest = self.model.config.memory.slots - 1, session.pointer_reach - 1
+            memories = memories.with_room(*(prompted + most for most in latest))
         features = self._features(session, step.frame)
         with self._network(keep_casts=not self.pace.recorded):
             answer, made = self._passes.track(features, memories, exact=session.options.exact_logits)
         results = _results(answer, session.options, prompted=False, run=session.run)
         for track, result in zip(members, results, strict=True):
             track.tracked[step.frame], track.directions[step.frame] = result, step.reverse
+            track.memories.pop(step.frame, None)
         _keep(made, members, step.frame, session.options)
 
     def _choose(self, session: VideoSession, track: ObjectTrack, prompted: list[int], step: Step) -> Recollection:
@@ -110,17 +115,13 @@ class Tracker:
         for frame, _ in chosen.maps:
             self._remember(session, tracks, frame)
         # in one dtype before they are stacked: autocast cannot mix bfloat16 memories with float16
-        dtype, reach = self.model.weight_dtype, session.pointer_reach
-        memories = Memories.of(
+        dtype = self.model.weight_dtype
+        return Memories.of(
             [(torch.stack([t.memories[f].to(dtype) for t in tracks]), slot) for f, slot in chosen.maps],
             [(torch.stack([_answer(t, f).pointer for t in tracks]), d) for f, d in chosen.pointers],
             dim=self.model.config.hidden_dim,
-            pointer_frames=reach,
+            pointer_frames=session.pointer_reach,
         )
-        if not self.pace.keeps_shapes:
-            return memories
-        prompted = len(tracks[0].prompted)
-        return memories.with_room(prompted + self.model.config.memory.slots - 1, prompted + reach - 1)
 
     def _remember(self, session: VideoSession, tracks: Sequence[ObjectTrack], frame: int) -> None:
         """Make the memories of a frame for those objects that do not hold theirs."""
@@ -157,7 +158,7 @@ class Tracker:
     def _encode(self, frames: Sequence[np.ndarray]) -> ImageFeatures:
         """The features of some frames, uint8 [H, W, 3] each."""
         device, side = self.model.device, self.model.config.side
-        if self.pace.resizes_on_device:
+        if self.pace.resizes_on_device and device.type != "mps":  # Apple's GPUs do not resize with antialias
             squares = torch.stack([frame_to_square_on(device, frame, side) for frame in frames])
         else:
             squares = torch.stack([frame_to_square(frame, side) for frame in frames]).to(device)
@@ -180,9 +181,18 @@ def _prompted(answer: FrameAnswer, session: VideoSession) -> FrameResult:
 def _results(answer: KeptAnswer, options: VideoOptions, *, prompted: bool, run: int) -> list[FrameResult]:
     """The answers for B objects, packed one by one."""
     pack = ExactLogits.of if options.exact_logits else CompactLogits.of
-    masks, scores, ious = Arriving(answer.mask, answer.object_score, answer.predicted_iou).wait()
+    masks, scores, ious = _on_cpu(answer.mask, answer.object_score, answer.predicted_iou)
     rows = zip(masks, scores.tolist(), ious.tolist(), answer.pointer, strict=True)
     return [FrameResult(pack(m), score, iou, pointer.clone(), prompted, run) for m, score, iou, pointer in rows]
+
+
+def _on_cpu(*tensors: Tensor) -> list[Tensor]:
+    """Copies that travel together, so that a GPU is waited for once."""
+    on_gpu = tensors[0].is_cuda
+    copies = [t.to("cpu", non_blocking=on_gpu) for t in tensors]
+    if on_gpu:
+        torch.cuda.current_stream(tensors[0].device).synchronize()
+    return copies
 
 
 def _keep(memories: Tensor, tracks: Sequence[ObjectTrack], frame: int, options: VideoOptions) -> None:

@@ -19,7 +19,6 @@ import sam2kit.predict.recorded as recorded
 from sam2kit.media.clips import Clip, open_clip
 from sam2kit.model.memories import Memories
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict.arriving import Arriving
 from sam2kit.predict.frame_masks import VideoOptions
 from sam2kit.predict.geometry import frame_to_square, frame_to_square_on
 from sam2kit.predict.image import ImagePredictor
@@ -37,7 +36,7 @@ EVERY_WAY = [Pace(ahead=3), Pace(recorded=True), Pace(compiled=True), Pace.faste
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.compile finds one graph without breaks, and runs it as it is: generating code would take minutes."""
     torch.compiler.reset()
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
 
 
 @pytest.fixture
@@ -155,8 +154,9 @@ class TestRecorded:
         assert double(torch.ones(3), torch.ones(3))[0].shape == (3,)
         assert len(replayed) == len(double) == 2
 
-    def test_keeps_the_latest_few(self, replayed: list[int]) -> None:
+    def test_keeps_the_latest_few(self, replayed: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
         same = Recorded(lambda a: (a,))
+        monkeypatch.setattr(recorded, "_KEPT", 4)
         for size in (1, 2, 3, 4, 1, 5):
             assert len(same(torch.ones(size))[0]) == size
         assert len(same) == 4 and len(replayed) == 5
@@ -260,11 +260,6 @@ def test_frames_resized_on_a_device_are_those_of_the_cpu() -> None:
         level = 1 / 255 / 0.224  # one of 255, of the most stretched channel
         assert off.max() <= 2.001 * level
         assert (off > level / 2).float().mean() < 0.02
-
-
-def test_what_is_on_the_cpu_has_arrived() -> None:
-    given = torch.ones(2), torch.zeros(1)
-    assert [a is b for a, b in zip(Arriving(*given).wait(), given, strict=True)] == [True, True]
 
 
 def test_weights_of_sixteen_bits(nano: SAM2) -> None:
