@@ -72,6 +72,21 @@ def test_who_cannot_do_the_work_is_left_out() -> None:
     assert table.splitlines()[-1] == "| automatic | 1.00 s | 3 MB | - |  |  |"
 
 
+def test_who_fails_on_the_way_does_not_stop_the_rest() -> None:
+    class Fails(FakeWorker):
+        def ask(self, request: dict) -> dict:
+            if "step" in request and len(self.log) > 2:
+                raise ValueError("no memory left")
+            return super().ask(request)
+
+    log: list[str] = []
+    workers = {
+        name: kind(name, {"click": [1, 1, 1]}, log) for name, kind in (("sam2kit", FakeWorker), ("other", Fails))
+    }
+    ours, other = comparing._in_turns("click", workers, 2)
+    assert ours.seconds == (1, 1) and (other.seconds, other.peak, other.problem) == ((), None, "no memory left")
+
+
 def test_the_table_has_ratios() -> None:
     found = [
         Measured("click", "sam2kit", (0.02, 0.03, 0.04), 2**20),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sam2kit.cli import main
 from sam2kit.cli.video_batch import read_batch
@@ -103,6 +104,28 @@ def test_results_are_not_mixed(batch: Path, capsys: pytest.CaptureFixture[str]) 
     assert "other options; choose another --out" in capsys.readouterr().err
 
 
+def test_a_session_of_something_else_is_not_gone_on_with(batch: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (batch.parent / "out" / "a").mkdir(parents=True)
+    (batch.parent / "out" / "a" / "session.sam2kit").write_bytes(b"")
+    assert run(batch) == 2
+    assert "holds a session that is not of a batch" in capsys.readouterr().err
+
+
+def test_a_device_without_memory_fails_one_clip(batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_step, seen = VideoPredictor.track_frame, []
+
+    def short(self: VideoPredictor, session: object, step: object) -> None:
+        seen.append(step.frame)
+        if len(seen) == 3:
+            raise torch.OutOfMemoryError("out of memory")
+        one_step(self, session, step)
+
+    monkeypatch.setattr(VideoPredictor, "track_frame", short)
+    assert run(batch) == 1
+    assert not (batch.parent / "out" / "a" / "a_coco.json").exists()
+    assert (batch.parent / "out" / "last" / "c_coco.json").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -110,8 +133,12 @@ def test_results_are_not_mixed(batch: Path, capsys: pytest.CaptureFixture[str]) 
         ("[]", "must hold a list"),
         ('[{"prompts": []}]', 'entry 0 of .* needs "clip"'),
         ('[{"clip": "a.mp4", "prompts": []}]', "has no prompt"),
-        ('[{"clip": "a.mp4", "prompts": [{"frame": 0}]}]', "entry 0 of entry 0 of .* has neither a point"),
+        (
+            '[{"clip": "a.mp4", "prompts": [{"frame": 0}]}]',
+            "entry 0 of the prompts of entry 0 of .* has neither a point",
+        ),
         ('[{"clip": "a.mp4", "prompts": "c.json", "name": "../x"}]', "no name of a folder"),
+        ('[{"clip": "a.mp4", "prompts": "c.json", "name": ".."}]', "no name of a folder"),
         ('[{"clip": "a.mp4", "prompts": "c.json"}, {"clip": "b/a.mov", "prompts": "c.json"}]', "two clips called 'a'"),
     ],
 )

@@ -63,7 +63,9 @@ def _entry(entry: dict[str, Any], where: str, folder: Path) -> BatchClip:
     name = str(entry.get("name") or clip.stem)
     if Path(name).name != name or name == "..":
         raise ValueError(f"{where}: the name {name!r} is no name of a folder")
-    prompts = read_prompts(folder / asked) if isinstance(asked, str) else prompts_of(asked, where, folder)
+    prompts = (
+        read_prompts(folder / asked) if isinstance(asked, str) else prompts_of(asked, f"the prompts of {where}", folder)
+    )
     if not prompts:
         raise ValueError(f"{where} has no prompt, so there is nothing to follow")
     return BatchClip(name, clip, prompts, entry)

@@ -360,6 +360,14 @@ class TestStream:
         for ours, theirs in zip(got, wanted, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1 / 16 + 1e-6, rtol=0)
 
+    def test_a_stream_goes_on_after_prompts_were_taken_back(self, predictor: VideoPredictor, clip: np.ndarray) -> None:
+        stream = predictor.stream()
+        stream.push(clip[0])
+        stream.add_points("a", [12, 20])
+        stream.add_points("b", [40, 34])
+        stream.session.clear(0, "a")
+        assert stream.push(clip[1]).object_ids == ("b",)
+
     def test_a_short_stream_of_known_length(self, predictor: VideoPredictor, clip: np.ndarray) -> None:
         file = predictor.open(clip[:6])
         predictor.add_points(file, 0, "a", [12, 20])
