@@ -91,14 +91,14 @@ class FramesAhead:
     def _encode_together(self, frames: list[int]) -> None:
         """Encode the first of some frames, and as many of the others as go together."""
         batch = frames[: self.count]
-        frames = [self._frames.pop(f).result() for f in batch]
+        pixels = [self._frames.pop(f).result() for f in batch]
         done = None
         if self._stream is None:
-            together = self._encode(frames)
+            together = self._encode(pixels)
         else:
             self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))  # weights may be on their way
             with torch.cuda.stream(self._stream):
-                together = self._encode(frames)
+                together = self._encode(pixels)
                 done = self._stream.record_event()
         self._features |= {frame: (together[i : i + 1], done) for i, frame in enumerate(batch)}
 
