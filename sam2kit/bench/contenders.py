@@ -231,12 +231,12 @@ class Transformers(Contender):
 
     def automatic(self) -> Work:
         """A picture and 1024 clicks, again and again, but not what is made of their masks: that needs torchvision."""
-        image, clicks = picture(), np.concatenate([grid()] * (AUTOMATIC_CLICKS // CLICKS))
+        image = picture()
         while True:
             yield
             embeddings = self._embeddings(image)
-            for some in np.split(clicks, AUTOMATIC_CLICKS // CLICKS):
-                self._answer(embeddings, some)
+            for _ in range(AUTOMATIC_CLICKS // CLICKS):
+                self._answer(embeddings, grid())
 
     def frame(self, objects: int, frames: int) -> Work:
         """Tracks through a clip; a step is a frame."""

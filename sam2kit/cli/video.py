@@ -22,6 +22,7 @@ from sam2kit.predict.prompt_lists import PlacedPrompt, prompt_of, read_prompts
 
 if TYPE_CHECKING:
     from sam2kit.media.clip_masks import Progress
+    from sam2kit.media.clips import Clip
     from sam2kit.predict.session import VideoSession
     from sam2kit.predict.video import VideoPredictor
 
@@ -78,6 +79,8 @@ def _effect(text: str) -> str:
 
 def run_video(options: argparse.Namespace) -> int:
     """One clip, or a list of them; returns the exit code."""
+    from sam2kit.media.clips import open_clip
+
     if (options.clip is None) == (options.batch is None):
         raise ValueError("give a clip, or --batch LIST.json for many")
     if options.batch:
@@ -89,7 +92,8 @@ def run_video(options: argparse.Namespace) -> int:
         raise ValueError(f"there is no session to resume in {options.out}; run without --resume first")
     if not options.resume and not prompts:
         raise ValueError("say what to follow: --prompt frame=0,object=1,point=x,y, or --prompts FILE.json")
-    follow(predictor_of(options), prompts, options)
+    with open_clip(options.clip) as whole:  # before the weights, which may have to be downloaded
+        follow(predictor_of(options), whole, prompts, options)
     return 0
 
 
@@ -109,29 +113,26 @@ def predictor_of(options: argparse.Namespace) -> VideoPredictor:
     return VideoPredictor(model, pace=Pace.fastest(compiled=options.compile))
 
 
-def follow(predictor: VideoPredictor, prompts: list[PlacedPrompt], options: argparse.Namespace) -> None:
+def follow(predictor: VideoPredictor, whole: Clip, prompts: list[PlacedPrompt], options: argparse.Namespace) -> None:
     """Prompt, track, write; or go on where an earlier run ended.
 
     Args:
         prompts: by frames of the whole clip.
         options: those of the command, for one clip; with `resume`, the session in its folder is gone on with.
     """
-    from sam2kit.media.clips import open_clip
-
     saved = session_file(options.out)
-    with open_clip(options.clip) as whole:
-        clip = whole.cut(options.start, options.stop, options.every)
-        numbers = range(options.start, len(whole) if options.stop is None else options.stop, options.every)
-        options.out.mkdir(parents=True, exist_ok=True)
-        session = predictor.load(saved, clip) if options.resume else predictor.open(clip)
-        for frame, object_id, prompt in prompts:
-            if frame not in numbers:
-                raise ValueError(f"the prompt on frame {frame} is not among the frames in use, {numbers}")
-            predictor.add_prompt(session, numbers.index(frame), object_id, prompt)
-        if not options.resume or prompts:
-            session.plan = predictor.plan(session, direction=options.direction)
-        _track(predictor, session, saved, options)
-        write_exports(session, options, options.clip.stem)
+    clip = whole.cut(options.start, options.stop, options.every)
+    numbers = range(options.start, len(whole) if options.stop is None else options.stop, options.every)
+    options.out.mkdir(parents=True, exist_ok=True)
+    session = predictor.load(saved, clip) if options.resume else predictor.open(clip)
+    for frame, object_id, prompt in prompts:
+        if frame not in numbers:
+            raise ValueError(f"the prompt on frame {frame} is not among the frames in use, {numbers}")
+        predictor.add_prompt(session, numbers.index(frame), object_id, prompt)
+    if not options.resume or prompts:
+        session.plan = predictor.plan(session, direction=options.direction)
+    _track(predictor, session, saved, options)
+    write_exports(session, options, options.clip.stem)
 
 
 def session_file(out: Path) -> Path:

@@ -73,6 +73,8 @@ def _entry(entry: dict[str, Any], where: str, folder: Path) -> BatchClip:
 
 def run_batch(options: argparse.Namespace) -> int:
     """Follow what the list says; returns 1 if a clip failed."""
+    from sam2kit.media.clips import open_clip
+
     if options.prompt or options.prompts:
         raise ValueError("with --batch, the list says what to follow; leave --prompt and --prompts out")
     settings = {name: getattr(options, name) for name in _SETTINGS}
@@ -89,7 +91,8 @@ def run_batch(options: argparse.Namespace) -> int:
         own = {"clip": work.clip.clip, "out": work.folder, "resume": begun}
         try:
             work.note(done=False)
-            follow(predictor, [] if begun else work.clip.prompts, argparse.Namespace(**vars(options) | own))
+            with open_clip(work.clip.clip) as whole:
+                follow(predictor, whole, [] if begun else work.clip.prompts, argparse.Namespace(**vars(options) | own))
             work.note(done=True)
         except (ValueError, OSError, LookupError, RuntimeError) as error:  # memory of a GPU that is short is the last
             print(f"sam2kit: {work.clip.name} failed: {error}", file=sys.stderr)

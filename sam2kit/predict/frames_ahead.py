@@ -6,7 +6,7 @@ the frames before; on a CPU, together but at once. A frame that cannot be read f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice, takewhile
 from types import TracebackType
@@ -59,7 +59,7 @@ class FramesAhead:
 
     def bring(self) -> None:
         """Put the features of the next step's frame into the session, and go on with those after it."""
-        frame, *later = coming = _distinct(step.frame for step in islice(self.session.plan, 4 * self.count))
+        frame, *later = coming = list(dict.fromkeys(step.frame for step in islice(self.session.plan, 4 * self.count)))
         for known in (self._frames, self._features):
             for passed in set(known) - set(coming):
                 del known[passed]
@@ -114,7 +114,3 @@ class FramesAhead:
 
 def _is_good(decoding: Future) -> bool:
     return decoding.done() and decoding.exception() is None
-
-
-def _distinct(frames: Iterable[int]) -> list[int]:
-    return list(dict.fromkeys(frames))

@@ -1,7 +1,7 @@
 """How a GPU is kept busy while a video is tracked.
 
-Plain tracking launches hundreds of small kernels for each frame and waits for the answer; a GPU idles most of that
-time. There are remedies, each alone or together; masks stay the same but for rounding:
+Plain tracking launches hundreds of small kernels for each frame and waits for the answer. There are remedies, each
+alone or together; masks stay the same but for rounding:
 
     on device   the bytes of a frame go to the GPU, which resizes them (at any pace but the plain one)
     ahead       the next frames are decoded in a thread and encoded together, beside the work on the current one

@@ -142,12 +142,7 @@ class Tracker:
         """Brings features of the planned frames into a session before they are needed, if that is the pace."""
         if not self.pace.ahead:
             return nullcontext()
-        return FramesAhead(
-            session,
-            self.pace.ahead,
-            encode=self._encode,
-            device=self.model.device,
-        )
+        return FramesAhead(session, self.pace.ahead, encode=self._encode, device=self.model.device)
 
     def _features(self, session: VideoSession, frame: int) -> ImageFeatures:
         if frame not in session.features:
