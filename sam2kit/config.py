@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 
+_LARGEST_SIDE = 8192  # pixels
+
 
 @dataclass(frozen=True)
 class TrunkConfig:
@@ -22,6 +24,19 @@ class TrunkConfig:
     global_blocks: tuple[int, ...] = (5, 7, 9)  # blocks (counted over the whole trunk) without windows
     position_grid: int = 7  # edge of the learned position map that is stretched over the picture
 
+    def __post_init__(self) -> None:
+        _check_whole("trunk.embed_dim", self.embed_dim, 1, 4096)
+        _check_whole("trunk.heads", self.heads, 1, self.embed_dim)
+        if self.embed_dim % self.heads:
+            raise ValueError(f"trunk.embed_dim must be a multiple of its {self.heads} heads, got {self.embed_dim}")
+        for name, least in (("blocks_per_stage", 1), ("window_per_stage", 1), ("global_blocks", 0)):
+            numbers = getattr(self, name)
+            if not isinstance(numbers, tuple) or (name != "global_blocks" and len(numbers) != 4):
+                raise ValueError(f"trunk.{name} must be whole numbers, one for each of 4 stages, got {numbers!r}")
+            for number in numbers:
+                _check_whole(f"trunk.{name}", number, least, 256)
+        _check_whole("trunk.position_grid", self.position_grid, 1, 256)
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -32,6 +47,12 @@ class DecoderConfig:
     mlp_dim: int = 2048
     cross_attention_downsample: int = 2  # hidden_dim / width of the attention between tokens and image
     replaces_unstable_masks: bool = True  # a single mask with wavering edges gives way to the best of the other three
+
+    def __post_init__(self) -> None:
+        _check_whole("decoder.layers", self.layers, 1, 256)
+        _check_whole("decoder.heads", self.heads, 1, 256)
+        _check_whole("decoder.mlp_dim", self.mlp_dim, 1, 2**16)
+        _check_whole("decoder.cross_attention_downsample", self.cross_attention_downsample, 1, 256)
 
 
 @dataclass(frozen=True)
@@ -46,6 +67,13 @@ class MemoryConfig:
     marks_absent_objects: bool = True  # 2.1: a learned vector is added to memories of an absent object
     dates_object_pointers: bool = True  # 2.1: pointers carry their distance in time
 
+    def __post_init__(self) -> None:
+        _check_whole("memory.dim", self.dim, 1, 4096)
+        _check_whole("memory.slots", self.slots, 1, 256)
+        _check_whole("memory.attention_layers", self.attention_layers, 1, 256)
+        _check_whole("memory.attention_mlp_dim", self.attention_mlp_dim, 1, 2**16)
+        _check_whole("memory.fuser_layers", self.fuser_layers, 0, 256)
+
 
 @dataclass(frozen=True)
 class SAM2Config:
@@ -55,7 +83,7 @@ class SAM2Config:
         side: edge of the square that pictures are resized to, in pixels; any multiple of 32.
         hidden_dim: channels of image embeddings, prompt tokens and object pointers.
     Raises:
-        ValueError: if `side` or `hidden_dim` cannot be used.
+        ValueError: if a number cannot be used; files from strangers hold such numbers, too.
     """
 
     side: int = 1024
@@ -66,9 +94,16 @@ class SAM2Config:
 
     def __post_init__(self) -> None:
         check_side(self.side)
+        _check_whole("hidden_dim", self.hidden_dim, 16, 8192)
         if self.hidden_dim % 16 or self.hidden_dim % self.memory.dim:
             raise ValueError(
                 f"hidden_dim must be a multiple of 16 and of the memory's {self.memory.dim}, got {self.hidden_dim}"
+            )
+        decoder = self.decoder
+        if self.hidden_dim % (decoder.heads * decoder.cross_attention_downsample):
+            raise ValueError(
+                f"hidden_dim must be a multiple of the decoder's {decoder.heads} heads times "
+                f"{decoder.cross_attention_downsample}, by which its attention is narrower, got {self.hidden_dim}"
             )
 
     @property
@@ -93,6 +128,8 @@ class SAM2Config:
             ValueError: if a field is unknown, which means that a newer version wrote the file.
         """
         parts = {"trunk": TrunkConfig, "decoder": DecoderConfig, "memory": MemoryConfig}
+        if not isinstance(values, dict) or not all(isinstance(values.get(name, {}), dict) for name in parts):
+            raise ValueError(f"a model config is a mapping with {', '.join(parts)}, got {values!r:.80}")
         try:
             built = {name: part(**_tuples(values[name])) for name, part in parts.items() if name in values}
             return cls(**{**values, **built})
@@ -105,9 +142,14 @@ def _tuples(values: dict) -> dict:
 
 
 def check_side(side: int) -> None:
-    """Refuse a picture side that the trunk cannot halve down to stride 32."""
-    if side < 32 or side % 32:
-        raise ValueError(f"side must be a positive multiple of 32 pixels, got {side}")
+    """Refuse a picture side that the trunk cannot halve down to stride 32, or that no memory holds."""
+    if not isinstance(side, int) or isinstance(side, bool) or not 32 <= side <= _LARGEST_SIDE or side % 32:
+        raise ValueError(f"side must be a multiple of 32 pixels from 32 to {_LARGEST_SIDE}, got {side!r}")
+
+
+def _check_whole(name: str, value: int, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"{name} must be a whole number from {least} to {most}, got {value!r}")
 
 
 _TRUNKS = {

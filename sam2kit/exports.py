@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from sam2kit.config import SAM2Config
+from sam2kit.files import make_folder, written_whole
 from sam2kit.hub import TRANSFORMERS_FILE
 from sam2kit.model.sam2 import SAM2
 from sam2kit.transformers_layout import to_transformers_names
@@ -50,10 +51,9 @@ def save_official(model: SAM2, path: str | os.PathLike) -> Path:
             "this model only knows pictures, and the official file must hold the memory's weights too; export it to "
             "transformers instead"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    torch.save({"model": plain_state_of(model), METADATA_KEY: json.dumps(about_model(model))}, unfinished)
-    os.replace(unfinished, path)
+    make_folder(path.parent)
+    with written_whole(path) as unfinished:
+        torch.save({"model": plain_state_of(model), METADATA_KEY: json.dumps(about_model(model))}, unfinished)
     return path
 
 

@@ -13,7 +13,6 @@ Source: LoRA, arXiv:2106.09685.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from sam2kit._version import __version__
 from sam2kit.config import PRESETS, SAM2Config
+from sam2kit.files import read_json
 from sam2kit.hub import FINETUNED_JSON, FINETUNED_WEIGHTS
 from sam2kit.model.sam2 import SAM2
 from sam2kit.weight_files import (
@@ -247,8 +247,8 @@ def read_finetuned(folder: str | os.PathLike) -> FineTuning:
     if not path.is_file():
         raise ValueError(f"{folder} holds no fine-tuning: there is no {FINETUNED_JSON} in it")
     try:
-        return FineTuning.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:  # JSON's and Unicode's own errors are among them
+        return FineTuning.from_dict(read_json(path))
+    except ValueError as error:
         raise ValueError(f"{path} cannot be used ({error}); copy or download the folder again") from error
 
 

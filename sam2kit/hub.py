@@ -7,6 +7,7 @@ for about 25 seconds before it says that there is no network.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,7 @@ def hub_repo(name: str) -> str | None:
 def is_path(name: str) -> bool:
     """Whether a source means a file or folder: it looks like one, or there is one."""
     path = Path(name).expanduser()
-    return path.exists() or path.suffix in WEIGHT_SUFFIXES or name.startswith((".", "/", "~"))
+    return os.path.exists(path) or path.suffix in WEIGHT_SUFFIXES or name.startswith((".", "/", "~"))
 
 
 def download_weights(repo_id: str) -> Path:

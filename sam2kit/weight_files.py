@@ -8,7 +8,7 @@ say what they are. Pickles are opened for their tensors only, so they cannot run
 from __future__ import annotations
 
 import json
-import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam2kit.config import PRESETS, SAM2Config
+from sam2kit.files import check_file, make_folder, parse_json, written_whole
 from sam2kit.model.sam2 import SAM2
 from sam2kit.transformers_layout import is_transformers_layout, to_official_names
 
@@ -61,7 +62,7 @@ def read_weights(path: Path, name: str) -> Weights:
     state, metadata = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     if is_transformers_layout(state):
         state = to_official_names(state)
-    state = {key: value.float() for key, value in state.items()}
+    state = {key: _plain(value, key, path) for key, value in state.items()}
     if METADATA_KEY not in metadata:
         knows_videos = any(not key.startswith(PICTURE_PARTS) for key in state)
         return Weights(state, _config_from_shapes(state, name), knows_videos)
@@ -72,6 +73,16 @@ def read_weights(path: Path, name: str) -> Weights:
         return Weights(state, SAM2Config.from_dict(about["config"]), bool(about["memory_is_trained"]))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} does not say what model it is: its sam2kit metadata cannot be read") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is no model that can be built: {error}") from error
+
+
+def _plain(tensor: Tensor, name: str, path: Path) -> Tensor:
+    """In float32; a pickle can hold tensors that say to be far larger than the file."""
+    is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_complex()
+    if not is_plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError(f"{path} holds {name!r}, which is no plain tensor of numbers; save the weights again")
+    return tensor.float()
 
 
 def about_model(model: SAM2) -> dict[str, Any]:
@@ -82,8 +93,8 @@ def about_model(model: SAM2) -> dict[str, Any]:
 def read_about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     """This project's part of a file's metadata."""
     try:
-        about = json.loads(metadata[METADATA_KEY])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        about = parse_json(metadata[METADATA_KEY], str(path))
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not say what it is: its sam2kit metadata cannot be read") from error
     if not isinstance(about, dict):
         raise ValueError(f"{path} does not say what it is: its sam2kit metadata cannot be read")
@@ -104,10 +115,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def write_safetensors(state: Mapping[str, Tensor], path: Path, about: Mapping[str, Any]) -> Path:
     """Write tensors and metadata; an older file is replaced only when the new one is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    save_file(dict(state), unfinished, metadata={"format": "pt", METADATA_KEY: json.dumps(about)})
-    os.replace(unfinished, path)
+    make_folder(path.parent)
+    with written_whole(path) as unfinished:
+        save_file(dict(state), unfinished, metadata={"format": "pt", METADATA_KEY: json.dumps(about)})
     return path
 
 
@@ -123,10 +133,9 @@ def write_json(content: Mapping[str, Any], path: Path) -> Path:
     def plain(value: Any) -> Any:
         return value.item() if hasattr(value, "item") else str(value)  # numbers of NumPy and torch; paths
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(content, indent=2, default=plain) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    make_folder(path.parent)
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, default=plain) + "\n", encoding="utf-8")
     return path
 
 
@@ -144,10 +153,13 @@ def storable(state: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> d
 
 
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    check_file(path, "weight file")
+    if _may_unpack_to_more(path):
+        raise ValueError(
+            f"{path} is a compressed archive, which could unpack to any size; torch.save writes none, so save it again"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no weight file at {path}") from error
     except UnpicklingError as error:
         raise ValueError(
             f"{path} is no plain weight file: it is damaged, or it holds objects that could run code, which are refused"
@@ -159,19 +171,30 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if METADATA_KEY in content:
             metadata[METADATA_KEY] = content[METADATA_KEY]
         content = content["model"]  # the official files keep the weights there, trainers add other things beside
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+    pairs = content.items() if isinstance(content, Mapping) else [(None, None)]
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in pairs):
         raise ValueError(f"{path} holds no weights: a mapping of names to tensors, perhaps under 'model', was expected")
     return dict(content), metadata
+
+
+def _may_unpack_to_more(path: Path) -> bool:
+    """Whether a file is a zip with packed entries."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, OSError):  # an older kind of pickle, or a damaged file
+        return False
 
 
 def _config_from_shapes(state: Mapping[str, Tensor], name: str) -> SAM2Config:
     """Tell size and version from the trunk's width and depth and from the 2.1-only weights."""
     trunk = "image_encoder.trunk."
     patch = state.get(trunk + "patch_embed.proj.weight")
-    if patch is None:
+    if patch is None or patch.ndim != 4:
         known = ", ".join(sorted(state)[:3])
         raise ValueError(f"{name} is not a SAM 2 model: its weights have names like {known}")
-    depth = 1 + max(int(key.split(".")[3]) for key in state if key.startswith(trunk + "blocks."))
+    blocks = [key.removeprefix(trunk + "blocks.").split(".")[0] for key in state if key.startswith(trunk + "blocks.")]
+    depth = 1 + max((int(number) for number in blocks if number.isdecimal()), default=0)
     is_2_0 = "maskmem_tpos_enc" in state and "obj_ptr_tpos_proj.weight" not in state
     for key, config in PRESETS.items():
         shape = (config.trunk.embed_dim, sum(config.trunk.blocks_per_stage))
@@ -199,6 +222,9 @@ def build(weights: Weights, path: Path) -> SAM2:
             if keys
         ]
         raise ValueError(f"{path} does not fit the model: weights {', '.join(problems)}")
+    endless = next((k for k, v in state.items() if not bool(v.isfinite().all())), None)
+    if endless is not None:
+        raise ValueError(f"{path} is damaged: the weight {endless} has values that are no finite numbers; get it again")
     untrained = {k: torch.zeros(v.shape) for k, v in wanted.items() if k not in state}
     model.load_state_dict(state | untrained, assign=True)
     model.memory_is_trained = complete

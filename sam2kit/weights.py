@@ -118,9 +118,9 @@ def find_weights(source: str | os.PathLike) -> Path:
     if repo is not None:
         return download_weights(repo)
     path = Path(name).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):
         return path.with_name(FINETUNED_WEIGHTS) if path.name == FINETUNED_JSON else path
-    if path.is_dir():
+    if os.path.isdir(path):
         return _only_weights_in(path)
     if is_path(name):
         raise FileNotFoundError(f"there is no weight file at {path}")

@@ -7,30 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from sam2kit.config import DecoderConfig, MemoryConfig, SAM2Config, TrunkConfig
 from sam2kit.model.sam2 import SAM2
 from sam2kit.weights import load_model
 from tests import HUB_PORT
 from tests.figures import FIGURES
 from tests.golden_models import LARGEST_ERRORS
 from tests.loopback_hub import LoopbackHub
-
-TOY = SAM2Config(
-    side=64,
-    hidden_dim=32,
-    trunk=TrunkConfig(embed_dim=8, blocks_per_stage=(1, 1, 2, 1), window_per_stage=(4, 4, 4, 2), global_blocks=(3,)),
-    decoder=DecoderConfig(heads=2, mlp_dim=32),
-    memory=MemoryConfig(dim=16, attention_layers=1, attention_mlp_dim=32, fuser_layers=1),
-)
+from tests.toy_model import toy_model
 
 
 @pytest.fixture
 def toy() -> SAM2:
     """A complete model of a few thousand weights."""
-    torch.manual_seed(0)
-    return SAM2(TOY).eval()
+    return toy_model()
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,9 @@ from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.transformers_layout import official_name, to_official_names, to_transformers_names, transformers_name
 from sam2kit.weight_files import MEMORY_PARTS, PICTURE_PARTS
 from sam2kit.weights import load_model
-from tests.conftest import TOY
 from tests.golden_models import GOLDEN
 from tests.test_weights import same
+from tests.toy_model import TOY
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from sam2kit.cli.options import add_model_options
+from sam2kit.files import make_folder
 
 _WORKS = ("encode", "click", "clicks", "frame")
 _CONTENDERS = ("sam2kit", "transformers", "sam2kit-fast", "sam2kit-compiled", "transformers-compiled")
@@ -91,7 +92,7 @@ def _give(options: argparse.Namespace, text: str, content: dict, name: str) -> N
     """Print, and write into the folder that was named."""
     print(json.dumps(content) if options.json else text, end="\n" if options.json else "")
     if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
+        make_folder(options.out)
         (options.out / f"{name}.md").write_text(text, encoding="utf-8")
         (options.out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from sam2kit.cli.options import load, numbers_of
+from sam2kit.files import make_folder
 
 _MOST_CUTOUTS = 8  # of "auto", which may find hundreds of masks
 
@@ -78,8 +79,7 @@ def write_masks(options: argparse.Namespace, picture, objects: list, file_name: 
     from sam2kit.media.drawing import draw_masks
     from sam2kit.media.exports import coco_json, cut_out, mask_image, write_image, write_json
 
-    out: Path = options.out
-    out.mkdir(parents=True, exist_ok=True)
+    out: Path = make_folder(options.out)
     stem = Path(file_name).stem
     written = []
     for i, item in enumerate(objects, start=1):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2kit.cli.options import add_results_options, load, numbers_of
+from sam2kit.files import make_folder
 from sam2kit.media.effects import EFFECTS, EffectPainter
 from sam2kit.predict.prompt_lists import PlacedPrompt, prompt_of, read_prompts
 
@@ -123,7 +124,7 @@ def follow(predictor: VideoPredictor, whole: Clip, prompts: list[PlacedPrompt], 
     saved = session_file(options.out)
     clip = whole.cut(options.start, options.stop, options.every)
     numbers = range(options.start, len(whole) if options.stop is None else options.stop, options.every)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     session = predictor.load(saved, clip) if options.resume else predictor.open(clip)
     for frame, object_id, prompt in prompts:
         if frame not in numbers:
@@ -194,7 +195,7 @@ def write_exports(session: VideoSession, options: argparse.Namespace, stem: str)
         options: with those of `add_export_options`, `out` and `json`.
         stem: what the files' names begin with.
     """
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     files, notes = _export(session, options, stem)
     notes = [*session.clip.notes, *notes]
     if options.json:

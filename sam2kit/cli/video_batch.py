@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from sam2kit.cli.video import follow, predictor_of, session_file
 from sam2kit.evaluation.processes import join_team
+from sam2kit.files import make_folder, read_json, written_whole
 from sam2kit.predict.prompt_lists import PlacedPrompt, prompts_of, read_prompts
 
 _NOTE = "batch.json"
@@ -42,10 +42,7 @@ def read_batch(path: Path) -> list[BatchClip]:
     Raises:
         ValueError: if it cannot be read, an entry is incomplete, or two would share a folder.
     """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON ({error})") from error
+    entries = read_json(path)
     if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) for e in entries):
         raise ValueError(f'{path} must hold a list of {{"clip": "a.mp4", "prompts": [...]}}')
     clips = [_entry(entry, f"entry {number} of {path}", path.parent) for number, entry in enumerate(entries)]
@@ -126,14 +123,12 @@ class _Work:
 
     def note(self, *, done: bool) -> None:
         """Write the note, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / f"{_NOTE}.part"
-        unfinished.write_text(json.dumps(self._note(done=done), indent=1) + "\n", encoding="utf-8")
-        os.replace(unfinished, self.folder / _NOTE)
+        with written_whole(make_folder(self.folder) / _NOTE) as unfinished:
+            unfinished.write_text(json.dumps(self._note(done=done), indent=1) + "\n", encoding="utf-8")
 
     def _note(self, *, done: bool) -> dict[str, Any]:
         return {"done": done, "entry": self.clip.stated, **self.settings}
 
     def _noted(self) -> dict[str, Any] | None:
         file = self.folder / _NOTE
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        return read_json(file) if file.exists() else None

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from sam2kit.datasets.samples import ClipSample, Dataset, LabelledPicture, PictureSample
+from sam2kit.files import make_folder
 from sam2kit.media.drawing import draw_masks
 from sam2kit.media.exports import write_image
 
@@ -41,7 +42,7 @@ def contact_sheet(
         raise ValueError(f"a contact sheet is a picture, such as {path.stem}.png; got {path.name}")
     chosen = [samples[i] for i in np.linspace(0, len(samples) - 1, min(most, len(samples))).astype(int)]
     columns = max(1, min(columns, len(chosen)))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     return write_image(Image.fromarray(_sheet([_tile(s, tile_wh) for s in chosen], columns)), path)
 
 

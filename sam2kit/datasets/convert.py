@@ -24,6 +24,7 @@ from sam2kit.datasets.layouts import IMAGE_FOLDERS, split_named
 from sam2kit.datasets.picture_files import FilePicture
 from sam2kit.datasets.samples import ClipSample, Dataset, LabelledPicture, PictureSample
 from sam2kit.media.bundles import FileBundle, png_bytes
+from sam2kit.media.pictures import open_image
 
 _WRITERS = {  # format -> room and function
     "coco": ("convert_coco", "write_coco"),
@@ -119,7 +120,7 @@ def picture_file(sample: PictureSample, image: np.ndarray) -> tuple[bytes, str]:
     if isinstance(sample, FilePicture):
         source = sample.source()
         if isinstance(source, Path) and source.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".webp"):
-            with Image.open(source) as opened:
+            with open_image(source) as opened:
                 if opened.getexif().get(0x0112, 1) == 1:
                     return source.read_bytes(), source.suffix.lower()
     return png_bytes(Image.fromarray(image)), ".png"

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from sam2kit.media.clips import PICTURE_SUFFIXES
-from sam2kit.media.pictures import read_picture
+from sam2kit.media.pictures import open_image, read_picture
 
 _SIDE = 16  # of a thumbnail
 _THUMBNAIL_GAP = 6  # of 255, the most by which a cell may differ
@@ -55,7 +55,7 @@ def thumbnail_of_file(path: Path | None) -> np.ndarray | None:
     if path is None or path.suffix.lower() not in PICTURE_SUFFIXES:
         return None
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.draft("L", (8 * _SIDE, 8 * _SIDE))  # JPEG decodes an eighth at once
             small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
         return np.asarray(small, np.int16)

@@ -22,6 +22,7 @@ from PIL import Image
 
 from sam2kit.datasets.picture_files import PictureSize, TrueMasks, Truth
 from sam2kit.datasets.samples import BadSampleError, Note
+from sam2kit.media.pictures import open_image
 
 VOID = 255
 MAX_COLOURS = 256  # more are a photo, or edges that were smoothed
@@ -55,7 +56,7 @@ def read_label_image(path: Path, *, void: int | None = None, ids: bool = False) 
         BadSampleError: if it cannot be read, or holds no flat areas; says what it looks like.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             lossy = image.format in _LOSSY
             array, kind = _array(image)
     except FileNotFoundError as error:

@@ -23,6 +23,7 @@ from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, 
 from sam2kit.datasets.samples import BadSampleError, Dataset, Note
 from sam2kit.datasets.segmentations import outside_notes
 from sam2kit.media.clips import PICTURE_SUFFIXES
+from sam2kit.media.pictures import open_image
 
 FORMAT = "LabelMe JSON"
 
@@ -145,7 +146,7 @@ def _mask_of(shape: Any, size_hw: tuple[int, int], name: str) -> tuple[np.ndarra
 def _painted(shape: dict[str, Any], points: np.ndarray, size_hw: tuple[int, int], name: str) -> np.ndarray:
     """A mask that was painted: a PNG inside the JSON, for the box from its first to its last point."""
     try:
-        patch = np.array(Image.open(io.BytesIO(base64.b64decode(shape["mask"])))).astype(bool)
+        patch = np.array(open_image(io.BytesIO(base64.b64decode(shape["mask"])), "it")).astype(bool)
     except Exception as error:  # broken files fail in many ways
         raise BadSampleError(f"{name}: its painted mask is damaged; paint it again", "broken_mask") from error
     mask = np.zeros(size_hw, bool)

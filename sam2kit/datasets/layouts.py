@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sam2kit.datasets.samples import BadSampleError
+from sam2kit.files import read_json
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "inputs", "input", "rgb")
 MASK_FOLDERS = (
@@ -107,9 +107,8 @@ def load_json(path: Path) -> Any:
         BadSampleError: if it is cut off or damaged; says where.
     """
     try:
-        return json.loads(path.read_bytes())
-    except json.JSONDecodeError as error:
-        text = f"{path} is damaged at line {error.lineno} ({error.msg}); export it again, it may have been cut off"
-        raise BadSampleError(text) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSampleError(f"{path} cannot be read ({error}); export it again as UTF-8 JSON") from error
+        return read_json(path)
+    except ValueError as error:
+        raise BadSampleError(f"{error}; export it again, it may have been cut off") from error
+    except OSError as error:
+        raise BadSampleError(f"{path} cannot be read ({error}); put it back, or export it again") from error

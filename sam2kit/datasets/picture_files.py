@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from sam2kit.datasets.samples import BadSampleError, LabelledPicture, Note, PictureSample
 from sam2kit.media.clips import PICTURE_SUFFIXES
-from sam2kit.media.pictures import read_picture
+from sam2kit.media.pictures import open_image, read_picture
 
 _TURNS = {  # EXIF orientation -> what puts the stored picture upright
     2: np.fliplr,
@@ -188,7 +187,7 @@ def pictures_in(folder: Path, *, deep: bool = True) -> list[Path]:
 
 def _orientation(path: Path) -> int:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             orientation = image.getexif().get(0x0112, 1)
     except Exception:  # broken EXIF fails in many ways, and then turns nothing
         return 1

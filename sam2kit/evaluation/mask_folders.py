@@ -18,10 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from sam2kit.evaluation.rows import ObjectRow
 from sam2kit.evaluation.vos import OFFICIAL, Scoring, SequenceScorer, TrackScore, size_text
+from sam2kit.media.pictures import open_image
 
 _LABEL_MODES = ("P", "L", "1", "I", "I;16")  # of PNGs whose values are numbers of objects
 
@@ -130,7 +131,7 @@ def read_labels(path: Path) -> np.ndarray:
         ValueError: if it cannot be read or is a picture in colour.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             if image.mode not in _LABEL_MODES:
                 raise ValueError(f"{path} is a picture in colour ({image.mode}); a mask has a palette or grey values")
             return np.array(image).astype(np.int32)

@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 
 from sam2kit.evaluation.processes import Team
 from sam2kit.evaluation.rows import ObjectRow
+from sam2kit.files import make_folder, told_when_full
 from sam2kit.finetuned import fingerprint
 from sam2kit.model.sam2 import SAM2
 
@@ -111,7 +112,7 @@ class _Store:
         self.finished: dict[str, tuple[list[ObjectRow], str | None]] = {}
         self.path = None if out is None else out / f"rows-{rank}.jsonl"
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             self.read()
             self._mend()
 
@@ -154,7 +155,7 @@ class _Store:
 
     def _write(self, content: dict) -> None:
         if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
+            with told_when_full(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(content) + "\n")
 
 

@@ -6,7 +6,6 @@ Surprise: JSON holds shares in 0..1, as everywhere in sam2kit; the table writes 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2kit.evaluation.rows import ObjectRow, Summary, summarise
+from sam2kit.files import make_folder, written_whole
 
 _PLAIN = ("NoC@", "seconds@", "frames")  # measures that are no shares
 
@@ -80,15 +80,14 @@ def write_report(report: Report, out: Path) -> list[Path]:
     Returns:
         the two files.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     contents = {
         "results.md": markdown(report) + "\n" + object_table(report),
         "results.json": json.dumps(report.as_dict(), indent=1) + "\n",
     }
     for name, text in contents.items():
-        unfinished = out / f"{name}.part"
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, out / name)
+        with written_whole(out / name) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
     return [out / name for name in contents]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from sam2kit.evaluation.rows import ObjectRow
+from sam2kit.files import read_json
 
 Categories = Mapping[tuple[str, str], str]  # (video, object) -> category
 
@@ -58,9 +59,9 @@ def read_meta(meta: Path) -> dict[tuple[str, str], str]:
         ValueError: if it is no such file.
     """
     try:
-        videos = json.loads(meta.read_text())["videos"]
+        videos = read_json(meta)["videos"]
         return {(v, o): about["category"] for v in videos for o, about in videos[v]["objects"].items()}
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{meta} is not a meta.json of YouTube-VOS (videos -> objects -> category)") from error
 
 

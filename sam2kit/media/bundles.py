@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -10,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 
 from PIL import Image
+
+from sam2kit.files import told_when_full
 
 
 class FileBundle:
@@ -31,36 +34,45 @@ class FileBundle:
 
     def __enter__(self) -> FileBundle:
         self._discard()
-        if self._zips:
-            self._archive = zipfile.ZipFile(self._part, "w")
-        else:
-            self._part.mkdir(parents=True)
+        with told_when_full(self.path):
+            if self._zips:
+                self._archive = zipfile.ZipFile(self._part, "w")
+            else:
+                self._part.mkdir(parents=True)
         return self
 
     def write(self, name: str, content: bytes | str) -> None:
         """Add a file; `name` may have folders, with forward slashes."""
         content = content.encode() if isinstance(content, str) else content
-        if self._zips:
-            # pictures are compressed already
-            packed = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
-            self._archive.writestr(name, content, compress_type=packed)
-            return
-        file = self._part / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
+        with told_when_full(self.path):
+            if self._zips:
+                # pictures are compressed already
+                packed = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
+                self._archive.writestr(name, content, compress_type=packed)
+                return
+            file = self._part / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._zips:
-                self._archive.close()
             if kind is None:
-                if not self._zips and self.path.exists():
-                    self.path.rmdir()
-                os.replace(self._part, self.path)
+                with told_when_full(self.path):
+                    self._complete()
+            elif self._zips:
+                with contextlib.suppress(OSError):  # a second one would hide why it failed
+                    self._archive.close()
         finally:
             self._discard()
+
+    def _complete(self) -> None:
+        if self._zips:
+            self._archive.close()
+        elif self.path.exists():
+            self.path.rmdir()
+        os.replace(self._part, self.path)
 
     def _discard(self) -> None:
         if self._part.is_dir():

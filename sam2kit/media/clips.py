@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import os
 import re
 import threading
 from abc import ABC, abstractmethod
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sam2kit.media.pictures import PictureSource, read_picture
+from sam2kit.media.pictures import PictureSource, open_image, read_picture
 from sam2kit.media.video_decoding import FrameDecoder
 
 _USUAL_FPS = 25.0  # of frames that have no times of their own
@@ -217,8 +218,8 @@ class FrameList(Clip):
             raise ValueError(f"frames must be uint8 [T, H, W, 3], got {frames.dtype} {list(frames.shape)}")
         if len(frames) == 0:
             raise ValueError("a clip needs at least one frame, got none")
-        if not 0 < fps <= 1000:
-            raise ValueError(f"fps must be above 0 and at most 1000, got {fps}")
+        if not isinstance(fps, (int, float, Fraction)) or not 0 < fps <= 1000:
+            raise ValueError(f"fps must be a number above 0 and at most 1000, got {fps!r}")
         self._frames = frames
         self.size_hw = _size_of(frames[0])
         for i in range(1, len(frames)):
@@ -292,9 +293,9 @@ def open_clip(source: ClipSource, *, fps: float = _USUAL_FPS) -> Clip:
         return source
     if isinstance(source, (str, PathLike)):
         path = Path(source)
-        if path.is_dir():
+        if os.path.isdir(path):
             return PictureFolder(path, fps=fps)
-        if path.suffix.lower() in PICTURE_SUFFIXES and path.exists():
+        if path.suffix.lower() in PICTURE_SUFFIXES and os.path.isfile(path):
             raise ValueError(f"{path} is one picture; give a video, a folder of pictures, or a list with this path")
         return VideoFile(path)
     if isinstance(source, (np.ndarray, list, tuple)):
@@ -323,7 +324,7 @@ def _size_of(source: PictureSource) -> tuple[int, int]:
         return source.shape[:2]
     if isinstance(source, (str, PathLike)) and Path(source).is_file():
         try:
-            with Image.open(source) as image:
+            with open_image(Path(source)) as image:
                 return _pil_size(image)
         except Exception:  # a broken header fails in many ways; reading it as a whole says what is wrong
             return read_picture(source).shape[:2]

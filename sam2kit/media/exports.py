@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from sam2kit.files import written_whole
 from sam2kit.media.drawing import colour_of
 from sam2kit.media.runlengths import compress_runs, mask_to_runs, runs_to_mask
 
@@ -102,15 +102,13 @@ def coco_json(objects: Sequence[NamedMask], file_name: str, size_hw: tuple[int, 
 
 def write_image(image: Image.Image, path: Path) -> Path:
     """Save a picture; a file that is there is replaced only when the new one is complete."""
-    unfinished = path.with_name(path.name + ".part")
-    image.save(unfinished, format=Image.registered_extensions()[path.suffix.lower()])
-    os.replace(unfinished, path)
+    with written_whole(path) as unfinished:
+        image.save(unfinished, format=Image.registered_extensions()[path.suffix.lower()])
     return path
 
 
 def write_json(content: dict | list, path: Path) -> Path:
     """Save JSON; a file that is there is replaced only when the new one is complete."""
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(content))
-    os.replace(unfinished, path)
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(content), encoding="utf-8")
     return path

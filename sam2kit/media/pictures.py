@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sam2kit.files import check_file
+
 try:  # phones save HEIC; Pillow reads it when this package is there
     from pillow_heif import register_heif_opener
 
@@ -24,6 +26,33 @@ except ImportError:
 PictureSource = str | PathLike | bytes | Image.Image | np.ndarray
 
 MAX_PIXELS = 100_000_000
+_FORMATS = (  # pictures only: Pillow also opens what is a program (EPS), and hands it to one that runs it
+    "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "TGA", "PCX", "SGI", "ICO", "HEIF",
+    "AVIF",
+)  # fmt: skip
+
+
+def open_image(file: Path | io.BytesIO, name: str = "", max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """`Image.open` for files from strangers: pictures only, and none that would fill the memory.
+
+    Args:
+        name: what people call it, for messages; the path if it is left out.
+    Raises:
+        ValueError: if it has too many pixels, or none.
+        OSError: if it cannot be read; `UnidentifiedImageError` if it is no picture.
+    """
+    Image.init()  # so that all formats are known
+    name = name or str(file)
+    try:
+        image = Image.open(file, formats=[kind for kind in _FORMATS if kind in Image.OPEN])
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name} has far more pixels than the limit of {max_pixels / 1e6:.0f} million") from error
+    try:
+        _check_size(image.width, image.height, name, max_pixels)
+    except ValueError:
+        image.close()
+        raise
+    return image
 
 
 def read_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -48,10 +77,7 @@ def read_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> np.n
         return _decode(source, "the given bytes", max_pixels)
     if isinstance(source, (str, PathLike)):
         path = Path(source)
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder; give the path of one picture")
-        if not path.exists():
-            raise FileNotFoundError(f"there is no picture at {path}")
+        check_file(path, "picture")
         try:
             return _decode(path.read_bytes(), str(path), max_pixels)
         except OSError as error:
@@ -61,15 +87,14 @@ def read_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> np.n
 
 def _decode(content: bytes, name: str, max_pixels: int) -> np.ndarray:
     try:
-        image = Image.open(io.BytesIO(content))
+        image = open_image(io.BytesIO(content), name, max_pixels)
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not a picture that can be read; try JPEG or PNG{_heic_hint(name)}") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{name} has far more pixels than the limit of {max_pixels / 1e6:.0f} million") from error
+    except ValueError:
+        raise
     except Exception as error:  # a broken header fails in many ways
         raise ValueError(f"{name} is damaged and cannot be read ({error})") from error
     with image:
-        _check_size(image.width, image.height, name, max_pixels)
         try:
             if _is_deep_colour(image):
                 return _deep_colour(content)

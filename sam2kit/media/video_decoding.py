@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
+from sam2kit.files import check_file
 from sam2kit.media.pictures import MAX_PIXELS
 
 FORMATS = (
@@ -67,10 +68,7 @@ class FrameDecoder:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            raise FileNotFoundError(f"there is no video at {path}")
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder; give the path of one video")
+        check_file(path, "video")
         self.path = path.resolve()
         self._careful = self._can_seek = False
         self._seen = self._undecodable = self._failed_reads = 0  # packets, packets, reads

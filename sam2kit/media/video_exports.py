@@ -5,7 +5,6 @@ Like all exports, generators of how many frames are done; see clip_masks.py.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from sam2kit.files import written_whole
 from sam2kit.media.bundles import FileBundle, png_bytes
 from sam2kit.media.clip_masks import MasksOf, Names, Progress, frames_with_masks, masks_on
 from sam2kit.media.clips import Clip, frame_at
@@ -115,12 +115,8 @@ def export_gif(
         pictures.append(cv2.resize(painted, size_wh, interpolation=cv2.INTER_AREA))
         if index + 1 < len(clip):
             yield index + 1
-    part = path.with_name(f"{path.stem}.part.gif")
-    try:
-        ImageSequenceClip(pictures, fps=fps).write_gif(str(part), fps=fps, logger=None)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(path, path.with_name(f"{path.stem}.part.gif")) as unfinished:
+        ImageSequenceClip(pictures, fps=fps).write_gif(str(unfinished), fps=fps, logger=None)
     yield len(clip)
     return ()
 

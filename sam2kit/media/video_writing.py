@@ -20,6 +20,7 @@ import av
 import cv2
 import numpy as np
 
+from sam2kit.files import told_when_full
 from sam2kit.media.video_sound import SoundTrack
 
 _TICK = Fraction(1, 90000)  # seconds; whole numbers of it make 24, 25, 30 and 29.97 frames per second
@@ -99,6 +100,10 @@ class VideoWriter:
         Raises:
             ValueError: if shape or type differ from what was announced, or time does not increase.
         """
+        with told_when_full(self.path):
+            self._write(frame, timestamp)
+
+    def _write(self, frame: np.ndarray, timestamp: Fraction) -> None:
         wanted = (*self.size_hw, 4 if self.alpha else 3)
         if frame.shape != wanted or frame.dtype != np.uint8:
             raise ValueError(f"a frame must be uint8 {list(wanted)}, got {frame.dtype} {list(frame.shape)}")
@@ -121,7 +126,8 @@ class VideoWriter:
     ) -> None:
         try:
             if kind is None:
-                self._finish()
+                with told_when_full(self.path):
+                    self._finish()
         finally:
             self._close()
             self._part.unlink(missing_ok=True)

@@ -7,15 +7,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from sam2kit.files import check_file, read_json
+from sam2kit.media.pictures import open_image
 from sam2kit.predict.session import FramePrompt
 
 PlacedPrompt = tuple[int, Hashable, FramePrompt]  # frame, object id, prompt
@@ -27,11 +27,7 @@ def read_prompts(path: Path) -> list[PlacedPrompt]:
     Raises:
         ValueError: if it is not such a list.
     """
-    try:
-        entries = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON ({error})") from error
-    return prompts_of(entries, str(path), path.parent)
+    return prompts_of(read_json(path), str(path), path.parent)
 
 
 def prompts_of(entries: Any, where: str, folder: Path) -> list[PlacedPrompt]:
@@ -65,7 +61,7 @@ def prompt_of(entry: dict[str, Any], where: str, folder: Path | None) -> PlacedP
         points = np.array(entry.get("points") or [], np.float32).reshape(-1, 2)
         mask = None
         if folder is not None and entry.get("mask"):
-            mask = np.array(Image.open(folder / entry["mask"]).convert("L")) > 127
+            mask = _mask_of(folder / str(entry["mask"]))
         prompt = FramePrompt(points, np.array(entry.get("labels", [1] * len(points))), entry.get("box"), mask)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} cannot be read as a prompt: {error}") from error
@@ -74,3 +70,13 @@ def prompt_of(entry: dict[str, Any], where: str, folder: Path | None) -> PlacedP
     if mask is not None and (len(points) or prompt.box_xyxy is not None):
         raise ValueError(f"{where} has a mask and something else; give one or the other")
     return frame, object_id, prompt
+
+
+def _mask_of(path: Path) -> np.ndarray:
+    """bool [H, W]: what is lighter than the middle."""
+    check_file(path, "mask")
+    try:
+        with open_image(path) as image:
+            return np.array(image.convert("L")) > 127
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path} is no picture of a mask that can be read") from error

@@ -7,7 +7,6 @@ in it.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from sam2kit.files import check_file, written_whole
 
 PICTURE_FORMAT = "sam2kit picture session 1"
 VIDEO_FORMAT = "sam2kit session 1"
@@ -32,14 +33,11 @@ def write_session_file(path: Path, kind: str, content: Mapping[str, Any], tensor
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save the session in")
-    unfinished = path.with_name(path.name + ".part")
     try:
-        save_file(tensors, unfinished, {"format": kind, "session": json.dumps(content)})
-        os.replace(unfinished, path)
+        with written_whole(path) as unfinished:
+            save_file(tensors, unfinished, {"format": kind, "session": json.dumps(content)})
     except SafetensorError as error:
-        raise OSError(f"the session could not be written to {path}: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+        raise OSError(f"the session could not be written to {path} ({error}); choose another place") from error
     return path
 
 
@@ -49,8 +47,7 @@ def open_session_file(path: Path) -> tuple[Any, str]:
     Raises:
         FileNotFoundError, ValueError: if there is none.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no session file {path}")
+    check_file(path, "session file")
     try:
         file = safe_open(str(path), framework="pt")
     except (SafetensorError, OSError) as error:

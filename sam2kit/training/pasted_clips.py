@@ -19,6 +19,7 @@ import numpy as np
 
 from sam2kit.datasets.outlines import fill_outlines
 from sam2kit.datasets.samples import LabelledClip
+from sam2kit.files import make_folder
 from sam2kit.media.pictures import read_picture
 
 Path2D = Callable[[float], tuple[float, float, float, float]]  # time 0..1 -> x, y (shares of the picture), size, angle
@@ -140,7 +141,7 @@ def write_examples(folder: Path, out: Path, *, frames: int = 72, fps: int = 24) 
     """Write the clips as small videos."""
     from sam2kit.media.video_writing import VideoWriter
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     paths = [out / f"{scene.name}.mp4" for scene in SCENES]
     for path, clip in zip(paths, pasted_clips(folder, frames=frames, size_hw=(360, 480)), strict=True):
         with VideoWriter(path, (360, 480)) as writer:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sam2kit.files import make_folder, read_json, written_whole
 from sam2kit.media.exports import write_json
 
 _FILE = "history.json"
@@ -35,9 +35,9 @@ class History:
         if not path.exists():
             return cls(identity)
         try:
-            content = json.loads(path.read_text())
+            content = read_json(path)
             there = cls(content["identity"], content["before"], content["exams"], content["room"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} cannot be read ({error}); choose another folder or delete this one") from error
         known = json.loads(json.dumps(identity))
         other = [name for name in known if there.identity.get(name) != known[name]]
@@ -49,7 +49,7 @@ class History:
 
     def write(self, folder: Path) -> None:
         """Write it; a crash while writing leaves the one before."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_json(asdict(self), folder / _FILE)
 
     def drop_after(self, step: int) -> None:
@@ -128,7 +128,7 @@ class Board:
             except ImportError:
                 warnings.warn("no TensorBoard files are written: pip install tensorboard")
             else:
-                self._writer = SummaryWriter(os.fspath(folder / "tensorboard"))
+                self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def add(self, group: str, step: int, figures: dict[str, float]) -> None:
         """Figures of a step, "training" or "held out"."""
@@ -157,9 +157,8 @@ def write_curves(history: History, path: Path) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize="small")
-    unfinished = path.with_name(path.name + ".part")
-    figure.savefig(unfinished, dpi=110, format="png")
-    os.replace(unfinished, path)
+    with written_whole(path) as unfinished:
+        figure.savefig(unfinished, dpi=110, format="png")
 
 
 def before_and_after(before: dict[str, float], after: dict[str, float]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import statistics
 import threading
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from sam2kit.files import make_folder, written_whole
 from sam2kit.training.parameters import ShareOf, everything_alike, parameter_groups
 
 Backward = Callable[[Tensor], None]  # runs backward from a part of the step's loss
@@ -106,7 +106,7 @@ class Trainer:
         self.options, self.folder = options, folder
         self.play, self.evaluate, self.make_room = play, evaluate, make_room
         self.about_step, self.watch, self.bar = about_step, watch, bar
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.step, self.seconds, self.stopping = 0, 0.0, False
         self.model = model.to(self.accelerator.device)
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -293,9 +293,8 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
         }
-        unfinished = self.folder / "checkpoint.pt.part"
-        torch.save(state, unfinished)
-        os.replace(unfinished, self.folder / "checkpoint.pt")
+        with written_whole(self.folder / "checkpoint.pt") as unfinished:
+            torch.save(state, unfinished)
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"

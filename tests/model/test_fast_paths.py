@@ -14,7 +14,7 @@ from sam2kit.model.attention import Attention, attend
 from sam2kit.model.hiera import Hiera
 from sam2kit.model.memories import Memories
 from sam2kit.model.sam2 import SAM2, PromptTensors
-from tests.conftest import TOY
+from tests.toy_model import TOY
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

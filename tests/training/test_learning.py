@@ -25,7 +25,7 @@ from sam2kit.training.stream import SceneStream, augment, draw_targets
 from sam2kit.training.textures import TextureBank
 from sam2kit.training.trainer import Backward, Trainer, TrainOptions
 from sam2kit.weights import BUNDLED, load_model
-from tests.conftest import TOY
+from tests.toy_model import TOY
 
 
 @pytest.fixture(scope="module")
