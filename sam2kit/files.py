@@ -47,11 +47,11 @@ def parse_json(text: str | bytes, name: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{name} is no whole JSON: damaged at line {error.lineno} ({error.msg})") from error
+        raise ValueError(f"{name} is damaged at line {error.lineno} ({error.msg}), or is not JSON") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is no JSON: its characters are not UTF-8 ({error})") from error
+        raise ValueError(f"{name} is not JSON: its characters are not UTF-8 ({error})") from error
     except RecursionError as error:
-        raise ValueError(f"{name} is no JSON that can be read: it is nested too deeply") from error
+        raise ValueError(f"{name} is not JSON that can be read: it is nested too deeply") from error
 
 
 def read_json(path: Path) -> Any:

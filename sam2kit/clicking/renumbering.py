@@ -45,7 +45,13 @@ def renamed_step(step: Step, numbers: Mapping[Hashable, Hashable]) -> Step:
 def numbered_session(session: VideoSession) -> tuple[VideoSession, NamedObjects]:
     """The same session with numbers as object ids, and the names that the numbers have; tracks are shared."""
     numbers = number_names(list(session.tracks))
-    names = {n: name if isinstance(name, str) else f"Object {name}" for name, n in numbers.items()}
+    names: dict[int, str] = {}
+    for object_id, number in numbers.items():
+        name = wanted = object_id if isinstance(object_id, str) else f"Object {object_id}"
+        copies = count(2)
+        while name in names.values():  # 3 and "Object 3" are two objects
+            name = f"{wanted} ({next(copies)})"
+        names[number] = name
     objects = NamedObjects(dict(sorted(names.items())), min(names)) if names else NamedObjects()
     tracks: dict[Hashable, ObjectTrack] = {numbers[i]: track for i, track in session.tracks.items()}
     return replace(session, tracks=tracks, plan=deque(renamed_step(s, numbers) for s in session.plan)), objects

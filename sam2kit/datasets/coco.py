@@ -7,15 +7,16 @@ and are left out.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sam2kit.datasets.coco_clips import CocoClip
-from sam2kit.datasets.layouts import json_of_kind, load_json, split_named, split_of
+from sam2kit.datasets.layouts import json_of_kind, load_json, place_of, split_named, split_of
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth
-from sam2kit.datasets.samples import BadSampleError, Dataset, Note
+from sam2kit.datasets.samples import ODD, BadSampleError, Dataset, Note
 from sam2kit.datasets.segmentations import mask_of_segmentation
 
 FORMAT = "COCO JSON"
@@ -75,7 +76,7 @@ def open_coco(path: Path) -> Dataset:
             clips += reader.clips()
         except BadSampleError as error:
             notes.append(Note(error.kind, str(error)))
-        except (TypeError, KeyError, ValueError, AttributeError) as error:  # JSON of another shape fails in many ways
+        except ODD as error:
             notes.append(Note("unreadable", f"{file} is not as COCO JSON should be ({error!r}); export it again"))
         else:
             notes += reader.notes
@@ -187,8 +188,8 @@ class _CocoFile:
         for wanted in dict.fromkeys((name, Path(name.replace("\\", "/")).name)):
             for base in (self.file.parent, self.file.parent.parent):
                 for folder in self._folders:
-                    path = base / folder / wanted
-                    if path.is_file():
+                    path = place_of(wanted, base / folder, self.root.parent if self.root != base else self.root)
+                    if path is not None and os.path.isfile(path):
                         if folder != self._folders[0]:  # the others are there too, most likely
                             self._folders.remove(folder)
                             self._folders.insert(0, folder)

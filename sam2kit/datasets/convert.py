@@ -13,6 +13,7 @@ Pictures become clips of one frame for davis and sav. Picture files are copied a
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -21,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from sam2kit.datasets.layouts import IMAGE_FOLDERS, split_named
-from sam2kit.datasets.picture_files import FilePicture
+from sam2kit.datasets.picture_files import FilePicture, picture_of
 from sam2kit.datasets.samples import ClipSample, Dataset, LabelledPicture, PictureSample
 from sam2kit.media.bundles import FileBundle, png_bytes
 from sam2kit.media.pictures import open_image
@@ -98,12 +99,23 @@ class PlainNames:
         kept = [p for p in path.parts[:-1] if p.lower() not in layout and split_named(p) is None]
         # only names of files end in a suffix; a clip's folder may hold a dot
         last = path.stem if path.suffix.lower() in Image.registered_extensions() or path.suffix == ".mp4" else path.name
-        plain = wanted = "/".join([*kept, last])
+        plain = wanted = "/".join(_safe(part) for part in (*kept, last))
         number, split = 2, sample.split if self._per_split else None
-        while (split, plain.lower()) in self._taken:
+        while (split, self._joined(plain)) in self._taken:
             plain, number = f"{wanted}_{number}", number + 1
-        self._taken.add((split, plain.lower()))
+        self._taken.add((split, self._joined(plain)))
         return PurePosixPath(plain)
+
+    @staticmethod
+    def _joined(plain: str) -> str:
+        """What must be unique: some formats write a name as one folder, and some disks know no capitals."""
+        return "__".join(plain.lower().split("/"))
+
+
+def _safe(part: str) -> str:
+    """A part of a name that leads to no other folder, and that every disk takes."""
+    plain = re.sub(r"[\x00-\x1f\x7f/\\]", "_", part)
+    return "_" if plain in ("", ".", "..") else plain.encode()[:120].decode(errors="ignore")
 
 
 def read_or_skip(sample: PictureSample, result: Conversion) -> LabelledPicture | None:
@@ -120,6 +132,7 @@ def picture_file(sample: PictureSample, image: np.ndarray) -> tuple[bytes, str]:
     if isinstance(sample, FilePicture):
         source = sample.source()
         if isinstance(source, Path) and source.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".webp"):
+            picture_of(source, source)  # nothing is copied that is no picture
             with open_image(source) as opened:
                 if opened.getexif().get(0x0112, 1) == 1:
                     return source.read_bytes(), source.suffix.lower()
@@ -130,5 +143,6 @@ def frame_file(clip: ClipSample, index: int) -> tuple[bytes, str]:
     """The content and suffix of a frame's file: the original, or a PNG if there is none."""
     files = getattr(clip, "frame_files", ())
     if files and files[index].suffix.lower() in (".jpg", ".jpeg", ".png"):
+        picture_of(files[index], files[index])
         return files[index].read_bytes(), files[index].suffix.lower()
     return png_bytes(Image.fromarray(clip.frame(index))), ".png"

@@ -189,7 +189,7 @@ def _is_clip(frames: Path, masks: Path, surely: bool) -> bool:
     if masks.name.lower() in SPLIT_FOLDERS or not frames.is_dir():
         return False
     files = pictures_in(frames, deep=False)
-    numbered = surely or all(p.stem.isdigit() for p in files)
+    numbered = surely or all(p.stem.isdecimal() for p in files)
     return bool(files) and numbered and bool(pictures_in(masks))
 
 
@@ -208,7 +208,7 @@ def _resolution(frames: Path, masks: Path) -> tuple[Path, Path]:
 def _listed_splits(root: Path) -> dict[str, str]:
     """Clip -> split, from ImageSets/**/train.txt, val.txt and test*.txt."""
     splits: dict[str, str] = {}
-    for file in sorted(root.glob("ImageSets/**/*.txt")):
+    for file in sorted(f for f in root.glob("ImageSets/**/*.txt") if f.is_file()):
         split = split_named(file.stem)
         for line in file.read_text(errors="replace").splitlines() if split else []:
             words = line.split()
@@ -249,7 +249,7 @@ def _clip(name: str, frames: Path, masks: Path, split: str | None, notes: list[N
 def _object_folders(masks: Path) -> list[tuple[int, Path]]:
     """SA-V calls the folders 000, 001, ...; other names are numbered in order."""
     folders = sorted(folders_in(masks), key=lambda f: natural_key(f.name))
-    if all(f.name.isdigit() for f in folders):
+    if all(f.name.isdecimal() for f in folders):
         return [(int(f.name), f) for f in folders]
     return list(enumerate(folders))
 
@@ -260,7 +260,7 @@ def _positions(files: Sequence[Path]) -> dict[int | str, int]:
 
 def _frame_key(path: Path) -> int | str:
     """00007.jpg and 7.png are one frame."""
-    return int(path.stem) if path.stem.isdigit() else path.stem
+    return int(path.stem) if path.stem.isdecimal() else path.stem
 
 
 def _numbered(path: Path) -> LabelImage:

@@ -25,6 +25,7 @@ from sam2kit.datasets.samples import BadSampleError, Note
 from sam2kit.media.pictures import open_image
 
 VOID = 255
+MOST_OBJECTS = 2000  # of one picture; each is held as a mask of its size
 MAX_COLOURS = 256  # more are a photo, or edges that were smoothed
 _LOSSY = ("JPEG", "MPO", "WEBP", "HEIF", "AVIF")
 _LOSSY_MARGIN = 32  # of 255; how far JPEG moves black and white
@@ -181,9 +182,16 @@ def _note(kind: str, path: Path, text: str) -> Note:
     return Note(kind, f"{path}: {text}")
 
 
+def _check_count(count: int, what: str) -> None:
+    if count > MOST_OBJECTS:
+        text = f"{count} {what} are more than the {MOST_OBJECTS} that a picture may have; do its numbers mean objects?"
+        raise BadSampleError(text, "many_objects")
+
+
 def parts_of(mask: np.ndarray) -> list[np.ndarray]:
     """The connected parts of a mask, bool [H, W] each; pixels that touch at a corner are connected."""
     count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    _check_count(count - 1, "parts")
     return [parts == i for i in range(1, count)]
 
 
@@ -207,6 +215,7 @@ class LabelImageTruth(Truth):
         labels = read_label_image(self.path, void=self.void, ids=self.ids)
         truth = TrueMasks(notes=list(labels.notes))
         fitted = size.fit(labels.ids, str(self.path))
+        _check_count(len(labels.numbers()), f"objects in {self.path}")
         for number in labels.numbers():
             mask = fitted == number
             name = self.names[number] if 0 < number < len(self.names) else None

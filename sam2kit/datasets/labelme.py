@@ -10,6 +10,7 @@ import base64
 import binascii
 import io
 import math
+import os
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sam2kit.datasets.layouts import json_of_kind, load_json, split_of
+from sam2kit.datasets.layouts import json_of_kind, load_json, place_of, split_of
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth
-from sam2kit.datasets.samples import BadSampleError, Dataset, Note
-from sam2kit.datasets.segmentations import outside_notes
+from sam2kit.datasets.samples import ODD, BadSampleError, Dataset, Note
+from sam2kit.datasets.segmentations import check_outlines, outside_notes
 from sam2kit.media.clips import PICTURE_SUFFIXES
 from sam2kit.media.pictures import open_image
 
@@ -90,21 +91,23 @@ def open_labelme(path: Path) -> Dataset:
     for file in json_of_kind(path, "labelme"):
         try:
             content = load_json(file)
-            if not isinstance(content.get("shapes"), list):
+            if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
                 raise BadSampleError(f'{file} has no list "shapes"; save it again in LabelMe')
             pictures.append(_sample(file, content, root))
             labels = [s.get("label") for s in content["shapes"] if isinstance(s, dict)]
             classes |= dict.fromkeys(str(label) for label in labels if label)
         except BadSampleError as error:
             notes.append(Note(error.kind, str(error)))
+        except (*ODD, OSError) as error:
+            notes.append(Note("unreadable", f"{file} is not as LabelMe's JSON should be ({error!r}); save it again"))
     return Dataset(path, FORMAT, pictures, [], [n.text for n in notes], notes, tuple(classes))
 
 
 def _sample(file: Path, content: dict[str, Any], root: Path) -> FilePicture:
     stated = str(content.get("imagePath") or "").replace("\\", "/")
     beside = [file.with_suffix(suffix) for suffix in sorted(PICTURE_SUFFIXES)]
-    candidates = [file.parent / stated, file.parent / Path(stated).name] if stated else []
-    image = next((p for p in [*candidates, *beside] if p.is_file()), None)
+    candidates = [place_of(stated, file.parent, root), file.parent / Path(stated).name] if stated else []
+    image = next((p for p in [*candidates, *beside] if p is not None and os.path.isfile(p)), None)
     name, split = file.relative_to(root).as_posix(), split_of(file, root)
     if image is not None:
         return FilePicture(name, image, LabelmeTruth(file), split)
@@ -119,7 +122,7 @@ def _mask_of(shape: Any, size_hw: tuple[int, int], name: str) -> tuple[np.ndarra
     kind = shape.get("shape_type", "polygon") if isinstance(shape, dict) else "nothing"
     try:
         points = np.array(shape["points"], float).reshape(-1, 2)
-    except (KeyError, TypeError, ValueError) as error:
+    except ODD as error:
         raise BadSampleError(f"{name}: its points cannot be read; draw it again", "broken_mask") from error
     wanted = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2}
     if kind not in wanted:
@@ -131,6 +134,7 @@ def _mask_of(shape: Any, size_hw: tuple[int, int], name: str) -> tuple[np.ndarra
     if kind == "mask":
         return _painted(shape, points, size_hw, name), []
     notes = outside_notes(points, size_hw, name)
+    check_outlines([points], size_hw)
     canvas = Image.new("1", size_hw[::-1])
     brush = ImageDraw.Draw(canvas)
     if kind == "polygon":
@@ -146,11 +150,14 @@ def _mask_of(shape: Any, size_hw: tuple[int, int], name: str) -> tuple[np.ndarra
 def _painted(shape: dict[str, Any], points: np.ndarray, size_hw: tuple[int, int], name: str) -> np.ndarray:
     """A mask that was painted: a PNG inside the JSON, for the box from its first to its last point."""
     try:
-        patch = np.array(open_image(io.BytesIO(base64.b64decode(shape["mask"])), "it")).astype(bool)
+        with open_image(io.BytesIO(base64.b64decode(shape["mask"])), "it") as painted:
+            if painted.width > 2 * size_hw[1] + 2 or painted.height > 2 * size_hw[0] + 2:
+                raise ValueError("it is far larger than the picture")
+            patch = np.array(painted.convert("L")).astype(bool)
     except Exception as error:  # broken files fail in many ways
         raise BadSampleError(f"{name}: its painted mask is damaged; paint it again", "broken_mask") from error
     mask = np.zeros(size_hw, bool)
     x, y = (round(float(v)) for v in points.min(axis=0))
-    region = mask[max(y, 0) : y + patch.shape[0], max(x, 0) : x + patch.shape[1]]
+    region = mask[max(y, 0) : max(y + patch.shape[0], 0), max(x, 0) : max(x + patch.shape[1], 0)]
     region[:] = patch[max(-y, 0) :, max(-x, 0) :][: region.shape[0], : region.shape[1]]
     return mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -58,9 +59,22 @@ def folder_called(folder: Path, names: Iterable[str]) -> Path | None:
     return next((there[name] for name in names if name in there), None)
 
 
+def place_of(stated: str, folder: Path, root: Path) -> Path | None:
+    """Where a file lies that a list names; None if the name leads out of the data, or is none.
+
+    Args:
+        folder: that names are relative to.
+        root: of the data; links inside it are followed, wherever they lead.
+    """
+    if "\0" in stated or not stated:
+        return None
+    path = Path(os.path.abspath(folder / stated))
+    return path if path.is_relative_to(os.path.abspath(root)) else None
+
+
 def natural_key(text: str) -> list[tuple[int, str]]:
     """Sorts numbers in texts as numbers: 2 before 10."""
-    return [(int(part), "") if part.isdigit() else (0, part.casefold()) for part in re.split(r"([0-9]+)", text)]
+    return [(int(part), "") if part.isdecimal() else (0, part.casefold()) for part in re.split(r"([0-9]+)", text)]
 
 
 def json_files(path: Path, depth: int = 3) -> list[Path]:
@@ -69,7 +83,7 @@ def json_files(path: Path, depth: int = 3) -> list[Path]:
         return [path] if path.suffix.lower() == ".json" else []
     found: list[Path] = []
     for level in range(depth):
-        found += sorted(p for p in path.glob("*/" * level + "*.json") if not p.name.startswith("."))
+        found += sorted(p for p in path.glob("*/" * level + "*.json") if not p.name.startswith(".") and p.is_file())
     return found
 
 

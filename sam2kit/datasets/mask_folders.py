@@ -74,7 +74,7 @@ def _folder_pairs(path: Path) -> list[tuple[Path, Path]]:
 
 def _side_by_side(path: Path) -> bool:
     stems = {p.with_suffix("") for p in pictures_in(path)}
-    return any(_AFTER.search(s.name) and s.with_name(_AFTER.sub("", s.name)) in stems for s in stems)
+    return any(_AFTER.search(s.name) and _renamed(s, _AFTER) in stems for s in stems)
 
 
 def _pair(
@@ -91,6 +91,12 @@ def _pair(
         else:
             (found[owner].objects if is_object else found[owner].whole).append(mask)
     return found
+
+
+def _renamed(path: Path, without: re.Pattern[str]) -> Path:
+    """The same without a part of its name; as it is if nothing else would be left of the name."""
+    name = without.sub("", path.name)
+    return path.with_name(name) if name else path
 
 
 class _Owners:
@@ -110,12 +116,12 @@ class _Owners:
 
     @staticmethod
     def _bare(key: Path) -> Path:
-        return key.with_name(_BEFORE.sub("", key.name))
+        return _renamed(key, _BEFORE)
 
     def of(self, key: Path) -> tuple[Path | None, bool]:
         """The picture of a mask, and whether the mask is one object of several files."""
-        whole = (key, key.with_name(_AFTER.sub("", key.name)))
-        parts = (key.with_name(_NUMBER.sub("", key.name)), key.parent)
+        whole = (key, _renamed(key, _AFTER))
+        parts = (_renamed(key, _NUMBER), key.parent)
         for candidates, is_object in ((whole, False), (parts, True)):
             for candidate in candidates:
                 if candidate in self.by_key:

@@ -8,6 +8,7 @@ of it is covered; so small objects keep their area.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sam2kit.datasets.layouts import json_kind, load_json
+from sam2kit.datasets.layouts import json_kind, load_json, place_of
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth
-from sam2kit.datasets.samples import BadSampleError, Dataset, Note
+from sam2kit.datasets.samples import ODD, BadSampleError, Dataset, Note
 from sam2kit.datasets.segmentations import outside_notes
 
 FORMAT = "Outlined photos"
@@ -81,7 +82,7 @@ def open_outlines(path: Path) -> Dataset:
     try:
         pictures, notes = _samples(file, content)
         classes = dict.fromkeys(str(o["name"]) for o in content["objects"] if o.get("name"))
-    except (TypeError, KeyError, AttributeError) as error:
+    except ODD as error:
         text = f'{file} needs "photos" by name, and "objects" that name their photo ({error!r}); correct it'
         raise BadSampleError(text) from error
     return Dataset(path, FORMAT, pictures, [], [n.text for n in notes], notes, tuple(classes), (file,))
@@ -90,7 +91,7 @@ def open_outlines(path: Path) -> Dataset:
 def _samples(file: Path, content: dict[str, Any]) -> tuple[list[FilePicture], list[Note]]:
     pictures, notes = [], []
     for name in content["photos"]:
-        if (file.parent / name).is_file():
+        if (place := place_of(name, file.parent, file.parent)) is not None and os.path.isfile(place):
             truth = OutlinesTruth(tuple(o for o in content["objects"] if o["photo"] == name))
             pictures.append(FilePicture(name, file.parent / name, truth))
         else:

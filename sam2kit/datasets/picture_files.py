@@ -147,7 +147,7 @@ class FilePicture(PictureSample):
         size = PictureSize(self.image.name, image.shape[:2], orientation)
         try:
             return image, self.truth.read(size)
-        except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        except (TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
             files = ", ".join(map(str, self.truth.files)) or "its labels"
             text = f"the labels of {self.name} are damaged ({error!r}); export {files} again"
             raise BadSampleError(text, "broken_mask") from error

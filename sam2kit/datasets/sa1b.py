@@ -66,7 +66,8 @@ def _picture_of(file: Path) -> Path:
     found = next((p for p in beside if p.is_file()), None)
     if found:
         return found
-    image = load_json(file).get("image")
+    content = load_json(file)
+    image = content.get("image") if isinstance(content, dict) else None
     name = Path(str(image.get("file_name", ""))).name if isinstance(image, dict) else ""
     for folder in (file.parent, file.parent / "images", file.parent.parent / "images"):
         if name and (folder / name).is_file():

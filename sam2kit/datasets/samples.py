@@ -16,6 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+# what a file of another shape than expected makes Python stumble over
+ODD = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
 
 @dataclass(frozen=True)
 class Note:

@@ -9,6 +9,7 @@ Surprise: frames dumped into a folder are known by the numbers in their names, w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +22,7 @@ from sam2kit.datasets.frame_folders import stack_masks
 from sam2kit.datasets.layouts import json_of_kind, load_json, natural_key, split_of
 from sam2kit.datasets.opened_clips import opened_clip, stamp_of
 from sam2kit.datasets.picture_files import pictures_in
-from sam2kit.datasets.samples import BadSampleError, ClipSample, Dataset, LabelledClip, Note
+from sam2kit.datasets.samples import ODD, BadSampleError, ClipSample, Dataset, LabelledClip, Note
 from sam2kit.datasets.segmentations import mask_of_segmentation
 
 FORMAT = "SA-V JSON"
@@ -106,7 +107,7 @@ def open_sav(path: Path) -> Dataset:
             clips.append(_sample(file, root, notes))
         except BadSampleError as error:
             notes.append(Note(error.kind, str(error)))
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
+        except ODD as error:
             notes.append(Note("unreadable", f"{file} is damaged ({error}); export it again"))
     return Dataset(path, FORMAT, [], clips, [n.text for n in notes], notes)
 
@@ -117,7 +118,7 @@ def _video_name(file: Path) -> str:
 
 def _sample(file: Path, root: Path, notes: list[Note]) -> SavClip:
     content = load_json(file)
-    masklet = content.get("masklet")
+    masklet = content.get("masklet") if isinstance(content, dict) else None
     if not isinstance(masklet, list) or not masklet or not any(masklet):
         raise BadSampleError(f"{file} has no masks on any frame; annotate it, or remove it", "no_mask")
     video = _video_of(file, content)
@@ -149,11 +150,12 @@ def _sample(file: Path, root: Path, notes: list[Note]) -> SavClip:
 
 
 def _video_of(file: Path, content: dict[str, Any]) -> Path:
-    stems = dict.fromkeys((_video_name(file), str(content.get("video_id") or _video_name(file))))
+    stated = Path(str(content.get("video_id") or "")).name  # a name, and no way to other folders
+    stems = dict.fromkeys((_video_name(file), stated or _video_name(file)))
     for stem in stems:
         for suffix in (*_VIDEOS, ""):
             video = file.parent / f"{stem}{suffix}"
-            if video.is_file() or (not suffix and video.is_dir() and pictures_in(video)):
+            if os.path.isfile(video) or (not suffix and video.is_dir() and pictures_in(video)):
                 return video
     wanted = f"{_video_name(file)}.mp4"
     raise BadSampleError(
@@ -166,7 +168,7 @@ def _frame_numbers(video: Path) -> list[int]:
     if not video.is_dir():
         return []
     files = sorted(pictures_in(video, deep=False), key=lambda p: natural_key(p.name))
-    return [int(f.stem) if f.stem.isdigit() else i for i, f in enumerate(files)]
+    return [int(f.stem) if f.stem.isdecimal() else i for i, f in enumerate(files)]
 
 
 def _every(content: dict[str, Any], entries: int, frames: int) -> int:

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from sam2kit.datasets.samples import BadSampleError, Note
+from sam2kit.datasets.samples import ODD, BadSampleError, Note
 from sam2kit.media.runlengths import runs_to_mask
+
+_MOST_POINTS = 20_000  # of the outlines of one object
 
 
 def mask_of_segmentation(segmentation: Any, size_hw: tuple[int, int], name: str) -> tuple[np.ndarray, list[Note]]:
@@ -40,7 +42,7 @@ def _mask_of_runs(runs: dict[str, Any], size_hw: tuple[int, int], name: str) -> 
         height, width = (int(n) for n in runs["size"])
         if (height, width) == size_hw:  # before decoding: a wrong size may ask for any amount of memory
             return runs_to_mask(runs)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+    except ODD as error:
         told = f"it lacks {error}" if isinstance(error, KeyError) else error
         text = f"{name}: its run lengths are broken ({told}); export this mask again, or remove it"
         raise BadSampleError(text, "broken_mask") from error
@@ -52,7 +54,7 @@ def _ring(polygon: Any, name: str) -> np.ndarray:
     """float [N, 2]."""
     try:
         values = np.asarray(polygon, float).ravel()
-    except (TypeError, ValueError) as error:
+    except ODD as error:
         raise BadSampleError(f"{name}: its polygon holds something else than numbers", "broken_mask") from error
     if len(values) % 2 or len(values) < 6 or not np.isfinite(values).all():
         text = f"{name}: its polygon has {len(values)} numbers; wanted are three or more points as x, y, x, y, ..."
@@ -93,13 +95,29 @@ def polygons_to_mask(rings: list[np.ndarray], size_hw: tuple[int, int]) -> np.nd
     """bool [H, W]: the union of polygons float [N, 2], filled as COCO does.
 
     Raises:
+        BadSampleError: if an outline is longer than any object's; pycocotools would run out of memory, or worse.
         ValueError: if pycocotools is not installed.
     """
     if not rings:
         return np.zeros(size_hw, bool)
+    check_outlines(rings, size_hw)
     coco = coco_masks()
     parts = coco.frPyObjects([ring.ravel().tolist() for ring in rings], *size_hw)
     return coco.decode(coco.merge(parts)).astype(bool)
+
+
+def check_outlines(rings: list[np.ndarray], size_hw: tuple[int, int]) -> None:
+    """Raise BadSampleError if drawing polygons would take for ever.
+
+    Args:
+        rings: float [N, 2] pixels each.
+        size_hw: of the picture.
+    """
+    points = sum(len(ring) for ring in rings)
+    steps = sum(np.abs(np.diff(ring, axis=0, append=ring[:1])).max(axis=1).sum() for ring in rings)
+    if points > _MOST_POINTS or steps > 50 * (sum(size_hw) + 1000):
+        text = f"an outline with {points} points that runs over {steps:.0f} pixels is no object's; export it as a mask"
+        raise BadSampleError(text, "broken_mask")
 
 
 def coco_masks() -> Any:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from sam2kit.datasets.frame_folders import stack_masks
 from sam2kit.datasets.opened_clips import opened_clip, stamp_of
-from sam2kit.datasets.samples import BadSampleError, ClipSample, Dataset, LabelledClip, Note
+from sam2kit.datasets.samples import ODD, BadSampleError, ClipSample, Dataset, LabelledClip, Note
 from sam2kit.predict.session import VideoSession
 from sam2kit.predict.session_files import reopen_session, session_clip_path
 
@@ -80,7 +80,7 @@ def open_sessions(path: Path) -> Dataset:
 
 def _candidates(path: Path) -> list[Path]:
     files = [path] if path.is_file() else path.glob("**/*")
-    return sorted(file for file in files if file.suffix in _SUFFIXES)
+    return sorted(file for file in files if file.suffix in _SUFFIXES and file.is_file())
 
 
 def _header(file: Path) -> dict[str, Any] | None:
@@ -89,7 +89,7 @@ def _header(file: Path) -> dict[str, Any] | None:
         with safe_open(str(file), framework="pt") as opened:
             stated = opened.metadata() or {}
         return json.loads(stated["session"]) if stated.get("format", "").startswith("sam2kit session") else None
-    except (SafetensorError, OSError, ValueError, KeyError):
+    except (SafetensorError, OSError, *ODD):
         return None
 
 
@@ -98,7 +98,7 @@ def _sample(file: Path, header: dict[str, Any], root: Path) -> SessionClip:
     try:
         known = [_known_frames(file, i, track) for i, track in enumerate(header["tracks"])]
         count = int(header["clip"]["frames"])
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (*ODD, SafetensorError) as error:
         raise BadSampleError(f"{file} is damaged ({error}); save the session again") from error
     truth = sorted(set.intersection(*known)) if known else []
     if not truth:

@@ -77,7 +77,8 @@ class _ClassNames:
         numbers = numbers[numbers > 0]
         if not len(numbers):
             return None
-        number = int(np.bincount(numbers.astype(np.int64)).argmax())
+        found, counts = np.unique(numbers, return_counts=True)
+        number = int(found[counts.argmax()])
         if self.labels.colours:
             colour = self.labels.colours[number]
             return self.colours.get(colour, f"#{colour[0]:02x}{colour[1]:02x}{colour[2]:02x}")
@@ -130,7 +131,7 @@ def _listed(root: Path, stems: list[str]) -> dict[str, str | None]:
     """Stem -> split, from ImageSets/Segmentation; all stems without a split if there are no lists."""
     folders = [f for f in (root / "ImageSets" / "Segmentation", root / "ImageSets") if f.is_dir()]
     listed: dict[str, str | None] = {}
-    for file in sorted(folders[0].glob("*.txt")) if folders else []:
+    for file in sorted(f for f in folders[0].glob("*.txt") if f.is_file()) if folders else []:
         split = split_named(file.stem)
         for line in file.read_text(errors="replace").splitlines():
             if line.strip():
@@ -146,6 +147,6 @@ def _labelmap(root: Path) -> Colours:
     for line in file.read_text(errors="replace").splitlines() if file.is_file() else []:
         name, _, rest = line.partition(":")
         numbers = rest.split(":")[0].split(",")
-        if not line.startswith("#") and len(numbers) == 3 and all(n.strip().isdigit() for n in numbers):
+        if not line.startswith("#") and len(numbers) == 3 and all(n.strip().isdecimal() for n in numbers):
             colours[tuple(int(n) for n in numbers)] = name
     return colours

@@ -10,6 +10,7 @@ keeps those that it cannot; it counts only while its line stands as it was writt
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,15 @@ import numpy as np
 
 from sam2kit.datasets.layouts import IMAGE_FOLDERS, folder_called, load_json, natural_key, split_named, split_of
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth, pictures_in
-from sam2kit.datasets.samples import BadSampleError, Dataset, Note
+from sam2kit.datasets.samples import ODD, BadSampleError, Dataset, Note
 from sam2kit.datasets.segmentations import mask_of_segmentation, outside_notes
 from sam2kit.media.clips import PICTURE_SUFFIXES
 from sam2kit.media.polygons import polygon_to_mask
 
 FORMAT = "YOLO-seg"
 EXACT_MASKS = "exact_masks.json"  # line of a label file -> run lengths
+_LARGEST_YAML = 2**20  # bytes
+_MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class YoloTruth(Truth):
         words = line.split()
         try:
             number, values = int(float(words[0])), np.array(words[1:], float)
-        except (ValueError, OverflowError) as error:
+        except ODD as error:
             text = f"{name} holds something else than numbers; wanted is: class x y x y x y ..."
             raise BadSampleError(text, "broken_mask") from error
         if len(values) == 4:
@@ -129,7 +132,7 @@ def _yaml(path: Path) -> Path | None:
     """The YAML that says where pictures are and what classes are called."""
     candidates = [path] if path.is_file() else sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
     for file in candidates:
-        if file.suffix in (".yaml", ".yml"):
+        if file.suffix in (".yaml", ".yml") and file.is_file():
             text = file.read_text(errors="replace")
             if "names:" in text and ("train:" in text or "val:" in text):
                 return file
@@ -139,9 +142,11 @@ def _yaml(path: Path) -> Path | None:
 def _read_yaml(file: Path) -> dict[str, Any]:
     import yaml
 
+    if file.stat().st_size > _LARGEST_YAML:
+        raise ValueError(f"{file} has more than {_LARGEST_YAML >> 20} MB, which no data.yaml needs; write it anew")
     try:
         content = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{file} is not readable YAML ({reason}); compare it with another data.yaml") from error
     if not isinstance(content, dict):
@@ -150,9 +155,13 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _names(names: Any) -> tuple[str, ...]:
-    if isinstance(names, dict):
-        return tuple(str(names.get(i, i)) for i in range(max(map(int, names), default=-1) + 1))
-    return tuple(map(str, names or ()))
+    """What classes are called; names that are lists themselves could be of any size."""
+    listed = names if isinstance(names, dict) else dict(enumerate(names)) if isinstance(names, list) else {}
+    if not all(isinstance(i, int) and 0 <= i < _MOST_CLASSES for i in listed):
+        raise ValueError(f"the numbers of classes in data.yaml go from 0 to {_MOST_CLASSES - 1}; correct its names")
+    if not all(isinstance(name, (str, int, float)) for name in listed.values()):
+        raise ValueError("the names in data.yaml are texts, one for each class; correct them")
+    return tuple(str(listed.get(i, i)) for i in range(max(listed, default=-1) + 1))
 
 
 def _listed_pictures(file: Path, content: dict[str, Any], notes: list[Note]) -> dict[Path, str | None]:
@@ -165,7 +174,7 @@ def _listed_pictures(file: Path, content: dict[str, Any], notes: list[Note]) -> 
         for text in stated if isinstance(stated, list) else [stated]:
             # Roboflow writes ../train/images for train/images
             places = (base / str(text), file.parent / str(text), file.parent / str(text).removeprefix("../"))
-            place = next((p for p in places if p.exists()), None)
+            place = next((p for p in places if os.path.exists(p) and _is_of(p, base, file)), None)
             if place is None:
                 text = f"{file} says {key}: {text}, which is not there (looked at {places[0]}); correct the path"
                 notes.append(Note("missing", text))
@@ -176,6 +185,11 @@ def _listed_pictures(file: Path, content: dict[str, Any], notes: list[Note]) -> 
     if len(stated) == 1:  # one folder for both says nothing about a split
         return {p: split_of(p, file.parent) if p.is_relative_to(file.parent) else None for p in listed}
     return listed
+
+
+def _is_of(place: Path, base: Path, file: Path) -> bool:
+    """Whether a place belongs to the data: the whole disk does not."""
+    return any(Path(os.path.abspath(place)).is_relative_to(os.path.abspath(p)) for p in (base, file.parent.parent))
 
 
 def _pictures_at(place: Path) -> list[Path]:
@@ -205,7 +219,7 @@ def _texts(path: Path) -> list[Path]:
     found = []
     for place in places:
         texts = (t for level in ("*.txt", "*/*.txt") for t in place.glob(level))
-        found += [t for _, t in zip(range(20), texts, strict=False)]
+        found += [t for _, t in zip(range(20), texts, strict=False) if t.is_file()]
     if places == [path]:
         found = [t for t in found if any(t.with_suffix(s).is_file() for s in PICTURE_SUFFIXES)]
     return found
@@ -227,7 +241,11 @@ def _unpaired_labels(root: Path, used: set[Path]) -> list[Note]:
 
 def _exact_masks(root: Path) -> dict[str, dict[str, Any]]:
     file = root / EXACT_MASKS
-    return load_json(file)["masks"] if file.is_file() else {}
+    content = load_json(file) if file.is_file() else {"masks": {}}
+    masks = content.get("masks") if isinstance(content, dict) else None
+    if not isinstance(masks, dict) or not all(isinstance(of_file, dict) for of_file in masks.values()):
+        raise ValueError(f"{file} is not as sam2kit wrote it; copy the data again, or delete this file")
+    return masks
 
 
 def exact_masks_json(masks: dict[str, dict[str, Any]]) -> str:

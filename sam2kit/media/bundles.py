@@ -27,6 +27,8 @@ class FileBundle:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._zips = self.path.suffix.lower() == ".zip"
+        if not self.path.name:
+            raise ValueError(f"{str(path)!r} has no name; give a folder that is not there yet, or a name in .zip")
         if not self._zips and self.path.exists() and (self.path.is_file() or any(self.path.iterdir())):
             raise ValueError(f"{self.path} is there already and not an empty folder; choose another name")
         name = f"{self.path.stem}.part.zip" if self._zips else f"{self.path.name}.part"
@@ -44,6 +46,8 @@ class FileBundle:
     def write(self, name: str, content: bytes | str) -> None:
         """Add a file; `name` may have folders, with forward slashes."""
         content = content.encode() if isinstance(content, str) else content
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(f"{name!r} would lie outside {self.path}; give its sample another name")
         with told_when_full(self.path):
             if self._zips:
                 # pictures are compressed already

@@ -252,7 +252,11 @@ class PictureFolder(FrameList):
         folder = Path(folder)
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder at {folder}")
-        pictures = [p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".")]
+        pictures = [
+            p
+            for p in folder.iterdir()
+            if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+        ]
         if not pictures:
             raise ValueError(f"{folder} holds no pictures; it needs files such as 00000.jpg or frame 1.png")
         super().__init__(sorted(pictures, key=_natural), fps=fps)
@@ -311,7 +315,7 @@ def frame_at(clip: Clip, seconds: Fraction | float) -> int:
 
 
 def _natural(path: Path) -> list:
-    return [(int(part), "") if part.isdigit() else (0, part.casefold()) for part in re.split(r"([0-9]+)", path.name)]
+    return [(int(part), "") if part.isdecimal() else (0, part.casefold()) for part in re.split(r"([0-9]+)", path.name)]
 
 
 def _name_of(source: PictureSource, index: int) -> str:

@@ -198,7 +198,7 @@ def _order(object_id: Hashable) -> tuple:
     if isinstance(object_id, (int, np.integer)):
         return 0, int(object_id), []
     parts = re.split(r"([0-9]+)", str(object_id))
-    return 1, 0, [(int(part), "") if part.isdigit() else (0, part) for part in parts]
+    return 1, 0, [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
 
 
 def _table(numbers: dict[Hashable, int], names: Names | None = None) -> list[dict]:

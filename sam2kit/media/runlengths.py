@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+_MOST_BITS = 40  # of a run length
+
 
 def mask_to_runs(mask: np.ndarray) -> dict:
     """bool [H, W] -> uncompressed COCO run lengths {"size": [H, W], "counts": [...]}, column by column.
@@ -62,6 +64,8 @@ def _unpack(text: str) -> list[int]:
     value = shift = 0
     for character in text:
         bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > _MOST_BITS:
+            raise ValueError(f"run lengths hold {character!r}, or a number that no mask needs; export this mask again")
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:

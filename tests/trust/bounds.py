@@ -27,7 +27,8 @@ MOST_SECONDS = 10.0
 MOST_BYTES = 2**30
 OURS = (ValueError, FileNotFoundError, IndexError, KeyError, OSError, HubError)
 _INTERNALS = re.compile(
-    r"has no attribute|not subscriptable|'NoneType'|invalid literal|list ind|unhashable|could not convert|can't convert|"
+    r"has no attribute|not subscriptable|'NoneType'|invalid literal|list ind|unhashable|could not convert|"
+    r"can't convert|"
     r"unexpected keyword|positional argument|<class|Traceback|\[Errno|inhomogeneous|must be real number|not iterable|"
     r"cannot reshape|dtype\(|unsupported operand|not supported between|object is not|cv2|embedded null"
 )

@@ -22,6 +22,8 @@ from tests.trust import breaking
 from tests.trust.bounds import Case
 
 Change = Callable[[dict[str, Any]], Any]
+PATCHES = torch.zeros(96, 3, 7, 7)
+BLOCK = "image_encoder.trunk.blocks.x.a"
 FIRST = "image_encoder.trunk.patch_embed.proj.weight"
 
 
@@ -117,6 +119,15 @@ def _damaged(room: Path) -> None:
     (room / FINETUNED_WEIGHTS).write_bytes(b"half")
 
 
+def _broken(content: bytes, number: int) -> bytes:
+    return list(breaking.broken(content))[number][1]
+
+
+def _one_tensor(length: int) -> bytes:
+    header = {"a": {"dtype": "F32", "shape": [length], "data_offsets": [0, 4]}}
+    return breaking.safetensors_of(json.dumps(header).encode(), b"0000")
+
+
 def _text(text: str) -> Callable[[Path], None]:
     def write(room: Path) -> None:
         _about(room)
@@ -130,11 +141,11 @@ _SPARSE = torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=torch.int64), torch.on
 
 CASES = [
     *(
-        of_file(f"{how}.safetensors", lambda _, n=n: list(breaking.broken(safetensors_bytes()))[n][1], "either" if n else "error")
+        of_file(f"{how}.safetensors", lambda _, n=n: _broken(safetensors_bytes(), n), "either" if n else "error")
         for n, (how, _) in enumerate(breaking.broken(b"x" * 100))
     ),
     *(
-        of_file(f"{how}.pt", lambda _, n=n: list(breaking.broken(breaking.checkpoint_of(toy_state())))[n][1])
+        of_file(f"{how}.pt", lambda _, n=n: _broken(breaking.checkpoint_of(toy_state()), n))
         for n, (how, _) in enumerate(breaking.broken(b"x" * 100))
     ),
     of_file("runs.pt", breaking.pickle_that_runs),
@@ -147,19 +158,19 @@ CASES = [
     of_file("words.safetensors", lambda _: b"hello"),
     of_file("long header.safetensors", lambda _: breaking.safetensors_of(b"{}", length=2**62)),
     of_file("deep header.safetensors", lambda _: breaking.safetensors_of(breaking.nested().encode())),
-    of_file("odd header.safetensors", lambda _: breaking.safetensors_of(b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}', b"0000")),
-    of_file("overlap.safetensors", lambda _: breaking.safetensors_of(b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}', b"0000")),
+    of_file("odd header.safetensors", lambda _: _one_tensor(-1)),
+    of_file("overlap.safetensors", lambda _: _one_tensor(9)),
     of_file("deep about.safetensors", lambda _: safetensors_bytes(about=breaking.nested())),
     of_file("list about.safetensors", lambda _: safetensors_bytes(about=[])),
     of_file("empty about.safetensors", lambda _: safetensors_bytes(about={})),
     of_file("no config.safetensors", lambda _: safetensors_bytes(about={"config": None, "memory_is_trained": True})),
-    of_file("deflated.pt", lambda _: breaking.packed_tightly(breaking.checkpoint_of({"model": {"a": torch.zeros(2**24)}}))),
+    of_file("deflated.pt", lambda _: breaking.packed_tightly(breaking.checkpoint_of({"a": torch.zeros(2**24)}))),
     of_file("list.pt", lambda _: breaking.checkpoint_of([1, 2])),
     of_file("texts.pt", lambda _: breaking.checkpoint_of({"model": {"a": "b"}})),
     of_file("nothing.pt", lambda _: breaking.checkpoint_of({"model": {}})),
     of_file("numbers.pt", lambda _: breaking.checkpoint_of({"model": {1: torch.zeros(1)}})),
-    of_file("odd blocks.pt", lambda _: breaking.checkpoint_of({FIRST: torch.zeros(96, 3, 7, 7), "image_encoder.trunk.blocks.x.a": torch.zeros(1)})),
-    of_file("no blocks.pt", lambda _: breaking.checkpoint_of({FIRST: torch.zeros(96, 3, 7, 7)})),
+    of_file("odd blocks.pt", lambda _: breaking.checkpoint_of({FIRST: PATCHES, BLOCK: PATCHES})),
+    of_file("no blocks.pt", lambda _: breaking.checkpoint_of({FIRST: PATCHES})),
     of_file("number as patch.pt", lambda _: breaking.checkpoint_of({FIRST: torch.tensor(3.0)})),
     *(
         case

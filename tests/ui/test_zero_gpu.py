@@ -263,10 +263,10 @@ def followed(predictor: VideoPredictor, clip: Path) -> list[np.ndarray]:
 
 def test_teaching_is_lent_a_gpu_for_as_long_as_it_lasts(nano: SAM2, spaces: FakeSpaces, tmp_path: Path) -> None:
     write_coins(tmp_path / "coins")
-    plan = TeachPlan("nano", tmp_path / "coins", tmp_path / "mine-1", minutes=0.05, device="cpu")
+    plan = TeachPlan("nano", tmp_path / "coins", tmp_path / "mine-1", minutes=0.2, device="cpu", side=128)
     events = list(teach_events(nano)(plan))
     assert events[-1]["phase"] == "done"
-    assert spaces.durations[-1] == 33
+    assert spaces.durations[-1] == 42
     assert (tmp_path / "mine-1" / "finetuned.safetensors").exists(), "files are shared between the processes"
     spaces.refusal = "You have exceeded your GPU quota"
     run = TeachRun("mine-2", replace(plan, out=tmp_path / "mine-2"), teach_events(nano)).start()
