@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             server_name=options.host, server_port=options.port, share=options.share, mcp_server=options.mcp or None,
             **launch_options(limits),
         )  # fmt: skip
-    except (ValueError, OSError, ImportError) as error:  # a model that cannot be, a port that is taken
+    except (ValueError, OSError, ImportError, OverflowError) as error:  # a model that cannot be, a port that is taken
         print(f"app.py: {error}", file=sys.stderr)
         return 2
     return 0

@@ -41,8 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code = options.run(options)
-    except (ValueError, HubError, OSError, FloatingPointError, torch_memory_error()) as error:
-        print(f"sam2kit: {error}", file=sys.stderr)
+    except (ValueError, HubError, OSError, FloatingPointError, IndexError) as error:
+        print(f"sam2kit: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print("sam2kit: the device has no memory left for this; take a smaller model or --side", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("sam2kit: stopped", file=sys.stderr)
@@ -50,11 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code or 0
 
 
-def torch_memory_error() -> type[Exception]:
-    """What torch raises when a device is full; asked for only when something went wrong, torch is slow to load."""
-    import torch
-
-    return torch.OutOfMemoryError
+def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Whether an error says that a device is full; a CPU has no class of its own for it."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
 
 
 class _OneLineParser(argparse.ArgumentParser):

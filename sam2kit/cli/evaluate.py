@@ -114,6 +114,8 @@ def _data_report(options: argparse.Namespace) -> Report | None:
             raise ValueError(
                 f"{options.data} has nothing in split {options.split!r}; without --split all of it is used"
             )
+    if options.limit is not None and options.limit < 1:
+        raise ValueError(f"--limit must be 1 or more, got {options.limit}")
     if options.limit is not None:
         dataset = replace(dataset, pictures=dataset.pictures[: options.limit], clips=dataset.clips[: options.limit])
     settings.chosen_for(dataset)  # before the model is loaded

@@ -131,4 +131,7 @@ class _Work:
 
     def _noted(self) -> dict[str, Any] | None:
         file = self.folder / _NOTE
-        return read_json(file) if file.exists() else None
+        noted = read_json(file) if file.exists() else None
+        if noted is not None and not isinstance(noted, dict):
+            raise ValueError(f"{file} is damaged; choose another --out, or delete it to begin anew")
+        return noted

@@ -12,7 +12,6 @@ carries the visitor's own key, which nobody can guess.
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -25,6 +24,7 @@ from sam2kit.media.drawing import PALETTE
 
 MAX_POINTS = 200  # of one object on one picture
 _MAX_NUMBER = 100_000
+_MAX_PLACE = 1e9  # pixels; NaN is not below it either
 _JPEG_QUALITY = 90
 _VERSIONS = count()
 
@@ -196,7 +196,7 @@ def _whole(value: Any, name: str, below: int) -> int:
 def _numbers(values: Any, count: int, name: str) -> list[float]:
     if not isinstance(values, list) or len(values) != count:
         raise ValueError(f"a {name} is {count} numbers, got {values!r}")
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values):
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < _MAX_PLACE for v in values):
         raise ValueError(f"a {name} is {count} finite numbers, got {values!r}")
     return [float(np.float32(v)) for v in values]  # as sessions keep them: a point that comes back is known again
 

@@ -38,7 +38,7 @@ def contact_sheet(
     path, samples = Path(path), [*dataset.pictures, *dataset.clips]
     if not samples:
         raise ValueError(f"{dataset.path} has no sample that could be shown on a contact sheet")
-    if path.suffix.lower() not in Image.registered_extensions():
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
         raise ValueError(f"a contact sheet is a picture, such as {path.stem}.png; got {path.name}")
     chosen = [samples[i] for i in np.linspace(0, len(samples) - 1, min(most, len(samples))).astype(int)]
     columns = max(1, min(columns, len(chosen)))

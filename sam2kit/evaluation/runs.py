@@ -129,12 +129,15 @@ class _Store:
             ValueError: if it belongs to another run.
         """
         for path in sorted(self.out.glob("rows-*.jsonl")) if self.out else ():
-            for content in _whole_lines(path):
-                if "identity" in content:
-                    self._check(content["identity"])
-                else:
-                    rows = [ObjectRow.from_dict(r) for r in content["rows"]]
-                    self.finished[content["sample"]] = rows, content.get("skipped")
+            try:
+                for content in _whole_lines(path):
+                    if "identity" in content:
+                        self._check(dict(content["identity"]))
+                    else:
+                        rows = [ObjectRow.from_dict(r) for r in content["rows"]]
+                        self.finished[content["sample"]] = rows, content.get("skipped")
+            except (TypeError, LookupError, AttributeError) as error:
+                raise ValueError(f"{path} is damaged; delete it, and its samples are done again") from error
 
     def _check(self, found: Identity) -> None:
         differ = sorted(k for k in found.keys() | self.identity.keys() if found.get(k) != self.identity.get(k))
@@ -169,7 +172,7 @@ def _whole_lines(path: Path) -> Iterator[dict]:
         if line.endswith("\n"):
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path} is damaged; delete it, and its samples are done again") from error
 
 

@@ -52,7 +52,7 @@ def draw_masks(
         uint8 [H, W, 3] RGB.
     """
     scene = np.ascontiguousarray(image.copy())
-    thickness = max(1, round(max(image.shape[:2]) / 500))
+    thickness = min(max(1, round(max(image.shape[:2]) / 500)), 100)
     for mask, number in zip(masks, numbers, strict=True):
         colour = colour_of(number)
         filled = np.ascontiguousarray(mask, np.uint8)

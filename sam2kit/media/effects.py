@@ -38,6 +38,7 @@ EFFECTS = {ORIGINAL: "As it is", **OBJECT_EFFECTS, **BACKGROUND_EFFECTS}
 TRAIL_FRAMES = 40
 _ALPHA = "cut_out"
 _ALONG = "+"
+_MOST_STEPS = 4
 Masks = dict[Hashable, np.ndarray]
 
 
@@ -73,6 +74,8 @@ class EffectPainter:
         opacity: float = 0.5,
     ) -> None:
         self.steps = effect.split(_ALONG)
+        if len(self.steps) > _MOST_STEPS:
+            raise ValueError(f"at most {_MOST_STEPS} effects go together, got {len(self.steps)}")
         for step in self.steps:
             if step not in EFFECTS:
                 raise ValueError(f"unknown effect {step!r}; known are {', '.join(EFFECTS)}")

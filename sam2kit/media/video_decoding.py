@@ -34,6 +34,7 @@ FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,av1,obu,ivf,"
     "m4v,nut,mxf,dv,yuv4mpegpipe,rm,amv"
 )
+ONLY_FILMS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}  # for av.open: no lists of other files
 _ATTACHED_PICTURE = 1024  # AV_DISPOSITION_ATTACHED_PIC: the cover of a song is no video
 _NEAR = 4  # frames; a packet that fails is noticed about this far from its frame
 _WORTH_A_SEEK = 8  # frames; decoding this many is cheaper than seeking
@@ -178,9 +179,7 @@ class FrameDecoder:
 
     def _open(self) -> None:
         try:
-            self._container = av.open(
-                str(self.path), options={"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-            )
+            self._container = av.open(str(self.path), options=ONLY_FILMS)
         except (av.error.FFmpegError, UnicodeError) as error:
             raise ValueError(
                 f"{self.path} is not a video that can be read: it is cut off before its index, damaged, or of another "

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import av
 
+from sam2kit.media.video_decoding import ONLY_FILMS
+
 
 @dataclass(frozen=True)
 class VideoFacts:
@@ -19,7 +21,7 @@ class VideoFacts:
 def video_facts(path: Path) -> VideoFacts | None:
     """The facts of a video file; None if it is none, or its header cannot be read."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), options=ONLY_FILMS) as container:
             if not container.streams.video:
                 return None
             stream = container.streams.video[0]

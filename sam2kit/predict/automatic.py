@@ -10,6 +10,7 @@ Source: SAM, arXiv:2304.02643, appendix B "Automatic mask generation details"; r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
@@ -59,9 +60,12 @@ class AutomaticOptions:
     point_grids: tuple[np.ndarray, ...] | None = None  # [N, 2] points in 0..1 per layer, instead of even grids
 
     def __post_init__(self) -> None:
-        for name in ("points_per_side", "points_per_batch", "points_shrink"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, most in {"points_per_side": 256, "points_per_batch": 2**16, "points_shrink": 256}.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be from 1 to {most}, got {getattr(self, name)}")
+        for name in ("min_predicted_iou", "min_stability", "max_box_overlap", "max_crop_overlap"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be a number, got {getattr(self, name)}")
         if self.point_grids is not None and len(self.point_grids) <= self.crop_layers:
             raise ValueError(f"point_grids must hold one grid per layer, {self.crop_layers + 1} in all")
         if not 0 <= self.crop_layers <= 3:

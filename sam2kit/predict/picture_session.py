@@ -11,7 +11,6 @@ what it says is checked before it is believed.
 from __future__ import annotations
 
 import io
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,14 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 
 from sam2kit.config import SAM2Config
+from sam2kit.files import parse_json
 from sam2kit.media.exports import NamedMask
 from sam2kit.media.pictures import read_picture
 from sam2kit.predict.image import ImageOptions, Masks
 from sam2kit.predict.session_container import (
+    ODD,
     PICTURE_FORMAT,
     VIDEO_FORMAT,
     open_session_file,
@@ -133,9 +133,9 @@ class PictureSession:
                 raise ValueError(f"{path} is a session of a video; open it together with its clip")
             raise ValueError(f"{path} is not a session of a picture, or was written by another version of sam2kit")
         try:
-            return _session(json.loads(file.metadata()["session"]), file)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
+            return _session(parse_json(file.metadata()["session"], str(path)), file)
+        except ODD as error:
+            raise ValueError(f"{path} is damaged ({error}); save the session again") from error
 
 
 def _object_out(number: int, item: PromptedObject, tensors: dict[str, Tensor]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sam2kit.files import check_file, read_json
 from sam2kit.media.pictures import open_image
 from sam2kit.predict.session import FramePrompt
 
+_MOST_POINTS = 500  # of one prompt; the decoder looks at each pair of them
 PlacedPrompt = tuple[int, Hashable, FramePrompt]  # frame, object id, prompt
 
 
@@ -59,12 +60,14 @@ def prompt_of(entry: dict[str, Any], where: str, folder: Path | None) -> PlacedP
         frame, name = int(entry.get("frame", 0)), str(entry.get("object", 1))
         object_id: Hashable = int(name) if re.fullmatch("-?[0-9]+", name) else name
         points = np.array(entry.get("points") or [], np.float32).reshape(-1, 2)
+        if len(points) > _MOST_POINTS:
+            raise ValueError(f"it has {len(points)} points, and {_MOST_POINTS} are the most")
         mask = None
         if folder is not None and entry.get("mask"):
             mask = _mask_of(folder / str(entry["mask"]))
         prompt = FramePrompt(points, np.array(entry.get("labels", [1] * len(points))), entry.get("box"), mask)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where} cannot be read as a prompt: {error}") from error
+    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise ValueError(f"{where} cannot be read as a prompt ({error})") from error
     if prompt.is_empty:
         raise ValueError(f"{where} has neither a point nor a box nor a mask")
     if mask is not None and (len(points) or prompt.box_xyxy is not None):

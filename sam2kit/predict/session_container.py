@@ -19,6 +19,8 @@ from sam2kit.files import check_file, written_whole
 
 PICTURE_FORMAT = "sam2kit picture session 1"
 VIDEO_FORMAT = "sam2kit session 1"
+# what a file that was damaged, or made up, makes the readers stumble over
+ODD = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
 
 
 def write_session_file(path: Path, kind: str, content: Mapping[str, Any], tensors: dict[str, Tensor]) -> Path:

@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from sam2kit.config import SAM2Config
+from sam2kit.files import parse_json
 from sam2kit.media.clips import Clip
 from sam2kit.predict.frame_masks import FrameResult, VideoOptions
 from sam2kit.predict.logits import CompactLogits, ExactLogits
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
 from sam2kit.predict.session_container import (
+    ODD,
     PICTURE_FORMAT,
     VIDEO_FORMAT,
     open_session_file,
@@ -85,16 +86,16 @@ def read_session(path: Path, clip: Clip, config: SAM2Config, device: torch.devic
     _check_fit(content, clip, config, path)
     try:
         return _session(content, clip, config, file, device)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, SafetensorError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    except ODD as error:
+        raise ValueError(f"{path} is damaged ({error}); save the session again") from error
 
 
 def reopen_session(path: Path, clip: Clip) -> VideoSession:
     """Read a session to look at it, without the model that made it; arguments and errors as for `read_session`."""
     try:
         config = SAM2Config.from_dict(_content(_opened(path), path)["model"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    except ODD as error:
+        raise ValueError(f"{path} is damaged ({error}); save the session again") from error
     return read_session(path, clip, config, torch.device("cpu"))
 
 
@@ -130,13 +131,13 @@ def _opened(path: Path) -> Any:
 
 def _content(file: Any, path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.metadata()["session"])
+        content = parse_json(file.metadata()["session"], str(path))
         clip = content["clip"]
         known = isinstance(clip["path"], (str, type(None))) and isinstance(clip["fingerprint"], str)
         if not known or len(clip["size_hw"]) != 2:
             raise ValueError("it does not say what its clip is")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    except ODD as error:
+        raise ValueError(f"{path} is damaged ({error}); save the session again") from error
     return content
 
 

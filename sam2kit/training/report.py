@@ -37,6 +37,9 @@ class History:
         try:
             content = read_json(path)
             there = cls(content["identity"], content["before"], content["exams"], content["room"])
+            parts = (there.identity, there.before, *there.exams, there.room)
+            if not all(isinstance(part, dict) for part in parts) or not all("score" in exam for exam in there.exams):
+                raise ValueError("it is of another shape")
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} cannot be read ({error}); choose another folder or delete this one") from error
         known = json.loads(json.dumps(identity))

@@ -300,7 +300,13 @@ class Trainer:
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            known = {"model", "average", "optimizer", "step", "seconds"} <= state.keys()
+        except Exception as error:  # an unreadable pickle fails in many ways
+            raise ValueError(f"{path} is damaged; delete it to begin anew, or choose another folder") from error
+        if not known:
+            raise ValueError(f"{path} is no checkpoint of a training; delete it, or choose another folder")
         if state["model"].keys() != self.trained.keys():
             raise ValueError(f"{path} is a checkpoint of another recipe or model; choose another folder or delete it")
         with torch.no_grad():

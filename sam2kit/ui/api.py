@@ -29,7 +29,7 @@ from sam2kit.predict.session import FramePrompt, VideoSession
 from sam2kit.ui.api_files import label_image, result_folder, served, uploaded
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.networks import Network
-from sam2kit.ui.tab_parts import plain_stem, plain_words
+from sam2kit.ui.tab_parts import ERRORS, plain_stem, plain_words
 from sam2kit.ui.turns import Turns
 from sam2kit.ui.video_downloads import DOWNLOADS, start_download
 from sam2kit.ui.video_models import in_words
@@ -78,8 +78,7 @@ class Endpoints:
             path, name = uploaded(image, self.limits)
             entries = _entries(prompts)
             asked = [prompt_of(entry, f"prompt {i}", None)[2] for i, entry in enumerate(entries)]
-            picture = read_picture(path)
-            self.limits.check_picture(picture.shape, name)
+            picture = read_picture(path, max_pixels=self.limits.picture_pixels)
             embedding = self.network.images.encode(picture)
             names = [str(entry.get("object", f"object {i}")) for i, entry in enumerate(entries, start=1)]
             objects = [self._segmented(embedding, one, title) for one, title in zip(asked, names, strict=True)]
@@ -108,8 +107,7 @@ class Endpoints:
             chosen = {key: _within(key, value, 0, 1) for key, value in wanted.items() if value is not None}
             points = int(_within("points_per_side", points_per_side, 1, _MOST_POINTS))
             options = replace(self.network.everything, points_per_side=points, **chosen)
-            picture = read_picture(path)
-            self.limits.check_picture(picture.shape, name)
+            picture = read_picture(path, max_pixels=self.limits.picture_pixels)
             with self.jobs.join() as turn:
                 turn.wait()
                 found = automatic_masks(self.network.images, options).generate(picture)
@@ -143,6 +141,7 @@ class Endpoints:
             path, name = uploaded(video, self.limits)
             placed = [prompt_of(entry, f"prompt {i}", None) for i, entry in enumerate(_entries(prompts))]
             _check_exports(exports, effect)
+            _check_cut(start, stop, every)
             self.limits.check_file(path)
             with self.jobs.join() as turn, open_clip(path) as whole:
                 self.limits.check_clip(whole, name)
@@ -234,9 +233,8 @@ def _sentences() -> Iterator[None]:
     """What went wrong, as one sentence for the client instead of a traceback in the log."""
     try:
         yield
-    except (ValueError, OSError, IndexError, KeyError, RuntimeError) as error:
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        raise gr.Error(plain_words(text), print_exception=False) from error
+    except ERRORS as error:
+        raise gr.Error(plain_words(error), print_exception=False) from error
 
 
 def _answer(objects: Sequence[NamedMask], size_hw: tuple[int, int], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -259,10 +257,17 @@ def _entries(prompts: Any) -> list[dict[str, Any]]:
 
 
 def _check_exports(exports: Any, effect: Any) -> None:
-    if not isinstance(exports, list) or not exports or not all(kind in DOWNLOADS for kind in exports):
-        raise ValueError(f"exports must be a list of {', '.join(DOWNLOADS)}, got {exports!r}")
+    known = isinstance(exports, list) and all(isinstance(kind, str) and kind in DOWNLOADS for kind in exports)
+    if not known or not exports or len(set(exports)) < len(exports):
+        raise ValueError(f"exports must be a list of {', '.join(DOWNLOADS)}, each once, got {exports!r:.200}")
     if EffectPainter(str(effect)).makes_alpha and "video" in exports:
         raise ValueError(f"the effect {effect} is transparent, which an MP4 cannot be; take the export alpha")
+
+
+def _check_cut(start: Any, stop: Any, every: Any) -> None:
+    for name, value in {"start": start, "stop": 0 if stop is None else stop, "every": every}.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{name} must be a whole number of frames, got {value!r}")
 
 
 def _within(name: str, value: Any, least: float, most: float) -> float:

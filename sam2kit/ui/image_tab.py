@@ -25,7 +25,7 @@ from sam2kit.ui.networks import Networks
 from sam2kit.ui.object_list import name_in, number_in
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
-from sam2kit.ui.tab_parts import ADD, BOX, ERRORS, REMOVE, plain_words, readable_stem
+from sam2kit.ui.tab_parts import ADD, BOX, ERRORS, REMOVE, example_of, plain_words, readable_stem
 from sam2kit.ui.turns import Turns, waiting_text
 from sam2kit.ui.zero_gpu import automatic_masks
 
@@ -105,7 +105,7 @@ class ImageTab:
 
     def open_example(self, index: int, key: str) -> ImagePage:
         """Show one of the example photos."""
-        return self.open_picture(key, self.examples[index])
+        return self.open_picture(key, example_of(self.examples, index))
 
     def open_session(self, key: str, source: str | Path) -> ImagePage:
         """Go on with a session file; the picture is in it."""
@@ -184,12 +184,15 @@ class ImageTab:
         with self.store.using(key) as work:
             image = work.image
         network = self.networks.of(key)
-        options = replace(
-            network.everything,
-            points_per_side=int(points_per_side),
-            min_predicted_iou=min_iou,
-            min_stability=min_stability,
-        )
+        try:
+            options = replace(
+                network.everything,
+                points_per_side=int(points_per_side),
+                min_predicted_iou=min_iou,
+                min_stability=min_stability,
+            )
+        except (TypeError, ValueError) as error:  # the sliders send none of it
+            raise gr.Error(plain_words(error), print_exception=False) from error
         found: list[FoundMask] | None = None
         with self.jobs.join(key) as turn:
             while not turn.wait(_LOOK_AGAIN) and not cancelled.is_set():

@@ -31,6 +31,11 @@ class Limits:
             if value is not None and not value > 0:
                 raise ValueError(f"the limit {f.name} must be above 0, got {value}")
 
+    @property
+    def picture_pixels(self) -> int:
+        """Of one picture: what `read_picture` may decode."""
+        return round(self.picture_megapixels * 1e6)
+
     def check_picture(self, size_hw: tuple[int, ...], name: str) -> None:
         """Raise ValueError, with what to do, if a picture is too large."""
         megapixels = size_hw[0] * size_hw[1] / 1e6

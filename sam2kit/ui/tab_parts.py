@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import gradio as gr
 import numpy as np
 
 ADD, REMOVE, BOX = "Add", "Remove", "Box"  # what a click on a plain picture will do
-ERRORS = (ValueError, OSError, RuntimeError)  # of what visitors ask for; the last when a device is full
+# of what visitors ask for: wrong, unreadable, too much for the device, or no request of ours at all
+ERRORS = (ValueError, OSError, RuntimeError, TypeError, LookupError, ArithmeticError, MemoryError)
 _THUMBNAIL = 160  # pixels
 _FULL = "the device has no memory left for this; wait a moment and try again, or start the app with a smaller --side"
 
@@ -41,11 +43,21 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[::step, ::step])
 
 
+def example_of(examples: Sequence[Path], index: Any) -> Path:
+    """One of the examples; anything may be sent in place of its number."""
+    if not isinstance(index, int) or not 0 <= index < len(examples):
+        raise gr.Error(f"There is no example {index!r:.20}.", print_exception=False)
+    return examples[index]
+
+
 def plain_words(error: Exception | str | None) -> str:
     """An error's text with file names instead of server paths."""
     if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
         return _FULL
-    return " ".join(Path(word).name if word.startswith("/") else word for word in str(error).split())
+    if isinstance(error, MemoryError):
+        return _FULL
+    told = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return re.sub(r"(?<![\w/.])/(?:[^\s/'\"]+/)+([^\s/'\"]*)", r"\1", " ".join(str(told).split()))
 
 
 def plain_stem(name: str, otherwise: str) -> str:

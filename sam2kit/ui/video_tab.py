@@ -26,7 +26,7 @@ from sam2kit.ui.networks import Networks
 from sam2kit.ui.object_list import name_in, number_in
 from sam2kit.ui.opened_clip import open_video
 from sam2kit.ui.sessions import SessionStore
-from sam2kit.ui.tab_parts import ADD, BOX, ERRORS, REMOVE, plain_words
+from sam2kit.ui.tab_parts import ADD, BOX, ERRORS, REMOVE, example_of, plain_words
 from sam2kit.ui.turns import Turns
 from sam2kit.ui.video_page import RUNNING, SKIP, Page, Pages, empty_page
 from sam2kit.ui.video_playing import VideoPlaying
@@ -114,7 +114,7 @@ class VideoTab:
 
     def open_example(self, index: int, key: str) -> Page:
         """Show one of the example clips."""
-        return self._open(key, self.examples[index], uploaded=False)
+        return self._open(key, example_of(self.examples, index), uploaded=False)
 
     def open_session(self, key: str, source: str | Path) -> Page:
         """Go on with a session file; its clip is open."""
