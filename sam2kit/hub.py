@@ -48,7 +48,7 @@ def hub_repo(name: str) -> str | None:
 
 def is_path(name: str) -> bool:
     """Whether a source means a file or folder: it looks like one, or there is one."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     return os.path.exists(path) or path.suffix in WEIGHT_SUFFIXES or name.startswith((".", "/", "~"))
 
 

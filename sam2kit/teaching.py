@@ -158,11 +158,13 @@ def zip_taught(folder: Path, path: Path) -> Path:
     return path
 
 
-def _add_taught(bundle: FileBundle, folder: Path) -> None:
+def _add_taught(bundle: FileBundle, folder: Path, seen: tuple[Path, ...] = ()) -> None:
+    if folder in seen:
+        raise ValueError(f"{folder} is its own base, so there is nothing to start from; put the base right")
     about = read_finetuned(folder)
     base = Path(about.base)
     if base.is_absolute() and base.parent == folder.parent and is_finetuned(base):
-        _add_taught(bundle, base)
+        _add_taught(bundle, base, (*seen, folder))
         about = replace(about, base=f"../{base.name}")
     bundle.write(f"{folder.name}/{FINETUNED_JSON}", json.dumps(asdict(about)))
     for name in _KEPT:

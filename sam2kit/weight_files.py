@@ -40,6 +40,14 @@ LORA_BASE = ".base_layer"  # in a weight's name: peft has wrapped its layer
 LOW_RANK = "low_rank"  # the entry of the metadata that only fine-tunings have
 
 
+_LONGEST_NAME = 200  # characters
+_MOST_WEIGHTS = 10**9  # four times those of the largest SAM 2
+_DTYPES = (
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool),
+)
+
+
 @dataclass(frozen=True)
 class Weights:
     """A model as data."""
@@ -60,6 +68,11 @@ def read_weights(path: Path, name: str) -> Weights:
         FileNotFoundError: if it is not there.
     """
     state, metadata = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    odd = next((key for key in state if len(key) > _LONGEST_NAME), None)
+    if odd is not None:
+        raise ValueError(f"{path} is no SAM 2 model: it has a weight called {odd[:40]}…, of {len(odd)} characters")
+    if sum(value.numel() * value.element_size() for value in state.values()) > 2 * path.stat().st_size:
+        raise ValueError(f"{path} says that it holds more than it does; download it again, or save the weights again")
     if is_transformers_layout(state):
         state = to_official_names(state)
     state = {key: _plain(value, key, path) for key, value in state.items()}
@@ -80,7 +93,11 @@ def read_weights(path: Path, name: str) -> Weights:
 def _plain(tensor: Tensor, name: str, path: Path) -> Tensor:
     """In float32; a pickle can hold tensors that say to be far larger than the file."""
     is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_complex()
-    if not is_plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+    if (
+        not is_plain
+        or tensor.dtype not in _DTYPES
+        or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+    ):
         raise ValueError(f"{path} holds {name!r}, which is no plain tensor of numbers; save the weights again")
     return tensor.float()
 
@@ -212,6 +229,8 @@ def build(weights: Weights, path: Path) -> SAM2:
     with torch.device("meta"):
         model = SAM2(weights.config)
     wanted = model.state_dict()
+    if sum(v.numel() for v in wanted.values()) > _MOST_WEIGHTS:
+        raise ValueError(f"{path} describes a model that is far larger than any SAM 2; get the file again")
     missing = [k for k in wanted if k not in state and (complete or k.startswith(PICTURE_PARTS))]
     extra = [k for k in state if k not in wanted]
     wrong = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]

@@ -117,7 +117,7 @@ def find_weights(source: str | os.PathLike) -> Path:
     repo = hub_repo(name)
     if repo is not None:
         return download_weights(repo)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if os.path.isfile(path):
         return path.with_name(FINETUNED_WEIGHTS) if path.name == FINETUNED_JSON else path
     if os.path.isdir(path):
@@ -172,8 +172,8 @@ def _read_finetuned(folder: Path, opened: tuple[Path, ...]) -> Weights:
 
 def _base_of(base: str, folder: Path) -> str | Path:
     """A path is looked for beside the result first, so that both can move together."""
-    beside = folder / Path(base).expanduser()
-    return beside if base not in PRESETS and beside.exists() else base
+    beside = folder / os.path.expanduser(base)
+    return beside if base not in PRESETS and os.path.exists(beside) else base
 
 
 def save_model(model: SAM2, path: str | os.PathLike, *, dtype: torch.dtype | None = None) -> Path:

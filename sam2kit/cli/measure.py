@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -20,13 +21,13 @@ def add_bench_command(commands: argparse._SubParsersAction) -> None:
 
     compare = bench.add_parser("compare", help="the same work by sam2kit and by what else is installed, in turns")
     compare.add_argument(
-        "--work", action="append", metavar="KIND",
+        "--work", action="append", metavar="KIND", type=_kind_of_work,
         help=f"encode, click, clicks (64), automatic, frame, frame10 (10 objects); default: {', '.join(_WORKS)}",
     )  # fmt: skip
     compare.add_argument("--rounds", type=int, default=5, help="counted repetitions (default: %(default)s)")
     compare.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     compare.add_argument(
-        "--contender", action="append", metavar="NAME",
+        "--contender", action="append", metavar="NAME", choices=_CONTENDERS,
         help=f"{', '.join(_CONTENDERS)}; default: what is installed, on CUDA GPUs in each way",
     )  # fmt: skip
     compare.add_argument("--alone", action="store_true", help="measure sam2kit only")
@@ -43,6 +44,12 @@ def add_bench_command(commands: argparse._SubParsersAction) -> None:
     memory.add_argument("--short", type=int, default=100, help="frames (default: %(default)s)")
     memory.add_argument("--long", type=int, default=2000, help="frames (default: %(default)s)")
     add_model_options(memory, "nano", run_bench_memory)
+
+
+def _kind_of_work(text: str) -> str:
+    if not re.fullmatch(r"(encode|click|clicks|automatic|frame)[0-9]{0,3}", text):
+        raise argparse.ArgumentTypeError(f"there is no work {text!r}; choose encode, click, clicks, automatic, frame")
+    return text
 
 
 def run_bench_compare(options: argparse.Namespace) -> None:

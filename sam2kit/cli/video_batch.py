@@ -23,6 +23,7 @@ from sam2kit.files import make_folder, read_json, written_whole
 from sam2kit.predict.prompt_lists import PlacedPrompt, prompts_of, read_prompts
 
 _NOTE = "batch.json"
+_LONGEST_NAME = 200  # bytes
 _SETTINGS = ("model", "side", "effect", "export", "start", "stop", "every", "direction")
 
 
@@ -58,8 +59,8 @@ def _entry(entry: dict[str, Any], where: str, folder: Path) -> BatchClip:
         raise ValueError(f'{where} needs "clip", a path, and "prompts", a list or the path of one')
     clip, asked = folder / entry["clip"], entry["prompts"]
     name = str(entry.get("name") or clip.stem)
-    if Path(name).name != name or name == "..":
-        raise ValueError(f"{where}: the name {name!r} is no name of a folder")
+    if Path(name).name != name or name == ".." or len(name.encode()) > _LONGEST_NAME:
+        raise ValueError(f"{where}: the name {name!r:.80} is no name of a folder")
     prompts = (
         read_prompts(folder / asked) if isinstance(asked, str) else prompts_of(asked, f"the prompts of {where}", folder)
     )

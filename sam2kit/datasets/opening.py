@@ -7,11 +7,13 @@ Readers are imported when they are asked for.
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 from sam2kit.datasets.samples import Dataset
+from sam2kit.files import check_file
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ def open_dataset(path: str | PathLike, *, format: str | None = None, separate_pa
     path = Path(path)
     if format is not None and format not in FORMATS:
         raise ValueError(f"unknown format {format!r}; known formats: {', '.join(FORMATS)}")
-    if not path.exists():
+    if not os.path.exists(path):
         raise FileNotFoundError(f"there is nothing at {path}")
+    if not os.path.isdir(path):
+        check_file(path, "data set")
     if format is not None:
         return FORMATS[format].open(path, separate_parts)
     for reader in FORMATS.values():

@@ -167,7 +167,8 @@ def _names(names: Any) -> tuple[str, ...]:
 def _listed_pictures(file: Path, content: dict[str, Any], notes: list[Note]) -> dict[Path, str | None]:
     """Picture -> split, as data.yaml says."""
     base = file.parent / str(content.get("path") or "")
-    base = base if base.is_dir() else file.parent
+    above = Path(os.path.abspath(file.parent)).parent.parents  # nobody's data is the whole disk
+    base = base if os.path.isdir(base) and Path(os.path.abspath(base)) not in above else file.parent
     listed: dict[Path, str | None] = {}
     for key in ("train", "val", "valid", "test"):
         stated = content.get(key) or []

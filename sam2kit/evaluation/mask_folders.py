@@ -22,9 +22,11 @@ from PIL import UnidentifiedImageError
 
 from sam2kit.evaluation.rows import ObjectRow
 from sam2kit.evaluation.vos import OFFICIAL, Scoring, SequenceScorer, TrackScore, size_text
+from sam2kit.files import check_file
 from sam2kit.media.pictures import open_image
 
 _LABEL_MODES = ("P", "L", "1", "I", "I;16")  # of PNGs whose values are numbers of objects
+_MOST_OBJECTS = 1000
 
 
 def score_folders(
@@ -121,7 +123,14 @@ class _FolderPair:
 
     def _objects(self, labels: np.ndarray) -> dict[int, np.ndarray]:
         """object -> bool [H, W]."""
-        return {int(i): labels == i for i in np.unique(labels) if i not in (0, self.scoring.void)}
+        return {int(i): labels == i for i in _objects_in(labels) if i not in (0, self.scoring.void)}
+
+
+def _objects_in(labels: np.ndarray) -> np.ndarray:
+    found = np.unique(labels)
+    if len(found) > _MOST_OBJECTS:
+        raise ValueError(f"a mask has {len(found)} values, but a frame {_MOST_OBJECTS} objects at most; is it a photo?")
+    return found
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -130,6 +139,7 @@ def read_labels(path: Path) -> np.ndarray:
     Raises:
         ValueError: if it cannot be read or is a picture in colour.
     """
+    check_file(path, "mask")
     try:
         with open_image(path) as image:
             if image.mode not in _LABEL_MODES:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 from types import TracebackType
@@ -31,16 +32,16 @@ class FileBundle:
             raise ValueError(f"{str(path)!r} has no name; give a folder that is not there yet, or a name in .zip")
         if not self._zips and self.path.exists() and (self.path.is_file() or any(self.path.iterdir())):
             raise ValueError(f"{self.path} is there already and not an empty folder; choose another name")
-        name = f"{self.path.stem}.part.zip" if self._zips else f"{self.path.name}.part"
-        self._part = self.path.with_name(name)
+        self._part = self.path.with_name(f"{self.path.stem}.part.zip")
 
     def __enter__(self) -> FileBundle:
-        self._discard()
         with told_when_full(self.path):
             if self._zips:
                 self._archive = zipfile.ZipFile(self._part, "w")
-            else:
-                self._part.mkdir(parents=True)
+            else:  # a name of its own: what lies beside the folder is somebody's
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._part = Path(tempfile.mkdtemp(suffix=".part", prefix=f"{self.path.name}.", dir=self.path.parent))
+                self._part.chmod(0o755)
         return self
 
     def write(self, name: str, content: bytes | str) -> None:
@@ -79,9 +80,10 @@ class FileBundle:
         os.replace(self._part, self.path)
 
     def _discard(self) -> None:
-        if self._part.is_dir():
-            shutil.rmtree(self._part)
-        self._part.unlink(missing_ok=True)
+        if self._zips:
+            self._part.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(self._part, ignore_errors=True)
 
 
 def png_bytes(image: Image.Image) -> bytes:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+_MOST_RINGS = 100  # parts and holes; to join more would take minutes, and the smallest are noise
+
 
 def mask_to_polygon(mask: np.ndarray) -> np.ndarray:
     """One polygon around all parts of a mask, with its holes.
@@ -19,7 +21,7 @@ def mask_to_polygon(mask: np.ndarray) -> np.ndarray:
         int32 [N, 2] pixels (x, y) on the edge of the mask; [0, 2] if it is empty.
     """
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    rings = [contour[:, 0] for contour in contours]
+    rings = sorted((contour[:, 0] for contour in contours), key=cv2.contourArea, reverse=True)[:_MOST_RINGS]
     if not rings:
         return np.zeros((0, 2), np.int32)
     line = rings.pop(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 _MOST_BITS = 40  # of a run length
+_MOST_PIXELS = 200_000_000
 
 
 def mask_to_runs(mask: np.ndarray) -> dict:
@@ -28,10 +29,17 @@ def runs_to_mask(runs: dict) -> np.ndarray:
     Raises:
         ValueError: if the runs do not fill the picture.
     """
-    height, width = runs["size"]
-    counts = runs["counts"]
-    if isinstance(counts, (str, bytes)):
-        counts = _unpack(counts.decode() if isinstance(counts, bytes) else counts)
+    try:
+        (height, width), counts = runs["size"], runs["counts"]
+        if isinstance(counts, (str, bytes)):
+            counts = _unpack(counts.decode("ascii") if isinstance(counts, bytes) else counts)
+        whole = all(isinstance(n, (int, np.integer)) for n in (height, width, *counts))
+    except KeyError as error:
+        raise ValueError(f"it lacks {error}") from error
+    except (TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"run lengths are {{'size': [H, W], 'counts': [...]}}, got {runs!r:.80}") from error
+    if not whole or min(height, width) < 0 or height * width > _MOST_PIXELS:
+        raise ValueError(f"run lengths are whole numbers, of at most {_MOST_PIXELS / 1e6:.0f} million pixels")
     if sum(counts) != height * width or min(counts, default=0) < 0:
         raise ValueError(
             f"run lengths add up to {sum(counts)}, but a {width}x{height} mask has {height * width} pixels"

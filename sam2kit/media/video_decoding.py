@@ -245,6 +245,8 @@ class FrameDecoder:
                 self._coded_wh = frame.width, frame.height
                 sideways = _turns_sideways(self._matrix)
                 scan.size_hw = self._coded_wh if sideways else self._coded_wh[::-1]
+            if frame.width * frame.height > MAX_PIXELS:  # the header promised less
+                raise ValueError(f"{self.path} has frames of more than {MAX_PIXELS / 1e6:.0f} million pixels")
             if (frame.width, frame.height) != self._coded_wh and scan.resized_at is None:
                 scan.resized_at = len(scan.pts)
             if frame.key_frame:

@@ -20,6 +20,8 @@ class VideoFacts:
 
 def video_facts(path: Path) -> VideoFacts | None:
     """The facts of a video file; None if it is none, or its header cannot be read."""
+    if not path.is_file():  # a pipe has no header either
+        return None
     try:
         with av.open(str(path), options=ONLY_FILMS) as container:
             if not container.streams.video:

@@ -44,7 +44,7 @@ class VideoOptions:
         forget: keep only the memories near the current frame, and make others again when they are needed.
         memory_dtype: of stored memories; the published predictor rounds them to bfloat16.
     Raises:
-        ValueError: if `corrections` is none of the three.
+        ValueError: if `corrections` is none of the three, or `max_hole_area` no area.
     """
 
     corrections: Literal["stick", "recent", "lost"] = "stick"
@@ -58,6 +58,8 @@ class VideoOptions:
     def __post_init__(self) -> None:
         if self.corrections not in _CORRECTIONS:
             raise ValueError(f"corrections must be one of {', '.join(_CORRECTIONS)}, got {self.corrections!r}")
+        if not isinstance(self.max_hole_area, (int, float)) or not 0 <= self.max_hole_area < float("inf"):
+            raise ValueError(f"max_hole_area must be a number of pixels from 0, got {self.max_hole_area!r}")
 
     @classmethod
     def official(cls, **changes: object) -> VideoOptions:

@@ -102,9 +102,12 @@ def _batched(
     if values is None:
         return None
     try:
-        tensor = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values)).detach().float().cpu()
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be {wanted} of numbers, got {values!r}") from error
+        tensor = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values)).detach().cpu()
+        if tensor.is_complex():
+            raise TypeError("complex numbers are no places")
+        tensor = tensor.float()
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"{name} must be {wanted} of numbers, got {values!r:.80}") from error
     if tensor.ndim == ndim - 1:
         tensor = tensor[None]
     if tensor.ndim != ndim or (last is not None and tensor.shape[-1] != last) or tensor.numel() == 0:
@@ -123,7 +126,7 @@ def _checked_labels(labels: ArrayLike | Tensor | None, points: Tensor | None) ->
         return torch.ones(points.shape[:2], dtype=torch.int64)
     try:
         given = torch.as_tensor(np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels, np.float64))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise ValueError(f"labels must be one number per point, got {labels!r}") from error
     if given.ndim == 1:
         given = given[None]

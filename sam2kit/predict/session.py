@@ -13,12 +13,14 @@ What a frame may hold for an object:
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sam2kit.media.clips import Clip
@@ -27,6 +29,35 @@ from sam2kit.model.sam2 import ImageFeatures
 from sam2kit.predict.frame_masks import FrameMasks, FrameResult, VideoOptions
 
 _KEPT_FEATURES = 2  # frames whose image features stay: the current one, and one that a person goes back to
+
+
+def finite_numbers(values: ArrayLike, name: str) -> np.ndarray:
+    """float32 of the same shape.
+
+    Raises:
+        ValueError: if something else than finite numbers is among them.
+    """
+    try:
+        given = np.asarray(values)
+        floats = None if np.iscomplexobj(given) else given.astype(np.float32)
+    except (TypeError, ValueError, OverflowError):
+        floats = None
+    if floats is None or not np.isfinite(floats).all():
+        raise ValueError(f"{name} must be finite numbers in rows of one length, got {values!r:.80}")
+    return floats
+
+
+def checked_id(object_id: Hashable) -> Hashable:
+    """An object id; whole numbers of any kind as int.
+
+    Raises:
+        ValueError: if it cannot be one.
+    """
+    try:
+        hash(object_id)
+    except TypeError as error:
+        raise ValueError(f"an object id is a text or a number, got {object_id!r:.80}") from error
+    return int(object_id) if isinstance(object_id, numbers.Integral) else object_id
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +74,7 @@ class FramePrompt:
     mask: np.ndarray | None = None  # bool [H, W]; excludes all others
 
     def __post_init__(self) -> None:
-        points, labels = np.asarray(self.points_xy, np.float32), np.asarray(self.labels)
+        points, labels = finite_numbers(self.points_xy, "clicks"), np.asarray(self.labels)
         if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1]:
             raise ValueError(
                 f"clicks must be [N, 2] with one label each, got {list(points.shape)} and {list(labels.shape)}"
@@ -53,7 +84,7 @@ class FramePrompt:
         object.__setattr__(self, "points_xy", points)
         object.__setattr__(self, "labels", labels.astype(np.int64))
         if self.box_xyxy is not None:
-            box = np.asarray(self.box_xyxy, np.float32)
+            box = finite_numbers(self.box_xyxy, "a box")
             if box.shape != (4,):
                 raise ValueError(f"a box must be four numbers (x0, y0, x1, y1), got shape {list(box.shape)}")
             object.__setattr__(self, "box_xyxy", box)
@@ -190,7 +221,7 @@ class VideoSession:
         Raises:
             KeyError: if there is no such object; says which ones there are.
         """
-        if object_id not in self.tracks:
+        if checked_id(object_id) not in self.tracks:
             known = ", ".join(map(repr, self.tracks)) or "none yet"
             raise KeyError(f"there is no object {object_id!r}; objects of this session: {known}")
         return self.tracks[object_id]

@@ -20,6 +20,7 @@ from torch import Tensor
 from sam2kit.config import SAM2Config
 from sam2kit.files import parse_json
 from sam2kit.media.clips import Clip
+from sam2kit.model.memory_bank import POINTER_FRAMES
 from sam2kit.predict.frame_masks import FrameResult, VideoOptions
 from sam2kit.predict.logits import CompactLogits, ExactLogits
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
@@ -105,19 +106,27 @@ def _session(content: dict[str, Any], clip: Clip, config: SAM2Config, file: Any,
         clip,
         VideoOptions(**{**options, "memory_dtype": _DTYPES[options["memory_dtype"]]}),
         run=int(content["run"]),
-        pointer_frames=None if content["pointer_frames"] is None else int(content["pointer_frames"]),
+        pointer_frames=None if content["pointer_frames"] is None else _pointer_frames(content["pointer_frames"]),
     )
     reader = _Reader(file, session, config, device)
     for number, stated in enumerate(content["tracks"]):
         if not isinstance(stated["id"], (str, int)):
             raise ValueError(f"{stated['id']!r} is no object id")
         session.tracks[stated["id"]] = reader.track(f"{number}", stated)
+    if len(content["plan"]) > 2 * len(clip):
+        raise ValueError(f"its plan has {len(content['plan'])} steps for {len(clip)} frames")
     session.plan = deque(
         Step(session.checked_frame(frame), bool(reverse), tuple(ids), int(since))
         for frame, reverse, ids, since in content["plan"]
     )
     session.mend_plan()
     return session
+
+
+def _pointer_frames(stated: int) -> int:
+    if stated not in range(1, POINTER_FRAMES + 1):
+        raise ValueError(f"pointers look back 1 to {POINTER_FRAMES} frames, not {stated!r}")
+    return stated
 
 
 def _opened(path: Path) -> Any:
@@ -225,7 +234,10 @@ class _Reader:
     def _prompt(self, name: str, stated: dict[str, Any]) -> FramePrompt:
         if "mask" in stated:
             height, width = self.session.clip.size_hw
-            bits = np.unpackbits(self.file.get_tensor(name).numpy(), count=height * width)
+            packed = self.file.get_tensor(name).numpy()
+            if packed.shape != (-(-height * width // 8),):
+                raise ValueError(f"a mask of {width}x{height} pixels has {packed.size} bytes")
+            bits = np.unpackbits(packed, count=height * width)
             return FramePrompt(mask=bits.reshape(height, width).astype(bool))
         points = np.array(stated["points"], np.float32).reshape(-1, 2)
         return FramePrompt(points, np.array(stated["labels"]), stated["box"])

@@ -32,7 +32,7 @@ from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.frame_masks import FrameMasks, FrameResult, VideoOptions
 from sam2kit.predict.pace import Pace
 from sam2kit.predict.prompts import Prompt
-from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
+from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession, checked_id, finite_numbers
 from sam2kit.predict.session_files import read_session, session_clip_path, write_session
 from sam2kit.predict.tracker import Tracker
 
@@ -146,7 +146,7 @@ class VideoPredictor:
         Raises:
             ValueError, IndexError: if a point or the frame lies outside the clip.
         """
-        points = np.atleast_2d(np.asarray(points_xy, np.float32))
+        points = np.atleast_2d(finite_numbers(points_xy, "points_xy"))
         given = np.ones(len(points)) if labels is None else np.atleast_1d(np.asarray(labels))
         return self.add_prompt(session, frame, object_id, FramePrompt(points, given), replace=replace)
 
@@ -154,7 +154,13 @@ class VideoPredictor:
         self, session: VideoSession, frame: int, object_id: Hashable, box_xyxy: ArrayLike, *, replace: bool = False
     ) -> FrameMasks:
         """Draw a box (x0, y0, x1, y1) around an object, in pixels of the clip; else as `add_points`."""
-        return self.add_prompt(session, frame, object_id, FramePrompt(box_xyxy=np.ravel(box_xyxy)), replace=replace)
+        return self.add_prompt(
+            session,
+            frame,
+            object_id,
+            FramePrompt(box_xyxy=np.ravel(finite_numbers(box_xyxy, "box_xyxy"))),
+            replace=replace,
+        )
 
     def add_mask(self, session: VideoSession, frame: int, object_id: Hashable, mask: ArrayLike) -> FrameMasks:
         """Give the object's mask on a frame, bool [H, W] at the size of the clip; it replaces other prompts there."""
@@ -169,8 +175,7 @@ class VideoPredictor:
             ValueError, IndexError: if the prompt or the frame does not fit the clip; nothing has changed then.
         """
         frame = session.checked_frame(frame)
-        if isinstance(object_id, numbers.Integral):
-            object_id = int(object_id)
+        object_id = checked_id(object_id)
         if prompt.is_empty:
             raise ValueError("an empty prompt: give points, a box or a mask")
         if prompt.mask is not None and prompt.mask.shape != tuple(session.clip.size_hw):
@@ -233,8 +238,8 @@ class VideoPredictor:
         """The steps that `propagate` would take; the session stays as it is."""
         if direction not in ("forward", "backward", "both"):
             raise ValueError(f'direction must be "forward", "backward" or "both", got {direction!r}')
-        if frames is not None and frames < 0:
-            raise ValueError(f"frames must be 0 or more, got {frames}")
+        if frames is not None and (not isinstance(frames, numbers.Integral) or frames < 0):
+            raise ValueError(f"frames must be a whole number from 0, got {frames}")
         if not session.tracks:
             raise ValueError("there is nothing to track yet: add points, a box or a mask first")
         promptless = [i for i, t in session.tracks.items() if not t.prompted]

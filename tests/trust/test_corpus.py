@@ -6,9 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.figures import FIGURES
-from tests.trust import corpus_clips, corpus_pictures, corpus_weights
+from tests.trust import (
+    corpus_clips,
+    corpus_commands,
+    corpus_datasets,
+    corpus_pictures,
+    corpus_prompts,
+    corpus_sessions,
+    corpus_weights,
+)
 from tests.trust.bounds import Case, Tally, judge
 
 pytestmark = pytest.mark.corpus
@@ -16,6 +25,10 @@ CORPUS = {
     "pictures": corpus_pictures.CASES,
     "clips": corpus_clips.CASES,
     "weights": corpus_weights.CASES,
+    "prompts": corpus_prompts.CASES,
+    "sessions": corpus_sessions.CASES,
+    "data": corpus_datasets.CASES,
+    "commands": corpus_commands.CASES,
 }
 
 
@@ -25,6 +38,15 @@ def tally() -> Iterator[Tally]:
     counted = Tally()
     yield counted
     FIGURES.append(f"corpus: {counted}")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other are slower than one, with so small a model."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(
