@@ -92,12 +92,8 @@ def read_weights(path: Path, name: str) -> Weights:
 
 def _plain(tensor: Tensor, name: str, path: Path) -> Tensor:
     """In float32; a pickle can hold tensors that say to be far larger than the file."""
-    is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_complex()
-    if (
-        not is_plain
-        or tensor.dtype not in _DTYPES
-        or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
-    ):
+    is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and tensor.dtype in _DTYPES
+    if not is_plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ValueError(f"{path} holds {name!r}, which is no plain tensor of numbers; save the weights again")
     return tensor.float()
 
