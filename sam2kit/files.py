@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def written_whole(path: Path, unfinished: Path | None = None) -> Iterator[Path]:
             yield unfinished
             os.replace(unfinished, path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing could be written, nothing can be removed either
+            unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -92,7 +94,8 @@ def told_when_full(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        number = getattr(error, "errno", None)
+        within = re.search(r"\(os error (\d+)\)", str(error))  # as safetensors says it
+        number = int(within[1]) if within else getattr(error, "errno", None)
         if number in _FULL or _has_no_room(path.parent):  # torch and safetensors have errors of their own for it
             raise OSError(f"the disk is full, so {path} was not written; make room and try again") from error
         if number in _FORBIDDEN:

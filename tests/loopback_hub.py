@@ -21,7 +21,7 @@ class LoopbackHub:
     """Serves `repos[repo_id][file name] = bytes` on 127.0.0.1:port.
 
     What is uploaded lands there too. `trouble` may be "500", "cut off" (half of each file), "silence" (never an
-    answer) or "read only" (nobody may upload).
+    answer), "slow" (a file takes seconds) or "read only" (nobody may upload).
     """
 
     def __init__(self, port: int) -> None:
@@ -130,6 +130,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if with_body:
+            if self.owner.trouble == "slow":
+                for start in range(0, len(content), step := max(1, len(content) // 20)):
+                    self.wfile.write(content[start : start + step])
+                    time.sleep(0.05)
+                return
             self.wfile.write(content[: len(content) // 2] if cut else content)
             if cut:
                 self.close_connection = True

@@ -130,7 +130,8 @@ class VideoWriter:
                     self._finish()
         finally:
             self._close()
-            self._part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._part.unlink(missing_ok=True)
 
     def _finish(self) -> None:
         if self._waiting is None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from sam2kit.files import check_file, written_whole
@@ -37,7 +37,8 @@ def write_session_file(path: Path, kind: str, content: Mapping[str, Any], tensor
         raise FileNotFoundError(f"there is no folder {path.parent} to save the session in")
     try:
         with written_whole(path) as unfinished:
-            save_file(tensors, unfinished, {"format": kind, "session": json.dumps(content)})
+            # not save_file, which would leave files of its own behind if it were killed, every minute another
+            unfinished.write_bytes(save(tensors, {"format": kind, "session": json.dumps(content)}))
     except SafetensorError as error:
         raise OSError(f"the session could not be written to {path} ({error}); choose another place") from error
     return path
