@@ -112,14 +112,19 @@ def _has_no_room(folder: Path) -> bool:
         return False
 
 
+def check_folder(folder: Path) -> None:
+    """Raise ValueError if a file is where a folder for results is wanted; for before the work is done."""
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise ValueError(f"{folder} is a file; give a folder for the results")
+
+
 def make_folder(folder: Path) -> Path:
     """A folder for results, made if it is not there.
 
     Raises:
         ValueError, OSError: if a file is in its place, or nothing may be written there.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; give a folder for the results")
+    check_folder(folder)
     with told_when_full(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder

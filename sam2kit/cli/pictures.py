@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from sam2kit.cli.options import load, numbers_of
-from sam2kit.files import make_folder
+from sam2kit.files import check_folder, make_folder
 
 _MOST_CUTOUTS = 8  # of "auto", which may find hundreds of masks
 
@@ -28,7 +28,7 @@ def run_image(options: argparse.Namespace) -> None:
     prompt = Prompt(
         [p[:2] for p in points] or None, [p[2] if len(p) == 3 else 1 for p in points] or None, boxes or None
     )
-    make_folder(options.out)
+    check_folder(options.out)
     picture = read_picture(options.photo)
     predictor = ImagePredictor(load(options))
     answer = predictor.predict(predictor.encode(picture), prompt, multimask=options.candidates or None)
@@ -53,7 +53,7 @@ def run_auto(options: argparse.Namespace) -> None:
         min_predicted_iou=options.min_iou,
         min_stability=options.min_stability,
     )
-    make_folder(options.out)
+    check_folder(options.out)
     picture = read_picture(options.photo)
     search = AutomaticMasks(load(options), settings)
     with tqdm(desc="segmenting everything", disable=options.json) as bar:
@@ -81,7 +81,7 @@ def write_masks(options: argparse.Namespace, picture, objects: list, file_name: 
     from sam2kit.media.drawing import draw_masks
     from sam2kit.media.exports import coco_json, cut_out, mask_image, write_image, write_json
 
-    out: Path = options.out
+    out = make_folder(options.out)
     stem = Path(file_name).stem
     written = []
     for i, item in enumerate(objects, start=1):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from sam2kit.cli.pictures import write_masks
 from sam2kit.cli.video import add_export_options, write_exports
-from sam2kit.files import make_folder
 
 
 def add_session_command(commands: argparse._SubParsersAction) -> None:
@@ -40,7 +39,6 @@ def run_session(options: argparse.Namespace) -> None:
         if options.export:
             raise ValueError("--export is for sessions of videos; a picture's masks are written in every form")
         session = PictureSession.load(options.file)
-        make_folder(options.out)
         write_masks(options, session.image, session.finished(), session.file_name)
         return
     source = options.clip or session_clip_path(options.file)

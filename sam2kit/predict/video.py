@@ -239,7 +239,7 @@ class VideoPredictor:
         if direction not in ("forward", "backward", "both"):
             raise ValueError(f'direction must be "forward", "backward" or "both", got {direction!r}')
         if frames is not None and (not isinstance(frames, numbers.Integral) or frames < 0):
-            raise ValueError(f"frames must be a whole number from 0, got {frames}")
+            raise ValueError(f"frames must be 0 or more, a whole number, got {frames}")
         if not session.tracks:
             raise ValueError("there is nothing to track yet: add points, a box or a mask first")
         promptless = [i for i, t in session.tracks.items() if not t.prompted]

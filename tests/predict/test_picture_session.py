@@ -11,9 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from sam2kit import PictureSession, VideoPredictor
+from sam2kit import PictureSession, VideoPredictor, files
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict import session_container
 from sam2kit.predict.image import ImageOptions, ImagePredictor
 from sam2kit.predict.picture_session import PromptedObject
 from sam2kit.predict.prompts import Prompt
@@ -72,7 +71,7 @@ def test_a_crash_while_writing_leaves_what_was_there(
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session_container.os, "replace", crash)
+    monkeypatch.setattr(files.os, "replace", crash)
     with pytest.raises(KeyboardInterrupt):
         session.save(saved)
     assert saved.read_bytes() == before
@@ -115,7 +114,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_what_does_not_fit_together_is_refused_in_a_sentence(saved: Path, kind: str) -> None:
-    with pytest.raises(ValueError, match=r"work\.session\.safetensors is damaged: "):
+    with pytest.raises(ValueError, match=r"work\.session\.safetensors is damaged \("):
         PictureSession.load(changed(saved, DAMAGES[kind]))
 
 
