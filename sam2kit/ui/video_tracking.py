@@ -83,7 +83,8 @@ class VideoTracking:
             refused, page = _refusal(work), None
             if refused is not None:
                 page = self.pages.of_step(work, key, None) if work.is_open else empty_page()
-            ask, measured = ask and not work.warned, work.prompted_objects in work.pace
+            else:
+                ask, measured = ask and not work.warned, work.prompted_objects in work.pace
         if page is not None:
             gr.Warning(refused)
             yield page

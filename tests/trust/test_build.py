@@ -1,0 +1,118 @@
+"""What is packed, what it needs, and on what it runs: `python -m pytest tests/trust -m build`."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import sam2kit
+from tests.figures import FIGURES
+from tests.ui.conftest import ROOT
+
+pytestmark = pytest.mark.build
+SOURCES = [*sorted((ROOT / "sam2kit").rglob("*.py")), ROOT / "app.py"]
+REQUIREMENTS = ("requirements.txt", "tests/requirements.txt", "sam2kit/training/requirements.txt")
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], zipfile.ZipFile]:
+    """Names in the source archive, and the wheel that is built from that archive alone."""
+    out = tmp_path_factory.mktemp("dist")
+    copy = tmp_path_factory.mktemp("checkout")
+    files = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    for name in filter(None, files):  # building leaves files behind
+        if not name.startswith(("tests/golden", "assets/", "notebooks/")) and (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run([sys.executable, "-m", "build", "-o", str(out), str(copy)], check=True, capture_output=True)
+    (archive,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
+    with tarfile.open(archive) as tar:
+        names = [name.partition("/")[2] for name in tar.getnames()]
+    return names, zipfile.ZipFile(wheel)
+
+
+def test_the_source_archive_and_the_wheel(packed: tuple[list[str], zipfile.ZipFile]) -> None:
+    names, wheel = packed
+    wanted = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "sam2kit").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    wanted = {name for name in wanted if not name.endswith(".pyi")}  # Gradio writes them
+    assert wanted <= set(names)
+    assert {"pyproject.toml", "README.md", "LICENSE", *REQUIREMENTS} <= set(names), "else it could not be built again"
+    data = {name for name in wanted if Path(name).suffix in (".js", ".css", ".safetensors")}
+    assert data <= set(wheel.namelist())
+    assert {name for name in wanted if name.endswith(".py")} <= set(wheel.namelist())
+    strange = [name for name in wheel.namelist() if not name.startswith(("sam2kit/", "sam2kit-"))]
+    assert strange == []
+    assert sum(info.file_size for info in wheel.infolist()) < 12 * 2**20
+    FIGURES.append(
+        f"build: {len(names)} files in the source archive, {len(wheel.namelist())} in the wheel built from it"
+    )
+
+
+def test_one_version_everywhere(packed: tuple[list[str], zipfile.ZipFile]) -> None:
+    _, wheel = packed
+    about = wheel.read(next(n for n in wheel.namelist() if n.endswith("METADATA"))).decode()
+    assert f"\nVersion: {sam2kit.__version__}\n" in about
+    assert f"\n## {sam2kit.__version__}" in (ROOT / "CHANGELOG.md").read_text(), "the version has an entry of its own"
+    assert re.search(r"^License-Expression: Apache-2.0$", about, re.MULTILINE)
+    assert "Requires-Python: >=3.10" in about
+
+
+def test_the_oldest_python_understands_every_file() -> None:
+    """3.10's grammar; and none of what the standard library has learnt since."""
+    later = re.compile(
+        r"\bimport tomllib|from datetime import .*\bUTC\b|from typing import .*\b(Self|override|Never)\b|ExceptionGroup|\bexcept\*|itertools import .*\bbatched\b"
+    )
+    for file in SOURCES:
+        text = file.read_text()
+        ast.parse(text, feature_version=(3, 10))
+        assert not later.search(text), file
+    FIGURES.append(f"build: {len(SOURCES)} files are Python 3.10")
+
+
+def test_every_requirement_says_the_oldest_that_will_do() -> None:
+    for name in REQUIREMENTS:
+        for line in (ROOT / name).read_text().split("\n"):
+            assert not line or re.match(r"^[A-Za-z0-9_.-]+(\[[a-z]+\])?>=[0-9.]+", line), f"{name}: {line}"
+
+
+def test_everything_that_is_imported_is_required() -> None:
+    """A package that is only there because another brought it would be gone one day."""
+    known = {
+        "PIL": "pillow",
+        "cv2": "opencv-python-headless",
+        "huggingface_hub": "huggingface-hub",
+        "yaml": "huggingface-hub",
+    }
+    optional = {
+        "pillow_heif",
+        "pycocotools",
+        "spaces",
+        "transformers",
+        "tensorboard",
+        "IPython",
+        "scipy",
+        "google",
+        "mcp",
+        "ipykernel",
+    }
+    required = {re.split(r"[>\[]", line)[0].lower() for line in (ROOT / "requirements.txt").read_text().split()}
+    for file in SOURCES:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            for name in {n.split(".")[0] for n in names} - set(sys.stdlib_module_names) - {"sam2kit"} - optional:
+                assert known.get(name, name).lower() in required, f"{file.name} imports {name}"
