@@ -26,6 +26,7 @@ import av
 import cv2
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
 
 from sam2kit.files import check_file
 from sam2kit.media.pictures import MAX_PIXELS
@@ -35,7 +36,6 @@ FORMATS = (
     "m4v,nut,mxf,dv,yuv4mpegpipe,rm,amv"
 )
 ONLY_FILMS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}  # for av.open: no lists of other files
-_ATTACHED_PICTURE = 1024  # AV_DISPOSITION_ATTACHED_PIC: the cover of a song is no video
 _NEAR = 4  # frames; a packet that fails is noticed about this far from its frame
 _WORTH_A_SEEK = 8  # frames; decoding this many is cheaper than seeking
 
@@ -185,7 +185,8 @@ class FrameDecoder:
                 f"{self.path} is not a video that can be read: it is cut off before its index, damaged, or of another "
                 "kind; try MP4, MOV, WebM or GIF"
             ) from error
-        videos = [s for s in self._container.streams.video if not int(s.disposition) & _ATTACHED_PICTURE]
+        # the cover of a song is no video
+        videos = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
         problem = None
         if not videos:
             problem = "has no video stream; is it a sound file?"

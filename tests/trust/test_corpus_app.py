@@ -60,7 +60,7 @@ class App:
         Thread(
             target=lambda: self.log.extend(self.process.stdout), daemon=True
         ).start()  # so that the pipe is never full
-        self.web = httpx.Client(timeout=60)
+        self.web = httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
         self.config = self.web.get(f"{self.address}/config").json()
         self.files = {
             PHOTO: self.upload("photo.png", PICTURES["png"]),

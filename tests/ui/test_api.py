@@ -208,7 +208,7 @@ def test_only_uploads_can_be_named(app: Running, file: Any) -> None:
 def test_limits(client: Client, tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     Image.new("RGB", (2000, 1000)).save(path)
-    with pytest.raises(AppError, match=r"large\.png has 2 megapixels; this app takes 1 at most"):
+    with pytest.raises(AppError, match=r"large\.png has 2000x1000 pixels, more than the limit of 1 million"):
         client.predict(handle_file(path), [{"points": [[1, 1]]}], api_name="/segment_image")
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
