@@ -95,6 +95,7 @@ def test_everything_that_is_imported_is_required() -> None:
         "cv2": "opencv-python-headless",
         "huggingface_hub": "huggingface-hub",
         "yaml": "huggingface-hub",
+        "pandas": "gradio",
     }
     optional = {
         "pillow_heif",
