@@ -96,6 +96,8 @@ def test_everything_that_is_imported_is_required() -> None:
         "huggingface_hub": "huggingface-hub",
         "yaml": "huggingface-hub",
         "pandas": "gradio",
+        "traitlets": "ipywidgets",
+        "tensorboard": "torch",
     }
     optional = {
         "pillow_heif",
