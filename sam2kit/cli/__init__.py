@@ -42,10 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = options.run(options)
     except (ValueError, HubError, OSError, FloatingPointError, IndexError) as error:
-        print(
-            f"sam2kit: {' '.join(str(error).split())}",
-            file=sys.stderr,
-        )
+        print("sam2kit:", *str(error).split(), file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

@@ -153,7 +153,7 @@ def _painted(shape: dict[str, Any], points: np.ndarray, size_hw: tuple[int, int]
         with open_image(io.BytesIO(base64.b64decode(shape["mask"])), "it") as painted:
             if painted.width > 2 * size_hw[1] + 2 or painted.height > 2 * size_hw[0] + 2:
                 raise ValueError("it is far larger than the picture")
-            patch = np.array(painted.convert("L")).astype(bool)
+            patch = np.array(painted if painted.mode in ("1", "L", "P") else painted.convert("L")).astype(bool)
     except Exception as error:  # broken files fail in many ways
         raise BadSampleError(f"{name}: its painted mask is damaged; paint it again", "broken_mask") from error
     mask = np.zeros(size_hw, bool)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.figures import FIGURES
 from tests.trust import (
@@ -20,7 +19,7 @@ from tests.trust import (
 )
 from tests.trust.bounds import Case, Tally, judge
 
-pytestmark = pytest.mark.corpus
+pytestmark = [pytest.mark.corpus, pytest.mark.usefixtures("one_thread")]
 CORPUS = {
     "pictures": corpus_pictures.CASES,
     "clips": corpus_clips.CASES,
@@ -38,15 +37,6 @@ def tally() -> Iterator[Tally]:
     counted = Tally()
     yield counted
     FIGURES.append(f"corpus: {counted}")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other are slower than one, with so small a model."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

@@ -5,105 +5,24 @@ The requests go over HTTP, past every check that the page or gradio_client would
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from threading import Thread
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
 from tests.figures import FIGURES
 from tests.trust import breaking
+from tests.trust.attacked_app import CLIP, DEFAULTS, PHOTO, AttackedApp
 from tests.trust.bounds import MOST_BYTES, MOST_SECONDS, assert_clear
-from tests.trust.corpus_clips import whole
 from tests.trust.corpus_pictures import WHOLE as PICTURES
 from tests.ui.conftest import ROOT
 
 pytestmark = pytest.mark.corpus
 NAN, HUGE = float("nan"), 10**400
 POINTS: list[Any] = [[9, 9]]
-DEFAULTS = {
-    "segment_image": [None, None],
-    "segment_everything": [None, 4, None, None],
-    "track_video": [None, None, "overlay", ["masks"], 0, None, 1],
-}
 OURS = f'File "{ROOT / "sam2kit"}'  # in a traceback
-PHOTO, CLIP = "PHOTO", "CLIP"  # stand for uploads
-
-
-class App:
-    """A running app whose log is kept."""
-
-    def __init__(self, temporary: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "tests.ui.load_app"],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        assert self.process.stdout is not None
-        self.log: list[str] = []
-        for line in self.process.stdout:
-            self.log.append(line)
-            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-                self.address = found.group()
-                break
-        else:
-            pytest.fail("the app did not start: " + "".join(self.log))
-        Thread(
-            target=lambda: self.log.extend(self.process.stdout), daemon=True
-        ).start()  # so that the pipe is never full
-        self.web = httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
-        self.config = self.web.get(f"{self.address}/config").json()
-        self.files = {
-            PHOTO: self.upload("photo.png", PICTURES["png"]),
-            CLIP: self.upload("clip.mp4", whole("mp4")),
-        }
-
-    def upload(self, name: str, content: bytes) -> str:
-        """Where an upload lies."""
-        reply = self.web.post(f"{self.address}/gradio_api/upload", files={"files": (name, content)})
-        reply.raise_for_status()
-        return reply.json()[0]
-
-    def file(self, name: str) -> dict[str, Any]:
-        """What a client sends in place of a file."""
-        return {"path": self.files.get(name, name), "meta": {"_type": "gradio.FileData"}}
-
-    def ask(self, endpoint: str, *data: Any) -> tuple[bool, str]:
-        """Call an endpoint; whether it answered, and what."""
-        rest = DEFAULTS.get(endpoint, [])[len(data) :] if len(data) > 1 else []
-        sent = json.dumps({"data": [*data, *rest]})  # NaN and numbers of 400 digits, too
-        headers = {"Content-Type": "application/json"}
-        reply = self.web.post(f"{self.address}/gradio_api/call/{endpoint}", content=sent, headers=headers)
-        if reply.status_code != 200:
-            return False, reply.text
-        answer = self.web.get(f"{self.address}/gradio_api/call/{endpoint}/{reply.json()['event_id']}").text
-        return "event: complete" in answer, answer
-
-    def touch(self, name: str, sent: Any, session: str = "nobody") -> httpx.Response:
-        """A gesture on a click surface."""
-        component = next(c["id"] for c in self.config["components"] if c["props"].get("elem_id") == name)
-        body = {"data": sent, "component_id": component, "fn_name": "ask_server", "session_hash": session}
-        headers = {"Content-Type": "application/json"}
-        return self.web.post(f"{self.address}/gradio_api/component_server", content=json.dumps(body), headers=headers)
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """One app for all: whatever came before, it must answer the next."""
-    running = App(tmp_path_factory.mktemp("app"))
-    yield running
-    running.web.close()
-    running.process.terminate()
-    running.process.wait(20)
 
 
 _prompts: list[Any] = [
@@ -136,15 +55,15 @@ TOUCHES: list[Any] = [
 ]  # fmt: skip
 
 
-def test_every_request_is_answered_with_a_sentence(app: App) -> None:
-    memory, slowest = psutil.Process(app.process.pid), (0.0, "")
-    assert app.ask("segment_image", app.file(PHOTO), [{"points": POINTS}])[0], "the app works at all"
+def test_every_request_is_answered_with_a_sentence(attacked: AttackedApp) -> None:
+    memory, slowest = psutil.Process(attacked.process.pid), (0.0, "")
+    assert attacked.ask("segment_image", attacked.file(PHOTO), [{"points": POINTS}])[0], "the app works at all"
     before = memory.memory_info().rss
     for endpoint, data in CALLS:
         began = time.perf_counter()
         first = data[0] if data else None
-        sent = [app.file(first), *data[1:]] if isinstance(first, str) else data
-        answered, told = app.ask(endpoint, *sent)
+        sent = [attacked.file(first), *data[1:]] if isinstance(first, str) else data
+        answered, told = attacked.ask(endpoint, *sent)
         slowest = max(slowest, (time.perf_counter() - began, f"{endpoint} {data!s:.60}"))
         assert not answered, f"{endpoint} took {data!r:.200} and said {told[:300]}"
         assert "Traceback" not in told
@@ -156,12 +75,12 @@ def test_every_request_is_answered_with_a_sentence(app: App) -> None:
             assert_clear(ValueError(found[1]))
     for surface in ("image-view", "video-view", "teach-view"):
         for sent in TOUCHES:
-            reply = app.touch(surface, sent)
+            reply = attacked.touch(surface, sent)
             assert reply.status_code == 200, f"{surface}, {sent!r:.200}: {reply.status_code} {reply.text[:300]}"
             assert reply.json().get("refused") or reply.json().get("stale"), reply.text[:300]
-    assert app.ask("segment_image", app.file(PHOTO), [{"points": POINTS}])[0], "the app works no more"
+    assert attacked.ask("segment_image", attacked.file(PHOTO), [{"points": POINTS}])[0], "the app works no more"
     used = memory.memory_info().rss - before
-    log = "".join(app.log)
+    log = "".join(attacked.log)
     assert OURS not in log, log[-3000:]  # Gradio has its own about a wrong number of inputs
     assert slowest[0] < MOST_SECONDS, slowest
     assert used < MOST_BYTES
@@ -171,7 +90,7 @@ def test_every_request_is_answered_with_a_sentence(app: App) -> None:
     )
 
 
-def test_broken_uploads(app: App) -> None:
+def test_broken_uploads(attacked: AttackedApp) -> None:
     """What comes as a photo or a clip is looked at, not believed."""
     bombs = {
         "bomb.png": breaking.png_of(50_000, 50_000),
@@ -193,11 +112,11 @@ def test_broken_uploads(app: App) -> None:
         "list.m3u8": b"#EXTM3U\nfile:///etc/passwd\n",
         "run.pt": b"\x80\x04.",
     }.items():
-        path = app.upload(name, content)
+        path = attacked.upload(name, content)
         for endpoint in ("segment_image", "track_video"):
-            answered, told = app.ask(endpoint, app.file(path), [{"points": POINTS}])
+            answered, told = attacked.ask(endpoint, attacked.file(path), [{"points": POINTS}])
             assert "Traceback" not in told
             assert not answered or name in odd or name in photos, f"{endpoint} took {name}"
             tried += 1
-    assert OURS not in "".join(app.log), "".join(app.log)[-3000:]
+    assert OURS not in "".join(attacked.log), "".join(attacked.log)[-3000:]
     FIGURES.append(f"corpus: {tried} requests about broken uploads, each answered")

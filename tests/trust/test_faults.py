@@ -170,32 +170,24 @@ def test_killed_while_downloading(hub: LoopbackHub, tmp_path: Path) -> None:
     FIGURES.append(f"faults: killed {KILLS} times while downloading; the next download was whole")
 
 
+def command_in(folder: Path, frames: int) -> list[str]:
+    """The beginning of a command; its clip and its weights are made in the folder."""
+    clip, weights = write_clip(folder / "clip.mp4", frames), folder / "toy.safetensors"
+    weights.write_bytes(safetensors_bytes())
+    return ["video", str(clip), "--model", str(weights)]
+
+
 def test_killed_while_tracking_and_resumed(tmp_path: Path) -> None:
     """The shell's command, killed; `--resume`, or the same command again, ends with the same masks."""
-    clip = write_clip(tmp_path / "clip.mp4", 8)
-    (tmp_path / "toy.safetensors").write_bytes(safetensors_bytes())
-    line = [
-        "video",
-        str(clip),
-        "--model",
-        str(tmp_path / "toy.safetensors"),
-        "--prompt",
-        "frame=0,object=1,point=40,30",
-        "--export",
-        "masks",
-    ]
+    begin = command_in(tmp_path, 8)
+    line = [*begin, "--prompt", "frame=0,object=1,point=40,30", "--export", "masks"]
     assert main([*line, "--out", str(tmp_path / "whole")]) == 0
     rng = random.Random(4)
     for _ in range(max(KILLS // 2, 2)):
         killed_within(_tracks, ([*line, "--out", str(tmp_path / "killed")],), rng.uniform(0.1, 1.0))
         session = tmp_path / "killed" / "session.sam2kit"
         if session.exists():
-            assert (
-                main(
-                    ["video", str(clip), *line[2:4], "--resume", "--export", "masks", "--out", str(tmp_path / "killed")]
-                )
-                == 0
-            )
+            assert main([*begin, "--resume", "--export", "masks", "--out", str(tmp_path / "killed")]) == 0
     assert main([*line, "--out", str(tmp_path / "killed")]) == 0
     ours, theirs = (zipfile.ZipFile(tmp_path / f / "clip_masks.zip") for f in ("whole", "killed"))
     assert {n: ours.read(n) for n in ours.namelist()} == {n: theirs.read(n) for n in theirs.namelist()}
@@ -254,28 +246,10 @@ def test_a_disk_that_cannot_be_written(result: Result, small_disk: Path) -> None
 
 
 def test_a_command_on_a_full_disk(small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    clip = write_clip(tmp_path / "clip.mp4", 4)
-    (tmp_path / "toy.safetensors").write_bytes(safetensors_bytes())
+    line = [*command_in(tmp_path, 4), "--prompt", "frame=0,object=1,point=40,30"]
     (small_disk / "filler").write_bytes(bytes(255_000))
-    line = [
-        "video",
-        str(clip),
-        "--model",
-        str(tmp_path / "toy.safetensors"),
-        "--prompt",
-        "frame=0,object=1,point=40,30",
-    ]
     assert main([*line, "--out", str(small_disk / "out")]) == 2
     assert re.search(r"sam2kit: the disk is full.*make room", capsys.readouterr().err)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """So small a model is slower with two."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -18,8 +18,8 @@ import pytest
 
 from tests.figures import FIGURES
 from tests.trust import breaking
+from tests.trust.attacked_app import AttackedApp
 from tests.trust.corpus_pictures import WHOLE as PICTURES
-from tests.trust.test_corpus_app import App
 from tests.ui.conftest import ROOT
 
 pytestmark = pytest.mark.security
@@ -79,20 +79,10 @@ def test_pickles_run_nothing(name: str, tmp_path: Path) -> None:
         assert not canary.exists()
 
 
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """A running app with an upload in it."""
-    running = App(tmp_path_factory.mktemp("app"))
-    yield running
-    running.web.close()
-    running.process.terminate()
-    running.process.wait(20)
-
-
-def test_only_files_for_visitors_are_served(app: App, tmp_path: Path) -> None:
+def test_only_files_for_visitors_are_served(attacked: AttackedApp, tmp_path: Path) -> None:
     secret = tmp_path / "private.txt"
     secret.write_text("nobody's business")
-    upload = Path(app.files["PHOTO"])
+    upload = Path(attacked.files["PHOTO"])
     ways = [
         "/etc/passwd", "/etc/hostname", str(secret), str(ROOT / "app.py"), str(ROOT / "sam2kit" / "bundled" / "nano.safetensors"),
         f"{upload.parent}/../../../../../../etc/passwd", f"{upload.parent}/..%2f..%2f..%2fetc/passwd", f"{upload}/../../../private.txt",
@@ -109,25 +99,25 @@ def test_only_files_for_visitors_are_served(app: App, tmp_path: Path) -> None:
             "/gradio_api/custom_component/",
             "/gradio_api/reverse_proxy=",
         ):
-            reply = app.web.get(f"{app.address}{route}{way}", follow_redirects=False)
+            reply = attacked.web.get(f"{attacked.address}{route}{way}", follow_redirects=False)
             told = reply.content
             assert reply.status_code >= 300 or b"<!doctype html" in told[:100].lower(), (
                 f"{route}{way}: {reply.status_code}"
             )
             assert b"nobody's business" not in told
             assert b"root:" not in told
-    assert app.web.get(f"{app.address}/gradio_api/file={upload}").content == PICTURES["png"], (
+    assert attacked.web.get(f"{attacked.address}/gradio_api/file={upload}").content == PICTURES["png"], (
         "a visitor's own upload is"
     )
     FIGURES.append(f"security: {len(ways)} ways to files of the machine on 7 routes, none of them open")
 
 
-def test_an_upload_cannot_leave_its_folder(app: App) -> None:
+def test_an_upload_cannot_leave_its_folder(attacked: AttackedApp) -> None:
     for name in ("../../evil.png", "..\\..\\evil.png", "/tmp/evil.png", "a/../../evil.png", "evil\0.png", "." * 200):
-        reply = app.web.post(f"{app.address}/gradio_api/upload", files={"files": (name, PICTURES["png"])})
+        reply = attacked.web.post(f"{attacked.address}/gradio_api/upload", files={"files": (name, PICTURES["png"])})
         if reply.status_code == 200:
             path = Path(reply.json()[0]).resolve()
-            assert path.is_relative_to(Path(app.files["PHOTO"]).parents[1].resolve()), f"{name} became {path}"
+            assert path.is_relative_to(Path(attacked.files["PHOTO"]).parents[1].resolve()), f"{name} became {path}"
     assert not Path("/tmp/evil.png").exists()
 
 
