@@ -256,6 +256,16 @@ def test_labelme_with_the_picture_and_a_painted_mask_inside(tmp_path: Path) -> N
     assert_masks(found, ONE)
 
 
+def test_a_painted_mask_with_a_palette_is_read_by_its_numbers(tmp_path: Path) -> None:
+    painted, buffer = Image.fromarray(ONE[5:20, 5:30].astype(np.uint8)), io.BytesIO()
+    painted.putpalette([0, 0, 0] * 256)  # every number is black
+    painted.save(buffer, "PNG")
+    shape = {"label": "cat", "shape_type": "mask", "points": [[5, 5], [29, 19]]}
+    write_labelme(tmp_path / "a.json", [{**shape, "mask": base64.b64encode(buffer.getvalue()).decode()}])
+    write_picture(tmp_path / "a.png")
+    assert_masks(only(tmp_path, "LabelMe JSON"), ONE)
+
+
 def test_sa1b(tmp_path: Path) -> None:
     write_picture(tmp_path / "train" / "sa_1.jpg")
     height, width = SIZE_HW
