@@ -9,6 +9,7 @@ Source: SAM 2, arXiv:2408.00714, appendix "Architecture"; Hiera, arXiv:2306.0098
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 _LARGEST_SIDE = 8192  # pixels
 
@@ -116,12 +117,12 @@ class SAM2Config:
         """Edge of the low-res mask logits (stride 4), in pixels."""
         return self.side // 4
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """Nested plain dict, ready for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict) -> SAM2Config:
+    def from_dict(cls, values: object) -> SAM2Config:
         """The inverse of `as_dict`, also after a round trip through JSON.
 
         Raises:
@@ -137,17 +138,17 @@ class SAM2Config:
             raise ValueError(f"this model config cannot be read ({error}); update sam2kit") from error
 
 
-def _tuples(values: dict) -> dict:
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def check_side(side: int) -> None:
+def check_side(side: object) -> None:
     """Refuse a picture side that the trunk cannot halve down to stride 32, or that no memory holds."""
     if not isinstance(side, int) or isinstance(side, bool) or not 32 <= side <= _LARGEST_SIDE or side % 32:
         raise ValueError(f"side must be a multiple of 32 pixels from 32 to {_LARGEST_SIDE}, got {side!r}")
 
 
-def _check_whole(name: str, value: int, least: int, most: int) -> None:
+def _check_whole(name: str, value: object, least: int, most: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError(f"{name} must be a whole number from {least} to {most}, got {value!r}")
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar
 
 import torch
 
 from sam2kit.config import PRESETS, preset
-from sam2kit.hub import cached_weights
+from sam2kit.hub import cached_weights, hub_repo
 from sam2kit.model.sam2 import SAM2, PromptTensors
-from sam2kit.weights import BUNDLED, choose_device, choose_dtype, find_weights, hub_repo, load_model
+from sam2kit.weights import BUNDLED, choose_device, choose_dtype, find_weights, load_model
 
 _PACKAGES = (
     "gradio",
@@ -23,6 +25,8 @@ _PACKAGES = (
     "av",
     "moviepy",
 )
+
+Answer = TypeVar("Answer")
 
 
 def examine(source: str, device: str = "auto") -> dict[str, str]:
@@ -93,15 +97,15 @@ def _speed(source: str, device: torch.device) -> str:
     pixels = torch.zeros(1, 3, side, side, device=device)
     click = PromptTensors(torch.full((1, 1, 2), side / 2, device=device), torch.ones(1, 1, device=device))
 
-    def timed(call):  # noqa: ANN001, ANN202
-        best = float("inf")
-        for _ in range(2):
-            started = time.perf_counter()
-            result = call()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - started)
-        return best, result
+    def once(call: Callable[[], Answer]) -> tuple[float, Answer]:
+        started = time.perf_counter()
+        answer = call()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started, answer
+
+    def timed(call: Callable[[], Answer]) -> tuple[float, Answer]:
+        return min((once(call) for _ in range(2)), key=lambda run: run[0])
 
     with torch.inference_mode(), model.precision():
         encode, features = timed(lambda: model.encode_image(pixels))

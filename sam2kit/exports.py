@@ -32,7 +32,7 @@ _BILINEAR = 2  # Pillow's number
 _THEIR_MEMORY_DIM = 64  # fixed in their memory attention
 
 
-def save_official(model: SAM2, path: str | os.PathLike) -> Path:
+def save_official(model: SAM2, path: str | os.PathLike[str]) -> Path:
     """Write the file that the official code loads: a pickle with the weights under "model".
 
     The official code takes sizes and side from its own configuration, so give it the one of the same size.
@@ -57,7 +57,7 @@ def save_official(model: SAM2, path: str | os.PathLike) -> Path:
     return path
 
 
-def save_transformers(model: SAM2, folder: str | os.PathLike) -> Path:
+def save_transformers(model: SAM2, folder: str | os.PathLike[str]) -> Path:
     """Write a folder for `transformers.Sam2VideoModel.from_pretrained` and `Sam2Model.from_pretrained`.
 
     A model that only knows pictures is for `Sam2Model` alone, and so is nano: transformers knows no memories of

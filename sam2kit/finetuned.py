@@ -41,7 +41,7 @@ from sam2kit.weight_files import (
 )
 
 _DOWN, _UP = ".lora_down", ".lora_up"
-_KINDS = {"str": str, "dict": dict, "int | None": (int, NoneType)}
+_KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "dict": (dict,), "int | None": (int, NoneType)}
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ class FineTuning:
     base: str  # as given to `load_model`; a relative path counts from the result's folder, or else the working one
     base_fingerprint: str = ""  # of the base's weights, see `fingerprint`; filled in by `save_finetuned`
     base_side: int | None = None  # edge of the base's own square, in pixels
-    recipe: dict = field(default_factory=dict)  # what trained, and how
-    data: dict = field(default_factory=dict)  # format, name, fingerprint, counts
-    metrics: dict = field(default_factory=dict)
-    environment: dict = field(default_factory=dict)  # versions and device, see `this_environment`
+    recipe: dict[str, Any] = field(default_factory=dict)  # what trained, and how
+    data: dict[str, Any] = field(default_factory=dict)  # format, name, fingerprint, counts
+    metrics: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)  # versions and device, see `this_environment`
     seed: int | None = None
     time: str = ""  # when it was saved, ISO 8601; filled in by `save_finetuned`
 
@@ -95,8 +95,9 @@ class FineTuning:
             raise ValueError("it names no base")
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
         for f in fields(cls):
-            if f.name in known and not isinstance(known[f.name], _KINDS[str(f.type)]):
-                raise ValueError(f"its entry {f.name!r} is {known[f.name]!r} where {f.type} was expected")
+            kind = str(f.type).partition("[")[0]  # a dict of whatever
+            if f.name in known and not isinstance(known[f.name], _KINDS[kind]):
+                raise ValueError(f"its entry {f.name!r} is {known[f.name]!r} where {kind} was expected")
         return cls(**known)
 
 
@@ -144,7 +145,7 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().to("cpu", torch.float32).contiguous()
         whole.update(f"{name} {list(tensor.shape)}\n".encode())
-        whole.update(memoryview(tensor.numpy().reshape(-1)).cast("B"))
+        whole.update(tensor.numpy().reshape(-1).data.cast("B"))
     return whole.hexdigest()
 
 
@@ -161,7 +162,7 @@ def this_environment(device: str | torch.device) -> dict[str, str]:
 
 
 def save_finetuned(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     trained: SAM2 | Mapping[str, Tensor],
     base_state: Mapping[str, Tensor],
     about: FineTuning,
@@ -237,7 +238,7 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return torch.equal(*(t.detach().to("cpu", torch.float32) for t in (a, b)))
 
 
-def read_finetuned(folder: str | os.PathLike) -> FineTuning:
+def read_finetuned(folder: str | os.PathLike[str]) -> FineTuning:
     """What finetuned.json says.
 
     Raises:
@@ -284,7 +285,7 @@ def check_base(about: FineTuning, base_state: Mapping[str, Tensor], folder: Path
         )
 
 
-def with_metrics(folder: str | os.PathLike, metrics: dict) -> FineTuning:
+def with_metrics(folder: str | os.PathLike[str], metrics: dict[str, Any]) -> FineTuning:
     """Complete the numbers of a result that is already saved; returns what its finetuned.json now says."""
     about = replace(read_finetuned(folder), metrics=metrics)
     write_json(asdict(about), Path(folder) / FINETUNED_JSON)

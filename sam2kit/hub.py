@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in an __all__
 
 from sam2kit.config import PRESETS
 
@@ -163,7 +163,7 @@ def uploading(repo_id: str) -> Iterator[None]:
     except (HubError, ValueError):
         raise
     except HfHubHTTPError as error:
-        refused = error.response is not None and error.response.status_code in (401, 403)
+        refused = getattr(error.response, "status_code", None) in (401, 403)
         cure = "log in with `hf auth login`, with a token that may write there" if refused else "try again"
         raise HubError(f"the Hub did not take {repo_id} ({_short(error)}); {cure}") from error
     except Exception as error:  # no token, the HTTP client's own errors

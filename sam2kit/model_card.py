@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ _PARTS = {
 }
 
 
-def write_model_card(folder: str | os.PathLike, repo_id: str | None = None) -> Path:
+def write_model_card(folder: str | os.PathLike[str], repo_id: str | None = None) -> Path:
     """Write README.md beside a fine-tuning, with the header that the Hub reads; a page of your own is left alone.
 
     Args:
@@ -43,7 +42,7 @@ def write_model_card(folder: str | os.PathLike, repo_id: str | None = None) -> P
     return path
 
 
-def model_card(folder: str | os.PathLike, repo_id: str | None = None) -> str:
+def model_card(folder: str | os.PathLike[str], repo_id: str | None = None) -> str:
     """The text of the page: the folder's own README.md if somebody has made it theirs, else a new one."""
     folder = Path(folder)
     about, changes = read_finetuned(folder), read_changes(folder)
@@ -116,7 +115,7 @@ def _tables(metrics: Mapping[str, Any], heading: str) -> Iterator[tuple[str, str
         rows = [
             f"| {name} | {_number(value)} | {_number(after[name])} |"
             for name, value in before.items()
-            if isinstance(value, Real) and isinstance(after.get(name), Real)
+            if isinstance(value, (int, float)) and isinstance(after.get(name), (int, float))
         ]
         if rows:
             yield heading, "\n".join(["| | before | after |", "| --- | --- | --- |", *rows])
@@ -132,7 +131,7 @@ def _number(value: float) -> str:
 
 def _training(about: FineTuning) -> str:
     """Everything that is needed to do it again."""
-    facts = {"data": about.data, "recipe": about.recipe, "environment": about.environment}
+    facts: dict[str, Any] = {"data": about.data, "recipe": about.recipe, "environment": about.environment}
     facts |= {"seed": about.seed, "time": about.time, "base_fingerprint": about.base_fingerprint}
     return f"## Training\n\n```json\n{json.dumps(facts, indent=2)}\n```"
 

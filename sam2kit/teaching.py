@@ -13,12 +13,12 @@ from __future__ import annotations
 import gc
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,19 +28,20 @@ from sam2kit.finetuned import is_finetuned, read_finetuned
 from sam2kit.hub import FINETUNED_JSON, FINETUNED_WEIGHTS, HubError
 from sam2kit.media.bundles import FileBundle
 from sam2kit.predict.image import ImagePredictor
-from sam2kit.training.witness import EXAM, EXAM_BEFORE, TRAINING
+from sam2kit.training import witness
 
 if TYPE_CHECKING:
     from sam2kit.training.report import Result
 
 WAITING, LOADING = "waiting", "loading"  # phases that a run begins with
+EXAM_BEFORE, TRAINING, EXAM = witness.EXAM_BEFORE, witness.TRAINING, witness.EXAM  # that it goes through
 DONE, STOPPED, FAILED = "done", "stopped", "failed"  # that it ends with
 PHASES = (WAITING, LOADING, EXAM_BEFORE, TRAINING, EXAM, DONE, STOPPED, FAILED)
 _KEPT = (FINETUNED_WEIGHTS, "curves.png", "history.json", "result.md")  # besides FINETUNED_JSON, of a download
 _ONE_AT_A_TIME = Lock()  # accelerate has one state for the whole process
 _LOOK_AGAIN = 0.5  # seconds
 
-Tell = Callable[[dict], None]
+Tell = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class TeachPlan:
         return self.out.with_name(self.out.name + ".stop")
 
 
-def train_events(plan: TeachPlan) -> Iterator[dict]:
+def train_events(plan: TeachPlan) -> Generator[dict[str, Any], None, None]:
     """Train, and tell what happens. Closing the iterator stops the run.
 
     Yields:
@@ -69,7 +70,7 @@ def train_events(plan: TeachPlan) -> Iterator[dict]:
         another run has its turn, and {"phase": "loading"}; at last "done" or "stopped" with the fields of a `Result`
         - none but the phase if it was stopped before there was one - or "failed" with "error", a sentence.
     """
-    events: SimpleQueue[dict | None] = SimpleQueue()
+    events: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
     closed = Event()
     thread = Thread(target=_train_and_end, args=(plan, events, closed), name="teaching", daemon=True)
     thread.start()
@@ -80,7 +81,7 @@ def train_events(plan: TeachPlan) -> Iterator[dict]:
         thread.join()
 
 
-def _train_and_end(plan: TeachPlan, events: SimpleQueue, closed: Event) -> None:
+def _train_and_end(plan: TeachPlan, events: SimpleQueue[dict[str, Any] | None], closed: Event) -> None:
     def stop() -> bool:
         return closed.is_set() or plan.stop_file.exists() or not plan.data.is_dir()
 
@@ -90,7 +91,7 @@ def _train_and_end(plan: TeachPlan, events: SimpleQueue, closed: Event) -> None:
         events.put(None)
 
 
-def _last_event(plan: TeachPlan, tell: Tell, stop: Callable[[], bool]) -> dict:
+def _last_event(plan: TeachPlan, tell: Tell, stop: Callable[[], bool]) -> dict[str, Any]:
     try:
         return _ended(DONE, _train(plan, tell, stop))
     except KeyboardInterrupt:
@@ -111,7 +112,7 @@ def _last_event(plan: TeachPlan, tell: Tell, stop: Callable[[], bool]) -> dict:
             torch.cuda.empty_cache()
 
 
-def left_by(plan: TeachPlan) -> dict:
+def left_by(plan: TeachPlan) -> dict[str, Any]:
     """The last event of a run that was stopped, or whose process was: with what there is in its folder."""
     from sam2kit.training.report import result_so_far
 
@@ -134,7 +135,7 @@ def _train(plan: TeachPlan, tell: Tell, stop: Callable[[], bool]) -> Result:
         _ONE_AT_A_TIME.release()
 
 
-def _ended(phase: str, result: Result | None) -> dict:
+def _ended(phase: str, result: Result | None) -> dict[str, Any]:
     if result is None:
         return {"phase": phase}
     told = replace(result, folder=Path(result.folder.name))  # the result travels; where it lay here says nothing then

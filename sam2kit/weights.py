@@ -43,7 +43,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 
 def load_model(
-    source: str | os.PathLike = "sam2.1-hiera-tiny",
+    source: str | os.PathLike[str] = "sam2.1-hiera-tiny",
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     *,
@@ -104,12 +104,12 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if chosen not in DTYPES.values():
+    if chosen is None or chosen not in DTYPES.values():
         raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, got {dtype!r}")
     return chosen
 
 
-def find_weights(source: str | os.PathLike) -> Path:
+def find_weights(source: str | os.PathLike[str]) -> Path:
     """The local file behind a source; downloads it if it is on the Hub."""
     name = os.fspath(source)
     if name == "nano":
@@ -140,7 +140,7 @@ def _only_weights_in(folder: Path) -> Path:
     return files[0]
 
 
-def _read(source: str | os.PathLike, opened: tuple[Path, ...] = ()) -> tuple[Weights, Path]:
+def _read(source: str | os.PathLike[str], opened: tuple[Path, ...] = ()) -> tuple[Weights, Path]:
     """The weights behind a source, and the file that they came from; `opened` are the fine-tunings that led here."""
     path = find_weights(source)
     if path.name != FINETUNED_WEIGHTS:
@@ -176,7 +176,7 @@ def _base_of(base: str, folder: Path) -> str | Path:
     return beside if base not in PRESETS and os.path.exists(beside) else base
 
 
-def save_model(model: SAM2, path: str | os.PathLike, *, dtype: torch.dtype | None = None) -> Path:
+def save_model(model: SAM2, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> Path:
     """Write a model as safetensors with its config in the metadata, so that `load_model` needs nothing else.
 
     Args:
@@ -187,7 +187,7 @@ def save_model(model: SAM2, path: str | os.PathLike, *, dtype: torch.dtype | Non
 
 
 def push_to_hub(
-    model_or_folder: SAM2 | str | os.PathLike,
+    model_or_folder: SAM2 | str | os.PathLike[str],
     repo_id: str,
     *,
     private: bool = False,
@@ -234,7 +234,11 @@ def _push_finetuned(folder: Path, repo_id: str, private: bool, dtype: torch.dtyp
         api.create_repo(repo_id, private=private, exist_ok=True)
         if api.file_exists(repo_id, TRANSFORMERS_FILE):
             raise ValueError(f"{repo_id} holds a whole model, which would be loaded instead; choose another name")
-        parts = {FINETUNED_WEIGHTS: weights, FINETUNED_JSON: folder / FINETUNED_JSON, CARD_FILE: card.encode()}
+        parts: dict[str, Path | bytes] = {
+            FINETUNED_WEIGHTS: weights,
+            FINETUNED_JSON: folder / FINETUNED_JSON,
+            CARD_FILE: card.encode(),
+        }
         commit = api.create_commit(
             repo_id,
             [CommitOperationAdd(name, content) for name, content in parts.items()],

@@ -128,6 +128,9 @@ class _Worker:
         command = [sys.executable, "-m", "sam2kit.bench.worker", name, str(folder), device, dtype]
         self.name = name
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        requests, answers = self._process.stdin, self._process.stdout
+        assert requests is not None and answers is not None, "both are pipes"
+        self._requests, self._answers = requests, answers
 
     def __enter__(self) -> _Worker:
         self.ask({"load": True})
@@ -145,9 +148,9 @@ class _Worker:
         Raises:
             ValueError: if the work fails; says how.
         """
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        self._requests.write(json.dumps(request) + "\n")
+        self._requests.flush()
+        line = self._answers.readline()
         if not line:
             raise ValueError(f"{self.name} ended with code {self._process.wait()}; was memory short?")
         told = json.loads(line)

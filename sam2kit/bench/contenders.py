@@ -18,11 +18,12 @@ from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sam2kit.media.clips import Clip
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
@@ -39,6 +40,7 @@ _FRAME_TIME = Fraction(1, 25)  # seconds
 _SHIFT = 8  # pixels that a clip moves from frame to frame
 
 Work = Iterator[None]
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def picture() -> np.ndarray:
@@ -113,7 +115,7 @@ class Sam2kit(Contender):
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
         self.model = load_model(folder / "model.safetensors", device, dtype)
         if self.pace != Pace():
-            self.model.cast_weights(self.model.compute_dtype)
+            self.model.cast_weights(choose_dtype(dtype, self.model.device))
         self.predictor = ImagePredictor(self.model)
 
     def encode(self) -> Work:
@@ -183,9 +185,10 @@ class Transformers(Contender):
         from transformers import Sam2Model, Sam2VideoModel
 
         self.device, self.dtype = torch.device(device), choose_dtype(dtype, torch.device(device))
-        self.image_model = Sam2Model.from_pretrained(folder / "transformers").to(self.device).eval()
-        self.video_model = Sam2VideoModel.from_pretrained(folder / "transformers").to(self.device).eval()
-        self.side = self.image_model.config.prompt_encoder_config.image_size
+        self.image_model = _ready(Sam2Model.from_pretrained(folder / "transformers"), self.device)
+        self.video_model = _ready(Sam2VideoModel.from_pretrained(folder / "transformers"), self.device)
+        config: Any = self.image_model.config  # its type leaves open what its parts are
+        self.side = config.prompt_encoder_config.image_size
 
     def encode(self) -> Work:
         """A picture, again and again."""
@@ -199,7 +202,7 @@ class Transformers(Contender):
         with torch.inference_mode(), self._precision():
             return self.image_model.get_image_embeddings(square[None])
 
-    def _precision(self) -> AbstractContextManager:
+    def _precision(self) -> AbstractContextManager[object]:
         lower = self.dtype != torch.float32
         return torch.autocast(self.device.type, self.dtype) if lower else nullcontext()
 
@@ -261,6 +264,10 @@ class Transformers(Contender):
                 yield
                 low_res = next(tracked).pred_masks.float()
                 _ = F.interpolate(low_res, SIZE_HW, mode="bilinear", align_corners=False) > 0
+
+
+def _ready(model: Model, device: torch.device) -> Model:
+    return model.to(device).eval()
 
 
 class TransformersCompiled(Transformers):

@@ -15,10 +15,11 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from sam2kit.bench.contenders import CONTENDERS, work_of
+from sam2kit.bench.contenders import CONTENDERS, Contender, Work, work_of
 from sam2kit.bench.memory import peak_memory
 
 
@@ -26,16 +27,21 @@ def main(name: str, folder: str, device: str, dtype: str) -> None:
     """Serve until stdin ends; the first answer says that the model is loaded, or {"error": ...} why it is not."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what others print is no answer
-    contender, work = None, None
+    contender: Contender | None = None
+    work: Work | None = None
 
-    def answer(request: dict) -> dict:
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
         nonlocal contender, work
         if "load" in request:
             contender = CONTENDERS[name](Path(folder), device, dtype)
         elif "begin" in request:
+            if contender is None:
+                raise ValueError("no model is loaded; load one before work begins")
             work = work_of(contender, request["begin"], request["frames"])
             next(work)
         elif "step" in request:
+            if work is None:
+                raise ValueError("no work has begun; begin some before the first step")
             started = time.perf_counter()
             next(work)
             finish(device)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
+from sam2kit.cli.options import Commands
 from sam2kit.datasets.opening import FORMATS
 
 
-def add_data_command(commands: Any) -> None:
+def add_data_command(commands: Commands) -> None:
     """Add `data check` and `data convert` to a parser's commands."""
     data = commands.add_parser("data", help="check or convert a dataset of pictures or clips with true masks")
     parts = data.add_subparsers(required=True, metavar="WHAT")

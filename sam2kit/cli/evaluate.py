@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam2kit.cli.options import add_model_options, load
+from sam2kit.cli.options import Commands, add_model_options, load
 
 if TYPE_CHECKING:
     from sam2kit.evaluation.rows import ObjectRow
@@ -27,7 +27,7 @@ _PROTOCOLS = ("clicks", "vos", "offline", "online")  # spelled out here, because
 _PROMPTS = ("mask", "box", "click", "click3", "click5")
 
 
-def add_evaluate_command(commands: argparse._SubParsersAction) -> None:
+def add_evaluate_command(commands: Commands) -> None:
     """The options of `sam2kit evaluate`."""
     evaluate = commands.add_parser("evaluate", help="measure clicks, boxes and tracking against true masks")
     what = evaluate.add_mutually_exclusive_group()

@@ -11,13 +11,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sam2kit.cli.options import Commands
+
 if TYPE_CHECKING:
     import torch
 
 _FORMATS = ("official", "transformers")
 
 
-def add_finetuned_commands(commands: argparse._SubParsersAction) -> None:
+def add_finetuned_commands(commands: Commands) -> None:
     """The options of the three."""
     merge = commands.add_parser("merge", help="make one weight file of a fine-tuning and its base")
     merge.add_argument("model", metavar="DIR", help="folder or Hub id of a fine-tuning")

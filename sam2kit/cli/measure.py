@@ -7,15 +7,16 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
-from sam2kit.cli.options import add_model_options
+from sam2kit.cli.options import Commands, add_model_options
 from sam2kit.files import make_folder
 
 _WORKS = ("encode", "click", "clicks", "frame")
 _CONTENDERS = ("sam2kit", "transformers", "sam2kit-fast", "sam2kit-compiled", "transformers-compiled")
 
 
-def add_bench_command(commands: argparse._SubParsersAction) -> None:
+def add_bench_command(commands: Commands) -> None:
     """The options of `sam2kit bench`."""
     bench = commands.add_parser("bench", help="measure this machine").add_subparsers(required=True, metavar="WHAT")
 
@@ -95,7 +96,7 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _give(options: argparse.Namespace, text: str, content: dict, name: str) -> None:
+def _give(options: argparse.Namespace, text: str, content: dict[str, Any], name: str) -> None:
     """Print, and write into the folder that was named."""
     print(json.dumps(content) if options.json else text, end="\n" if options.json else "")
     if options.out:

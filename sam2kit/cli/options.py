@@ -6,12 +6,19 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from sam2kit.model.sam2 import SAM2
 
-Run = Callable[[argparse.Namespace], None]
+Run = Callable[[argparse.Namespace], int | None]  # gives the exit code, or None where all went well
+
+
+class Commands(Protocol):
+    """Where commands are added: what `add_subparsers` gives."""
+
+    def add_parser(self, name: str, *, help: str) -> argparse.ArgumentParser:
+        """The parser of a new command."""
 
 
 def add_results_options(parser: argparse.ArgumentParser, run: Run) -> None:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sam2kit.cli.options import load, numbers_of
 from sam2kit.files import check_folder, make_folder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sam2kit.media.exports import NamedMask
 
 _MOST_CUTOUTS = 8  # of "auto", which may find hundreds of masks
 
@@ -67,13 +74,13 @@ def run_auto(options: argparse.Namespace) -> None:
     write_masks(options, picture, objects, options.photo.name)
 
 
-def write_masks(options: argparse.Namespace, picture, objects: list, file_name: str) -> None:  # noqa: ANN001
+def write_masks(options: argparse.Namespace, picture: np.ndarray, objects: Sequence[NamedMask], file_name: str) -> None:
     """Masks, cut-outs, an overlay and COCO JSON in the output folder; a summary on stdout.
 
     Args:
         options: with `out` and `json`.
         picture: uint8 [H, W, 3].
-        objects: a NamedMask each.
+        objects: what was found in it.
         file_name: of the picture.
     """
     from PIL import Image

@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sam2kit.cli.options import Commands
 from sam2kit.cli.pictures import write_masks
 from sam2kit.cli.video import add_export_options, write_exports
 
 
-def add_session_command(commands: argparse._SubParsersAction) -> None:
+def add_session_command(commands: Commands) -> None:
     """The options of `sam2kit session`."""
     session = commands.add_parser("session", help="masks and videos of a session that the app saved")
     session.add_argument("file", type=Path, help="a session of a photo or of a video")

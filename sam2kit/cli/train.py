@@ -7,9 +7,12 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
+
+from sam2kit.cli.options import Commands
 
 
-def add_train_command(commands: argparse._SubParsersAction) -> None:
+def add_train_command(commands: Commands) -> None:
     """The parser of the command."""
     train = commands.add_parser("train", help="fine-tune on your own pictures or clips")
     train.add_argument("data", type=Path, help="folder or JSON with pictures or clips and their masks")
@@ -53,8 +56,10 @@ def run_train(options: argparse.Namespace) -> None:
     _say(data.describe())
     for sentence in data.skipped[:5]:
         _say(f"skipped: {sentence}")
-    names = ("epochs", "minutes", "rate", "batch", "objects", "frames", "corrections", "side")
-    names += ("held_out", "overfit", "seed", "device", "precision")
+    names = [
+        *("epochs", "minutes", "rate", "batch", "objects", "frames", "corrections", "side"),
+        *("held_out", "overfit", "seed", "device", "precision"),
+    ]
     budget = Budget(**{name: getattr(options, name) for name in names})
     result = finetune(options.base, data, options.recipe, out=options.out, budget=budget, watch=_tell)
     if not _speaks():
@@ -65,7 +70,7 @@ def run_train(options: argparse.Namespace) -> None:
         print(result.text())
 
 
-def _tell(exam: dict) -> None:
+def _tell(exam: dict[str, Any]) -> None:
     """One line for each exam."""
     figures = "  ".join(f"{n} {v:.3f}" for n, v in exam.items() if n not in ("epoch", "step", "seconds", "objects"))
     _say(f"epoch {exam['epoch']}: {figures}")

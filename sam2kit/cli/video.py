@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam2kit.cli.options import add_results_options, load, numbers_of
+from sam2kit.cli.options import Commands, add_results_options, load, numbers_of
 from sam2kit.files import make_folder
 from sam2kit.media.effects import EFFECTS, EffectPainter
 from sam2kit.predict.prompt_lists import PlacedPrompt, prompt_of, read_prompts
@@ -33,7 +33,7 @@ _KEYS = ("frame", "object", "point", "box", "mask")
 _EXPORTS = ("video", "masks", "coco", "yolo", "sav", "alpha", "gif", "compare")
 
 
-def add_video_command(commands: argparse._SubParsersAction) -> None:
+def add_video_command(commands: Commands) -> None:
     """The options of `sam2kit video`."""
     video = commands.add_parser("video", help="follow things through a video")
     video.add_argument("clip", type=Path, nargs="?", help="a video, a GIF, or a folder of pictures")
@@ -102,6 +102,7 @@ def predictor_of(options: argparse.Namespace) -> VideoPredictor:
     """A predictor at the pace of the options."""
     from sam2kit.predict.pace import Pace
     from sam2kit.predict.video import VideoPredictor
+    from sam2kit.weights import choose_dtype
 
     model = load(options)
     if not options.fast and not options.compile:
@@ -110,7 +111,7 @@ def predictor_of(options: argparse.Namespace) -> VideoPredictor:
         raise ValueError(
             f"--fast and --compile are for CUDA GPUs, and this runs on {model.device.type}; leave them out"
         )
-    model.cast_weights(model.compute_dtype)
+    model.cast_weights(choose_dtype("auto", model.device))
     return VideoPredictor(model, pace=Pace.fastest(compiled=options.compile))
 
 
@@ -229,7 +230,8 @@ def _export(session: VideoSession, options: argparse.Namespace, stem: str) -> tu
             lambda p: video_exports.export_side_by_side(clip, masks_of, p, options.effect),
         ),
     }
-    files, notes = [], []
+    files: list[str] = []
+    notes: list[str] = []
     for kind in options.export or ["video", "masks"]:
         path, write = writers[kind]
         progress = write(path)

@@ -15,12 +15,15 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sam2kit.cli.video import follow, predictor_of, session_file
 from sam2kit.evaluation.processes import join_team
 from sam2kit.files import make_folder, read_json, written_whole
 from sam2kit.predict.prompt_lists import PlacedPrompt, prompts_of, read_prompts
+
+if TYPE_CHECKING:
+    from sam2kit.predict.video import VideoPredictor
 
 _NOTE = "batch.json"
 _LONGEST_NAME = 200  # bytes
@@ -71,8 +74,6 @@ def _entry(entry: dict[str, Any], where: str, folder: Path) -> BatchClip:
 
 def run_batch(options: argparse.Namespace) -> int:
     """Follow what the list says; returns 1 if a clip failed."""
-    from sam2kit.media.clips import open_clip
-
     if options.prompt or options.prompts:
         raise ValueError("with --batch, the list says what to follow; leave --prompt and --prompts out")
     settings = {name: getattr(options, name) for name in _SETTINGS}
@@ -84,22 +85,29 @@ def run_batch(options: argparse.Namespace) -> int:
     if waiting:
         here = {"device": team.device or options.device}
         predictor = predictor_of(argparse.Namespace(**vars(options) | here))
-    for work in waiting:
-        begun = session_file(work.folder).exists()
-        own = {"clip": work.clip.clip, "out": work.folder, "resume": begun}
-        try:
-            work.note(done=False)
-            with open_clip(work.clip.clip) as whole:
-                follow(predictor, whole, [] if begun else work.clip.prompts, argparse.Namespace(**vars(options) | own))
-            work.note(done=True)
-        except (ValueError, OSError, LookupError, RuntimeError) as error:  # memory of a GPU that is short is the last
-            print(f"sam2kit: {work.clip.name} failed: {error}", file=sys.stderr)
+        for work in waiting:
+            _do(work, predictor, options)
     team.wait()
     failed = [work.clip.name for work in works if not work.is_done]
     if team.is_main:
         said = {"clips": len(works), "done": len(works) - len(failed), "failed": failed}
         print(json.dumps(said) if options.json else f"{said['done']} of {said['clips']} clips are done")
     return int(bool(failed))
+
+
+def _do(work: _Work, predictor: VideoPredictor, options: argparse.Namespace) -> None:
+    """One clip of the list; says so if it fails."""
+    from sam2kit.media.clips import open_clip
+
+    begun = session_file(work.folder).exists()
+    own = {"clip": work.clip.clip, "out": work.folder, "resume": begun}
+    try:
+        work.note(done=False)
+        with open_clip(work.clip.clip) as whole:
+            follow(predictor, whole, [] if begun else work.clip.prompts, argparse.Namespace(**vars(options) | own))
+        work.note(done=True)
+    except (ValueError, OSError, LookupError, RuntimeError) as error:  # memory of a GPU that is short is the last
+        print(f"sam2kit: {work.clip.name} failed: {error}", file=sys.stderr)
 
 
 @dataclass(frozen=True)

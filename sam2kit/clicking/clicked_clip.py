@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -32,16 +33,24 @@ class ClickedClip(ABC):
     corner: tuple[float, float] | None = None  # first corner of a box that is being drawn, where there are only clicks
     past: list[FrameBefore | EverythingBefore] = field(default_factory=list)
     thumbnails: dict[int, tuple[FrameResult, str]] = field(default_factory=dict)  # see clip_view.py
-    _shelf: dict[int, ObjectTrack] = field(default_factory=dict)  # what is known on frames that the session has not
+    _shelf: dict[Hashable, ObjectTrack] = field(
+        default_factory=dict
+    )  # what is known on frames that the session has not
 
     @property
     @abstractmethod
     def predictor(self) -> VideoPredictor:
         """Who answers."""
 
+    @property
+    def open_session(self) -> VideoSession:
+        """The session, where a clip is open for certain."""
+        assert self.session is not None, "needs an open clip"
+        return self.session
+
     def go_to(self, frame: int) -> bool:
         """Show another frame; True if a box that was half drawn got lost."""
-        self.frame = min(max(int(frame), 0), len(self._open()) - 1)
+        self.frame = min(max(int(frame), 0), len(self.open_session) - 1)
         lost, self.corner = self.corner is not None, None
         return lost
 
@@ -49,7 +58,7 @@ class ClickedClip(ABC):
 
     def add_object(self) -> None:
         """Begin another object; one without prompts is used first."""
-        self.objects.add(used={*self._open().tracks, *self._shelf})
+        self.objects.add(used={*self.open_session.tracks, *self._shelf})
         self.corner = None
 
     def select(self, number: int) -> None:
@@ -61,16 +70,16 @@ class ClickedClip(ABC):
         """Forget the active object and all that was tracked of it; undo brings it back."""
         self._remember(self._everything())
         number = self.objects.active
-        self._open().tracks.pop(number, None)
+        self.open_session.tracks.pop(number, None)
         self._shelf.pop(number, None)
-        self._open().mend_plan()
+        self.open_session.mend_plan()
         self.objects.remove_active()
         self.corner = None
 
     def restart(self) -> None:
         """Remove all objects and all that was tracked; undo brings them back."""
         self._remember(self._everything())
-        self._open().reset()
+        self.open_session.reset()
         self._shelf, self.objects, self.corner = {}, NamedObjects(), None
 
     # prompts
@@ -78,13 +87,13 @@ class ClickedClip(ABC):
     def prompt(self, wanted: FramePrompt, *, replace: bool = False) -> None:
         """Add a prompt for the active object on the frame that is shown; or let it take the place of those there."""
         before = self._before()
-        self.predictor.add_prompt(self._open(), self.frame, self.objects.active, wanted, replace=replace)
+        self.predictor.add_prompt(self.open_session, self.frame, self.objects.active, wanted, replace=replace)
         self._remember(before)
         self.corner = None
 
     def asked(self, number: int) -> FramePrompt:
         """All prompts of an object on the frame that is shown; an empty one if there are none."""
-        track = self._open().tracks.get(number)
+        track = self.open_session.tracks.get(number)
         return (track.prompts.get(self.frame) if track else None) or FramePrompt()
 
     def set_prompts(self, number: int, points: tuple[Point, ...], box_xyxy: Box | None) -> None:
@@ -100,35 +109,37 @@ class ClickedClip(ABC):
         grows = points[: len(before)] == before and len(points) > len(before) and box_before == box_xyxy
         wanted = points[len(before) :] if grows else points
         xy, labels = [p[:2] for p in wanted], [p[2] for p in wanted]
-        prompt = FramePrompt(
-            np.array(xy, np.float32).reshape(-1, 2), np.array(labels, np.int64), None if grows else box_xyxy
-        )
+        box = None if grows or box_xyxy is None else np.array(box_xyxy, np.float32)
+        prompt = FramePrompt(np.array(xy, np.float32).reshape(-1, 2), np.array(labels, np.int64), box)
         self.prompt(prompt, replace=not grows)
 
     def undo(self) -> None:
         """Take back the last prompt and show where it was; a half-drawn box goes first."""
         if self.corner is not None:
             self.corner = None
-        elif self.past and isinstance(self.past[-1], EverythingBefore):
-            everything, session = self.past.pop(), self._open()
-            still_here = [n for n, track in session.tracks.items() if track is everything.tracks.get(n)]
-            everything.objects.names.update({n: self.objects.names[n] for n in still_here})  # renamed since then
-            session.tracks, session.plan = dict(everything.tracks), everything.plan
-            self._shelf, self.objects = everything.shelf, everything.objects
-        elif self.past:
-            before = self.past.pop()
-            before.put_back(self._open())
+            return
+        if not self.past:
+            return
+        before, session = self.past.pop(), self.open_session
+        if isinstance(before, EverythingBefore):
+            still_here = {number for number, track in session.tracks.items() if track is before.tracks.get(number)}
+            renamed = {number: name for number, name in self.objects.names.items() if number in still_here}
+            before.objects.names.update(renamed)
+            session.tracks, session.plan = dict(before.tracks), before.plan
+            self._shelf, self.objects = before.shelf, before.objects
+        else:
+            before.put_back(session)
             self._drop_if_empty(before.number)
             self.frame, self.objects.active = before.frame, before.number
 
     def clear_frame(self) -> None:
         """Take back the active object's prompts on the frame that is shown; undo brings them back."""
-        track = self._open().tracks.get(self.objects.active)
+        track = self.open_session.tracks.get(self.objects.active)
         if track is None or self.frame not in track.prompts:
             raise ValueError(f"{self.objects.names[self.objects.active]} has no prompts on this frame")
         self._remember(self._before())
         self.corner = None
-        self._open().clear(self.frame, self.objects.active)
+        self.open_session.clear(self.frame, self.objects.active)
         self._drop_if_empty(self.objects.active)
 
     # tracking
@@ -139,7 +150,7 @@ class ClickedClip(ABC):
         Raises:
             ValueError: if there is nothing to track.
         """
-        session = self._open()
+        session = self.open_session
         prompted = {i: t for i, t in session.tracks.items() if t.prompted}
         planned = replace(session, tracks=prompted)
         session.plan = self.predictor.plan(planned, start, direction, None)
@@ -148,26 +159,22 @@ class ClickedClip(ABC):
     @property
     def prompted_objects(self) -> int:
         """How many objects can be tracked."""
-        return sum(bool(track.prompted) for track in self._open().tracks.values())
+        return sum(bool(track.prompted) for track in self.open_session.tracks.values())
 
     # inside
 
-    def _open(self) -> VideoSession:
-        assert self.session is not None, "needs an open clip"
-        return self.session
-
     def _everything(self) -> EverythingBefore:
-        session, objects = self._open(), NamedObjects(dict(self.objects.names), self.objects.active)
+        session, objects = self.open_session, NamedObjects(dict(self.objects.names), self.objects.active)
         return EverythingBefore(dict(session.tracks), dict(self._shelf), deque(session.plan), objects)
 
     def _before(self) -> FrameBefore:
-        return FrameBefore.of(self._open(), self.objects.active, self.frame)
+        return FrameBefore.of(self.open_session, self.objects.active, self.frame)
 
     def _remember(self, before: FrameBefore | EverythingBefore) -> None:
         self.past = [*self.past[-(_MAX_UNDO - 1) :], before]
 
     def _drop_if_empty(self, number: int) -> None:
-        track = self._open().tracks[number]
+        track = self.open_session.tracks[number]
         if not track.prompted and not track.tracked:
-            del self._open().tracks[number]
-        self._open().mend_plan()
+            del self.open_session.tracks[number]
+        self.open_session.mend_plan()

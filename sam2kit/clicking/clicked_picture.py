@@ -84,8 +84,7 @@ class ClickedPicture:
     def encode(self, predictor: ImagePredictor) -> None:
         """Let a model see the picture; nothing happens if this one has."""
         if not self.is_seen_by(predictor):
-            assert self.image is not None, "encoding needs an open picture"
-            self.embedding, self._seen_by = predictor.encode(self.image).to("cpu"), predictor.model
+            self.embedding, self._seen_by = predictor.encode(self.open_image).to("cpu"), predictor.model
 
     def is_seen_by(self, predictor: ImagePredictor) -> bool:
         """Whether what is kept of the picture is what this predictor's model saw."""
@@ -106,8 +105,7 @@ class ClickedPicture:
         Args:
             config: of the model that answers.
         """
-        assert self.image is not None, "a session needs an open picture"
-        return PictureSession(self.image, self.file_name, self.now.objects, self.now.active, config)
+        return PictureSession(self.open_image, self.file_name, self.now.objects, self.now.active, config)
 
     @property
     def scene(self) -> str:
@@ -123,6 +121,18 @@ class ClickedPicture:
     def is_open(self) -> bool:
         """True when there is a picture."""
         return self.image is not None
+
+    @property
+    def open_image(self) -> np.ndarray:
+        """The original, where a picture is open for certain."""
+        assert self.image is not None, "needs an open picture"
+        return self.image
+
+    @property
+    def open_view(self) -> np.ndarray:
+        """The view, where a picture is open for certain."""
+        assert self.view is not None, "needs an open picture"
+        return self.view
 
     # objects
 
@@ -240,11 +250,10 @@ class ClickedPicture:
 
     def view_mask(self, item: PromptedObject) -> np.ndarray:
         """An object's mask at the size of the view; those that did not change are not computed again."""
-        assert self.view is not None, "a mask needs an open picture"
         if item not in self._drawn:
             current = set(self.now.objects)
             self._drawn = {known: mask for known, mask in self._drawn.items() if known in current}
-            self._drawn[item] = item.mask(self.view.shape[:2])
+            self._drawn[item] = item.mask(self.open_view.shape[:2])
         return self._drawn[item]
 
     def shown(self, item: PromptedObject) -> ShownObject:
@@ -256,7 +265,9 @@ class ClickedPicture:
         kept = {item: picture for item, picture in self._thumbnails.items() if item in set(self.now.objects)}
         for item in self.now.objects:
             if item not in kept:
-                kept[item] = "" if item.answer is None else thumbnail_of(self.view, self.view_mask(item), item.number)
+                kept[item] = (
+                    "" if item.answer is None else thumbnail_of(self.open_view, self.view_mask(item), item.number)
+                )
         self._thumbnails = kept
         return [ListedObject(item.number, item.name, _note(item), kept[item]) for item in self.now.objects]
 
@@ -274,9 +285,10 @@ class ClickedPicture:
         if not points and box_xyxy is None:
             return replace(asked, answer=None, chosen=0)
         self.encode(predictor)
+        assert self.embedding is not None, "encode leaves one"
         grown = len(points) > len(item.points) and points[: len(item.points)] == item.points
-        goes_on = grown and box_xyxy == item.box_xyxy and item.answer is not None
-        before = item.answer.candidate(item.chosen).low_res if goes_on else None
+        goes_on = grown and box_xyxy == item.box_xyxy
+        before = item.answer.candidate(item.chosen).low_res if goes_on and item.answer is not None else None
         prompt = Prompt([p[:2] for p in points] or None, [p[2] for p in points] or None, box_xyxy, before)
         answer = predictor.predict(self.embedding, prompt, multimask=prompt.is_ambiguous and before is None)
         return replace(asked, answer=answer.to("cpu"), chosen=int(answer.predicted_iou[0].argmax()))

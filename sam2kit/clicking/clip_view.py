@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,11 +15,11 @@ from sam2kit.predict.session import VideoSession
 
 def clip_scene(work: ClickedClip, key: str, scene: str, *, editable: bool = True) -> dict[str, Any]:
     """The current frame for the click surface; arguments as for `scene_message`."""
-    assert work.session is not None, "a scene needs an open clip"
-    picture = view_of(work.session.clip.frame(work.frame))
-    masks = masks_at(work.session, work.frame, picture.shape[:2])
+    session = work.open_session
+    picture = view_of(session.clip.frame(work.frame))
+    masks = masks_at(session, work.frame, picture.shape[:2])
     shown = [ShownObject(number, name, masks.get(number)) for number, name in work.objects.names.items()]
-    prompt, size_hw = work.asked(work.objects.active), work.session.clip.size_hw
+    prompt, size_hw = work.asked(work.objects.active), session.clip.size_hw
     points = [(x, y, label) for (x, y), label in zip(prompt.points_xy, prompt.labels, strict=True)]
     return scene_message(
         key, scene, picture, size_hw, shown, work.objects.active, points, prompt.box_xyxy, editable=editable
@@ -28,18 +28,19 @@ def clip_scene(work: ClickedClip, key: str, scene: str, *, editable: bool = True
 
 def shown_object(work: ClickedClip, number: int) -> ShownObject:
     """One object on the current frame, for the click surface."""
-    masks = masks_at(work.session, work.frame, view_size(work.session.clip.size_hw))
+    session = work.open_session
+    masks = masks_at(session, work.frame, view_size(session.clip.size_hw))
     return ShownObject(number, work.objects.names[number], masks.get(number))
 
 
 def list_of(work: ClickedClip) -> dict[str, Any]:
     """The list of objects, with what is known of each on the current frame."""
-    assert work.session is not None, "a list needs an open clip"
-    known = work.session.masks(work.frame)
+    session = work.open_session
+    known = session.masks(work.frame)
     results = dict(zip(known.object_ids, known.results, strict=True))
     rows = []
     for number, name in work.objects.names.items():
-        result, track = results.get(number), work.session.tracks.get(number)
+        result, track = results.get(number), session.tracks.get(number)
         note = "" if track else "click it"
         if result is not None:
             note = f"sure {result.predicted_iou:.0%}" if result.present or result.prompted else "not in the picture"
@@ -49,15 +50,16 @@ def list_of(work: ClickedClip) -> dict[str, Any]:
 
 def _thumbnail(work: ClickedClip, number: int) -> str:
     """From the first frame on which the object was prompted; made again when that answer changes."""
-    track = work.session.tracks.get(number)
+    session = work.open_session
+    track = session.tracks.get(number)
     if track is None or not track.prompted:
         return ""
     frame = min(track.prompted)
     result = track.prompted[frame]
     known = work.thumbnails.get(number)
     if known is None or known[0] is not result:
-        picture = view_of(work.session.clip.frame(frame))
-        mask = masks_at(work.session, frame, picture.shape[:2])[number]
+        picture = view_of(session.clip.frame(frame))
+        mask = masks_at(session, frame, picture.shape[:2])[number]
         known = work.thumbnails[number] = (result, thumbnail_of(picture, mask, number))
     return known[1]
 
@@ -65,4 +67,5 @@ def _thumbnail(work: ClickedClip, number: int) -> str:
 def masks_at(session: VideoSession, frame: int, size_hw: tuple[int, int]) -> dict[int, np.ndarray]:
     """Object number -> bool [H, W] mask at a size."""
     known = session.masks(frame)
-    return dict(zip(known.object_ids, (known.logits_at(size_hw) > 0).numpy(), strict=True))
+    ids = cast(tuple[int, ...], known.object_ids)  # a session takes any ids; those of a ClickedClip are numbers
+    return dict(zip(ids, (known.logits_at(size_hw) > 0).numpy(), strict=True))

@@ -12,7 +12,7 @@ carries the visitor's own key, which nobody can guess.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -122,7 +122,7 @@ def scene_message(
     objects: Sequence[ShownObject],
     active: int,
     points: Sequence[Point] = (),
-    box_xyxy: Sequence[float] | None = None,
+    box_xyxy: Iterable[float] | None = None,
     *,
     editable: bool = True,
 ) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
 
 _LONGEST_NAME = 40
@@ -15,7 +15,12 @@ class NamedObjects:
     names: dict[int, str] = field(default_factory=lambda: {0: "Object 1"})
     active: int = 0
 
-    def add(self, used: Collection[int]) -> None:
+    @property
+    def by_id(self) -> dict[Hashable, str]:
+        """The names for whoever takes any object ids: a copy."""
+        return dict(self.names.items())
+
+    def add(self, used: Collection[Hashable]) -> None:
         """Make another object active; one that is not among the used ones comes before a new one."""
         unused = [number for number in self.names if number not in used]
         if unused:

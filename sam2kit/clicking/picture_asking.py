@@ -28,4 +28,4 @@ def preview_picture(work: ClickedPicture, images: ImagePredictor, request: Promp
     if not work.is_seen_by(images):
         raise ValueError("the picture is not encoded yet; click, or wait")
     item = work.would_be(images, request.number, request.points, request.box_xyxy)
-    return ShownObject(item.number, item.name, item.mask(work.view.shape[:2]))
+    return ShownObject(item.number, item.name, item.mask(work.open_view.shape[:2]))

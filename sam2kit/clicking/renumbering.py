@@ -7,15 +7,18 @@ from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
+from typing import TypeVar
 
 from sam2kit.clicking.named_objects import NamedObjects
 from sam2kit.predict.session import ObjectTrack, Step, VideoSession
+
+_T = TypeVar("_T")
 
 
 def renumbered(track: ObjectTrack, to: Mapping[int, int]) -> ObjectTrack:
     """A track with other frame numbers; frames without a new number and all memories are left out."""
 
-    def kept(frames: Mapping) -> dict:
+    def kept(frames: Mapping[int, _T]) -> dict[int, _T]:
         return {to[f]: value for f, value in frames.items() if f in to}
 
     return ObjectTrack(kept(track.prompts), kept(track.prompted), kept(track.tracked), kept(track.directions))

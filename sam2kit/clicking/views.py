@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 
@@ -39,7 +41,7 @@ def to_original(view_xy: tuple[float, ...], size_hw: tuple[int, ...]) -> tuple[f
     return min(max(x, 0.0), size_hw[1] - 1.0), min(max(y, 0.0), size_hw[0] - 1.0)
 
 
-def to_view(xy: tuple[float, ...], size_hw: tuple[int, ...]) -> tuple[float, float]:
+def to_view(xy: Iterable[float], size_hw: tuple[int, ...]) -> tuple[float, float]:
     """The inverse of `to_original`."""
     shown_hw = view_size(size_hw)
     x, y = ((float(v) + 0.5) * shown_hw[axis] / size_hw[axis] - 0.5 for v, axis in zip(xy, (1, 0), strict=True))

@@ -14,7 +14,7 @@ _CONFIG_SIZES = {"t": "tiny", "s": "small", "b+": "base-plus", "l": "large"}
 
 def build_sam2(
     config_file: str,
-    ckpt_path: str | os.PathLike | None = None,
+    ckpt_path: str | os.PathLike[str] | None = None,
     device: str = "auto",
     mode: str = "eval",
     hydra_overrides_extra: Sequence[str] = (),
@@ -40,7 +40,7 @@ def build_sam2_hf(model_id: str, device: str = "auto") -> SAM2:
     return load_official(model_id, device)
 
 
-def load_official(source: str | os.PathLike, device: str) -> SAM2:
+def load_official(source: str | os.PathLike[str], device: str) -> SAM2:
     """As the official builders: the script's own autocast, if it enters one, decides the precision."""
     model = load_model(source, device)
     model.compute_dtype = None

@@ -24,7 +24,7 @@ from sam2kit.media.clips import ClipSource
 from sam2kit.model.sam2 import ABSENT_LOGIT, SAM2
 from sam2kit.predict.frame_masks import VideoOptions
 from sam2kit.predict.session import FramePrompt, VideoSession
-from sam2kit.predict.video import VideoPredictor
+from sam2kit.predict.video import Direction, VideoPredictor
 
 _BUILDERS_HOLE_AREA = 8  # what the official builder switches on
 
@@ -109,8 +109,10 @@ class SAM2VideoPredictor:
         scale = np.array([1, 1] if normalize_coords else [width, height], np.float32)
 
         def pixels(values: ArrayLike | None) -> np.ndarray:
+            if values is None:
+                return np.zeros((0, 2), np.float32)
             given = values.cpu() if isinstance(values, Tensor) else values
-            return np.zeros((0, 2), np.float32) if given is None else np.float32(given).reshape(-1, 2) * scale
+            return np.asarray(given, np.float32).reshape(-1, 2) * scale
 
         marks = labels.cpu() if isinstance(labels, Tensor) else labels
         prompt = FramePrompt(
@@ -162,7 +164,7 @@ class SAM2VideoPredictor:
             start_frame_idx = min(min(t.prompted) for t in inference_state.tracks.values())
         if reverse and start_frame_idx == 0:
             return
-        direction = "backward" if reverse else "forward"
+        direction: Direction = "backward" if reverse else "forward"
         for frame in self._predictor.propagate(inference_state, start_frame_idx, direction, max_frame_num_to_track):
             yield self._shown(inference_state, frame.frame_index)
 
@@ -204,7 +206,7 @@ class SAM2VideoPredictor:
 
 def build_sam2_video_predictor(
     config_file: str,
-    ckpt_path: str | os.PathLike | None = None,
+    ckpt_path: str | os.PathLike[str] | None = None,
     device: str = "auto",
     mode: str = "eval",
     hydra_overrides_extra: Sequence[str] = (),

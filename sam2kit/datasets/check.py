@@ -40,7 +40,7 @@ class Examined:
 
 
 def check_dataset(
-    dataset: Dataset | str | PathLike, *, format: str | None = None, separate_parts: bool = False
+    dataset: Dataset | str | PathLike[str], *, format: str | None = None, separate_parts: bool = False
 ) -> Report:
     """Read all samples and say what is wrong.
 
@@ -76,9 +76,10 @@ def examine_picture(sample: PictureSample) -> Examined:
     except (ValueError, OSError) as error:
         found.notes.append(Note(getattr(error, "kind", "unreadable"), _named(str(error), sample.name)))
         return found
-    found.size_hw, found.thumbnail = image.shape[:2], thumbnail_of(image)
+    size_hw = image.shape[:2]
+    found.size_hw, found.thumbnail = size_hw, thumbnail_of(image)
     found.notes += truth.notes
-    _look_at_masks(found, truth.masks, sample.name)
+    _look_at_masks(found, truth.masks, size_hw, sample.name)
     return found
 
 
@@ -97,12 +98,12 @@ def examine_clip(clip: ClipSample) -> Examined:
     except (ValueError, OSError) as error:
         found.notes.append(Note(getattr(error, "kind", "unreadable"), _named(str(error), clip.name)))
         return found
-    found.size_hw = labelled.frames.shape[1:3]
+    size_hw = found.size_hw = labelled.frames.shape[1:3]
     if not labelled.masks:
         found.notes.append(Note("empty", f"{clip.name} shows no object on the {len(chosen)} frames that were read"))
     for number, masks in labelled.masks.items():
         seen = [mask for mask in masks if mask.any()]
-        _look_at_masks(found, seen, f"{clip.name}, object {number}")
+        _look_at_masks(found, seen, size_hw, f"{clip.name}, object {number}")
     found.objects = len(labelled.masks)
     return found
 
@@ -111,9 +112,9 @@ def _named(text: str, name: str) -> str:
     return text if name.rsplit("/", 1)[-1].split(".")[0] in text else f"{name}: {text}"
 
 
-def _look_at_masks(found: Examined, masks: Sequence[np.ndarray], name: str) -> None:
+def _look_at_masks(found: Examined, masks: Sequence[np.ndarray], size_hw: tuple[int, int], name: str) -> None:
     areas = [int(np.count_nonzero(mask)) for mask in masks]
-    pixels = found.size_hw[0] * found.size_hw[1]
+    pixels = size_hw[0] * size_hw[1]
     found.shares += [area / pixels for area in areas if area]
     found.objects += sum(area > 0 for area in areas)
     for number, area in enumerate(areas, start=1):
@@ -141,7 +142,7 @@ def _same_pictures(samples: Sequence[PictureSample], found: Sequence[Examined]) 
         if len(group) < 2:
             continue
         names = ", ".join(found[i].name for i in group[:3]) + (" ..." if len(group) > 3 else "")
-        splits = {found[i].split for i in group} - {None}
+        splits = {split for i in group if (split := found[i].split) is not None}
         if len(splits) > 1:
             text = f"{names} show the same picture in {' and '.join(sorted(splits))}; keep it in one of them"
             notes.append(Note("leakage", f"{text}, or the held-out score is flattered"))
@@ -176,7 +177,7 @@ def _report(dataset: Dataset, pictures: Sequence[Examined], clips: Sequence[Exam
     order = list(KINDS)
     found = [*pictures, *clips]
     usable = [f for f in found if f.size_hw]
-    sizes = Counter(f"{f.size_hw[1]}x{f.size_hw[0]}" for f in usable)
+    sizes = Counter(f"{f.size_hw[1]}x{f.size_hw[0]}" for f in found if f.size_hw)
     shares = [share for f in usable for share in f.shares]
     objects = [f.objects for f in usable]
     return Report(

@@ -96,7 +96,8 @@ class _CocoFile:
         if not isinstance(content.get("annotations"), list):
             text = f'{file} has no list "annotations", so there are no masks in it; export it with segmentations'
             raise BadSampleError(text, "no_mask")
-        self.file, self.root, self.notes = file, root, []
+        self.file, self.root = file, root
+        self.notes: list[Note] = []
         self.images = [i for i in content["images"] if isinstance(i, dict)]
         self.split = split_of(file, root) or split_named(file.stem)
         named = [c for c in content.get("categories") or [] if isinstance(c, dict) and "id" in c]
@@ -154,9 +155,10 @@ class _CocoFile:
         clips = []
         for name, images in by_clip.items():
             images.sort(key=lambda image: image["frame_index"])
-            files = [self._find(image["file_name"]) for image in images]
-            if None in files:
-                text = f"{self.file}: clip {name} lacks the frame {images[files.index(None)]['file_name']}; put it back"
+            found = [self._find(image["file_name"]) for image in images]
+            files = tuple(file for file in found if file is not None)
+            if len(files) < len(found):
+                text = f"{self.file}: clip {name} lacks the frame {images[found.index(None)]['file_name']}; put it back"
                 self.notes.append(Note("missing", text))
                 continue
             truth = {
@@ -164,14 +166,16 @@ class _CocoFile:
                 for index, image in enumerate(images)
                 if image.get("annotated", True)
             }
-            clip = CocoClip(name, tuple(files), truth, self.file, self.split)
+            clip = CocoClip(name, files, truth, self.file, self.split)
             if clip.object_ids:  # asking also finds masks without a track_id
                 clips.append(clip)
         return clips
 
     def _sample(self, picture: Path, image: dict[str, Any], annotations: list[dict[str, Any]]) -> FilePicture:
-        sizes = image.get("height"), image.get("width")
-        stated_hw = sizes if all(isinstance(n, int) and n > 0 for n in sizes) else None
+        height, width = image.get("height"), image.get("width")
+        stated_hw = (
+            (height, width) if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0 else None
+        )
         truth = AnnotationsTruth(tuple(annotations), stated_hw, self.file.name, self.classes)
         name = picture.relative_to(self.root) if picture.is_relative_to(self.root) else Path(picture.name)
         return FilePicture(name.as_posix(), picture, truth, self.split or self._folder_split(picture))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from sam2kit.datasets.samples import ClipSample, Dataset, LabelledPicture, PictureSample
+from sam2kit.datasets.samples import Dataset, LabelledPicture, PictureSample, Sample
 from sam2kit.files import make_folder
 from sam2kit.media.drawing import draw_masks
 from sam2kit.media.exports import write_image
@@ -21,7 +21,12 @@ _PAPER, _INK, _BAD = (250, 250, 250), (40, 40, 40), (200, 40, 40)
 
 
 def contact_sheet(
-    dataset: Dataset, path: str | PathLike, *, columns: int = 6, most: int = 48, tile_wh: tuple[int, int] = (240, 180)
+    dataset: Dataset,
+    path: str | PathLike[str],
+    *,
+    columns: int = 6,
+    most: int = 48,
+    tile_wh: tuple[int, int] = (240, 180),
 ) -> Path:
     """Write a PNG of samples with their masks; of clips, the first annotated frame.
 
@@ -35,7 +40,7 @@ def contact_sheet(
     Raises:
         ValueError: if the dataset is empty, or the file's type is unknown.
     """
-    path, samples = Path(path), [*dataset.pictures, *dataset.clips]
+    path, samples = Path(path), dataset.samples
     if not samples:
         raise ValueError(f"{dataset.path} has no sample that could be shown on a contact sheet")
     if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
@@ -57,7 +62,7 @@ def _sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     return sheet
 
 
-def _tile(sample: PictureSample | ClipSample, tile_wh: tuple[int, int]) -> np.ndarray:
+def _tile(sample: Sample, tile_wh: tuple[int, int]) -> np.ndarray:
     width, height = tile_wh
     tile = np.full((height + _CAPTION, width, 3), _PAPER, np.uint8)
     try:
@@ -75,7 +80,7 @@ def _tile(sample: PictureSample | ClipSample, tile_wh: tuple[int, int]) -> np.nd
     return tile
 
 
-def _first_picture(sample: PictureSample | ClipSample) -> LabelledPicture:
+def _first_picture(sample: Sample) -> LabelledPicture:
     if isinstance(sample, PictureSample):
         return sample.read()
     labelled = sample.read(sample.truth_frames[:1])

@@ -23,7 +23,7 @@ from PIL import Image
 
 from sam2kit.datasets.layouts import IMAGE_FOLDERS, split_named
 from sam2kit.datasets.picture_files import FilePicture, picture_of
-from sam2kit.datasets.samples import ClipSample, Dataset, LabelledPicture, PictureSample
+from sam2kit.datasets.samples import ClipSample, Dataset, LabelledPicture, PictureSample, Sample
 from sam2kit.media.bundles import FileBundle, png_bytes
 from sam2kit.media.pictures import open_image
 
@@ -56,7 +56,7 @@ class Conversion:
         return "\n".join(lines)
 
 
-def convert(dataset: Dataset, format: str, out: str | PathLike) -> Conversion:
+def convert(dataset: Dataset, format: str, out: str | PathLike[str]) -> Conversion:
     """Write a dataset in another format.
 
     Args:
@@ -92,7 +92,7 @@ class PlainNames:
         self._per_split = per_split
         self._taken: set[tuple[str | None, str]] = set()
 
-    def of(self, sample: PictureSample | ClipSample) -> PurePosixPath:
+    def of(self, sample: Sample) -> PurePosixPath:
         """Relative, without suffix."""
         path = PurePosixPath(sample.name)
         layout = (*IMAGE_FOLDERS, "jpegimages", "480p", "1080p", "full-resolution")

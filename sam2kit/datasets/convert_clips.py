@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from sam2kit.datasets.convert import Conversion, PlainNames, frame_file, picture_file, read_or_skip
-from sam2kit.datasets.samples import ClipSample, Dataset, LabelledClip, PictureSample
+from sam2kit.datasets.samples import ClipSample, Dataset, LabelledClip, LabelledPicture, PictureSample
 from sam2kit.datasets.sav import EVERY
 from sam2kit.media.bundles import FileBundle, png_bytes
 from sam2kit.media.mask_exports import davis_palette
@@ -22,7 +23,7 @@ class _Masks:
     """All masks of a clip, as run lengths."""
 
     size_hw: tuple[int, int]
-    runs: dict[int, dict[int, dict]]  # frame -> object -> run lengths; a frame with truth may have none
+    runs: dict[int, dict[int, dict[str, Any]]]  # frame -> object -> run lengths; a frame with truth may have none
     object_ids: list[int]
 
     @classmethod
@@ -54,12 +55,14 @@ class _Masks:
 class PictureAsClip(ClipSample):
     """A picture, as a clip of one frame; its masks are the objects 1, 2, ..."""
 
-    def __init__(self, sample: PictureSample, result: Conversion) -> None:
-        self._sample = sample
-        self._labelled = read_or_skip(sample, result)
-        self.name, self.split, self.frame_count, self.truth_frames = sample.name, sample.split, 1, (0,)
-        self.object_ids = range(1, len(self._labelled.masks) + 1) if self._labelled else ()
-        self.readable = self._labelled is not None
+    frame_count = 1
+    truth_frames = (0,)
+    object_ids: Sequence[int]
+
+    def __init__(self, sample: PictureSample, labelled: LabelledPicture) -> None:
+        self._sample, self._labelled = sample, labelled
+        self.name, self.split = sample.name, sample.split
+        self.object_ids = range(1, len(labelled.masks) + 1)
 
     def frame(self, index: int) -> np.ndarray:
         """The picture."""
@@ -117,10 +120,14 @@ def write_sav(dataset: Dataset, bundle: FileBundle, result: Conversion) -> None:
 
 def _clips(dataset: Dataset, result: Conversion, names: PlainNames) -> Iterator[tuple[str, ClipSample, _Masks]]:
     """A name that is one folder, the clip, and its masks; what cannot be read is skipped."""
-    for sample in (*dataset.pictures, *dataset.clips):
-        clip = PictureAsClip(sample, result) if isinstance(sample, PictureSample) else sample
-        if isinstance(clip, PictureAsClip) and not clip.readable:
-            continue
+    for sample in dataset.samples:
+        if isinstance(sample, PictureSample):
+            labelled = read_or_skip(sample, result)
+            if labelled is None:
+                continue
+            clip: ClipSample = PictureAsClip(sample, labelled)
+        else:
+            clip = sample
         try:
             masks = _Masks.of(clip)
             clip.frame(clip.frame_count - 1)
@@ -156,7 +163,7 @@ def _write_object_files(name: str, masks: _Masks, bundle: FileBundle) -> None:
             bundle.write(f"Annotations/{name}/{number:03d}/{index:05d}.png", png_bytes(picture))
 
 
-def _sav_content(name: str, clip: ClipSample, masks: _Masks) -> dict:
+def _sav_content(name: str, clip: ClipSample, masks: _Masks) -> dict[str, Any]:
     height, width = masks.size_hw
     nothing = mask_to_runs(np.zeros(masks.size_hw, bool))
     first = [min(i for i, found in masks.runs.items() if number in found) for number in masks.object_ids]

@@ -31,9 +31,10 @@ class _Content:
 
     def add_image(self, file_name: str, size_hw: tuple[int, ...], **more: Any) -> int:
         """Its id."""
-        entry = {"id": len(self.images) + 1, "file_name": file_name, "height": size_hw[0], "width": size_hw[1]}
+        number = len(self.images) + 1
+        entry = {"id": number, "file_name": file_name, "height": size_hw[0], "width": size_hw[1]}
         self.images.append(entry | more)
-        return entry["id"]
+        return number
 
     def add_mask(self, image_id: int, mask: np.ndarray, label: str | None, **more: Any) -> None:
         """One annotation."""
@@ -75,9 +76,9 @@ def write_coco(dataset: Dataset, bundle: FileBundle, result: Conversion) -> None
         result.masks += len(labelled.masks)
     for clip in dataset.clips:
         _write_clip(clip, f"{names.of(clip)}", contents[clip.split], bundle, result)
-    for split, content in contents.items():
+    for split, of_split in contents.items():
         name = f"annotations/instances_{split}.json" if split else "annotations/instances.json"
-        bundle.write(name, content.text())
+        bundle.write(name, of_split.text())
 
 
 def _image_path(split: str | None, name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +32,7 @@ class _Writer:
         self.bundle, self.result = bundle, result
         self.classes: dict[str, int] = {}
         self.splits: dict[str | None, None] = {}
-        self.exact: dict[str, dict[str, dict]] = {}
+        self.exact: dict[str, dict[str, dict[str, Any]]] = {}
         self.inexact = self.wrong_pixels = 0
 
     def write(self, split: str | None, name: str, image: tuple[bytes, str], labelled: LabelledPicture) -> None:

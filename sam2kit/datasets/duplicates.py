@@ -37,9 +37,10 @@ def groups_of_same(paths: Sequence[Path | None]) -> list[list[int]]:
 def groups_of_agreeing(paths: Sequence[Path | None], thumbnails: Sequence[np.ndarray | None]) -> list[list[int]]:
     """Like `groups_of_same`, for thumbnails that are there already: int16 [16, 16] each."""
     leader = list(range(len(paths)))
-    known = [i for i, thumbnail in enumerate(thumbnails) if thumbnail is not None]
-    if known:
-        stack = np.stack([thumbnails[i].ravel() for i in known])
+    seen = {i: thumbnail for i, thumbnail in enumerate(thumbnails) if thumbnail is not None}
+    if seen:
+        known = list(seen)
+        stack = np.stack([thumbnail.ravel() for thumbnail in seen.values()])
         for one, other in _agreeing(stack):
             first, second = _leader(leader, known[one]), _leader(leader, known[other])
             if first != second and _same(paths[known[one]], paths[known[other]]):

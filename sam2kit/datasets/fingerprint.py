@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 from sam2kit.datasets.samples import Dataset
 
@@ -19,7 +20,7 @@ def fingerprint(dataset: Dataset) -> str:
     Of a large file only size, beginning and end count, so that a dataset of any size takes little time. Paths above the
     dataset, dates and the order of files do not count.
     """
-    samples = sorted([*dataset.pictures, *dataset.clips], key=lambda sample: sample.name)
+    samples = sorted(dataset.samples, key=lambda sample: sample.name)
     digest = hashlib.sha256()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for source in pool.map(_whole, sorted(dataset.sources, key=lambda p: p.name)):
@@ -38,7 +39,7 @@ def _whole(path: Path) -> bytes:
 def _ends(path: Path) -> bytes:
     """Digest of a file's size, beginning and end."""
 
-    def read(file: object) -> bytes:
+    def read(file: BinaryIO) -> bytes:
         first = file.read(_END_BYTES)
         file.seek(max(len(first), path.stat().st_size - _END_BYTES))
         return first + file.read()
@@ -46,7 +47,7 @@ def _ends(path: Path) -> bytes:
     return _hashed(path, read)
 
 
-def _hashed(path: Path, read: Callable[[object], bytes]) -> bytes:
+def _hashed(path: Path, read: Callable[[BinaryIO], bytes]) -> bytes:
     try:
         with path.open("rb") as file:
             content = read(file)

@@ -210,7 +210,9 @@ def _listed_splits(root: Path) -> dict[str, str]:
     splits: dict[str, str] = {}
     for file in sorted(f for f in root.glob("ImageSets/**/*.txt") if f.is_file()):
         split = split_named(file.stem)
-        for line in file.read_text(errors="replace").splitlines() if split else []:
+        if split is None:
+            continue
+        for line in file.read_text(errors="replace").splitlines():
             words = line.split()
             if words:  # DAVIS 2016 lists frames: /JPEGImages/480p/bear/00000.jpg ...
                 path = Path(words[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,10 +22,13 @@ class ClipInMemory(ClipSample):
     name: str
     clip: LabelledClip
     split: str | None = None
+    frame_count: int = field(init=False, repr=False, compare=False)
+    truth_frames: Sequence[int] = field(init=False, repr=False, compare=False)
+    object_ids: Sequence[int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.frame_count = len(self.clip.frames)
-        self.truth_frames: Sequence[int] = range(self.frame_count)
+        self.truth_frames = range(self.frame_count)
         self.object_ids = tuple(self.clip.masks)
 
     def read(self, frames: Sequence[int]) -> LabelledClip:

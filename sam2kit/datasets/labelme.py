@@ -45,7 +45,8 @@ class LabelmeTruth(Truth):
         content = load_json(self.path)
         sizes = content.get("imageHeight"), content.get("imageWidth")
         truth_hw = size.truth_hw(sizes if all(isinstance(n, int) for n in sizes) else None, str(self.path))
-        truth, areas = TrueMasks(), defaultdict(lambda: np.zeros(truth_hw, bool))
+        truth = TrueMasks()
+        areas: dict[tuple[str | None, int | str], np.ndarray] = defaultdict(lambda: np.zeros(truth_hw, bool))
         for number, shape in enumerate(content["shapes"], start=1):
             name = f"{self.path}, shape {number}"
             try:
@@ -87,7 +88,8 @@ def recognises(path: Path) -> bool:
 def open_labelme(path: Path) -> Dataset:
     """All pictures that have a LabelMe JSON."""
     root = path if path.is_dir() else path.parent
-    pictures, notes, classes = [], [], {}
+    pictures, notes = [], []
+    classes: dict[str, None] = {}
     for file in json_of_kind(path, "labelme"):
         try:
             content = load_json(file)

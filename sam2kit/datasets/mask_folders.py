@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sam2kit.datasets.label_images import LabelImageTruth, ObjectFilesTruth
 from sam2kit.datasets.layouts import IMAGE_FOLDERS, MASK_FOLDERS, folder_called, folders_in, natural_key, split_of
-from sam2kit.datasets.picture_files import FilePicture, pictures_in
+from sam2kit.datasets.picture_files import FilePicture, Truth, pictures_in
 from sam2kit.datasets.samples import Dataset, Note
 
 FORMAT = "Picture and mask folders"
@@ -135,7 +135,7 @@ def _samples(
     samples = []
     for image, files in found.items():
         if files.whole:
-            truth = LabelImageTruth(files.whole[0], separate_parts)
+            truth: Truth = LabelImageTruth(files.whole[0], separate_parts)
             if len(files.whole) > 1 or files.objects:
                 others = ", ".join(p.name for p in (files.whole[1:] + files.objects)[:3])
                 text = (

@@ -18,7 +18,7 @@ from sam2kit.media.bundles import FileBundle, png_bytes
 from sam2kit.media.exports import NamedMask, mask_image
 
 _MOST_NUMBERS = 255  # in a palette
-_JPEG: dict = {"quality": 95, "subsampling": 0}
+_JPEG: dict[str, int] = {"quality": 95, "subsampling": 0}
 
 
 def write_labelled(

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from types import ModuleType
 
 from sam2kit.datasets.samples import Dataset
 from sam2kit.files import check_file
@@ -34,7 +35,7 @@ class _Reader:
         options = {"separate_parts": separate_parts} if self.takes_parts else {}
         return getattr(self._room(), self.function)(path, **options)
 
-    def _room(self) -> object:
+    def _room(self) -> ModuleType:
         return importlib.import_module(f"sam2kit.datasets.{self.room}")
 
 
@@ -54,7 +55,7 @@ FORMATS = {
 }
 
 
-def open_dataset(path: str | PathLike, *, format: str | None = None, separate_parts: bool = False) -> Dataset:
+def open_dataset(path: str | PathLike[str], *, format: str | None = None, separate_parts: bool = False) -> Dataset:
     """Open pictures or clips with true masks, whatever format they are in.
 
     Only lists and JSON are read; `sample.read()` reads pictures and masks.

@@ -9,12 +9,14 @@ of it is covered; so small objects keep their area.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sam2kit.datasets.layouts import json_kind, load_json, place_of
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth
@@ -52,7 +54,9 @@ class OutlinesTruth(Truth):
         return truth
 
 
-def fill_outlines(polygons: list, holes: list, size_hw: tuple[int, ...], fine: int = 4) -> np.ndarray:
+def fill_outlines(
+    polygons: Sequence[ArrayLike], holes: Sequence[ArrayLike], size_hw: tuple[int, ...], fine: int = 4
+) -> np.ndarray:
     """bool [H, W] from outlines, counted on a grid `fine` times as dense."""
     canvas = np.zeros([n * fine for n in size_hw], np.uint8)
     for outlines, value in ((polygons, 255), (holes, 0)):

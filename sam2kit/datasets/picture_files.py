@@ -9,9 +9,10 @@ which; a mask that fits the stored picture only is turned with it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from sam2kit.datasets.samples import BadSampleError, LabelledPicture, Note, Pict
 from sam2kit.media.clips import PICTURE_SUFFIXES
 from sam2kit.media.pictures import open_image, read_picture
 
-_TURNS = {  # EXIF orientation -> what puts the stored picture upright
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation -> what puts the stored picture upright
     2: np.fliplr,
     3: lambda mask: np.rot90(mask, 2),
     4: np.flipud,
@@ -56,7 +57,7 @@ class PictureSize:
             return self.size_hw
         if tuple(stated_hw) == self.stored_hw:
             return self.stored_hw
-        raise self._other_size(tuple(stated_hw), f"{name} describes a picture of")
+        raise self._other_size(stated_hw, f"{name} describes a picture of")
 
     def fit(self, mask: np.ndarray, name: str) -> np.ndarray:
         """A mask in the upright picture.
@@ -101,8 +102,19 @@ class TrueMasks:
 class Truth(ABC):
     """Where the true masks of a picture are; can be sent to another process."""
 
-    files: Sequence[Path] = ()
-    count: int | None = None  # of masks, where it is known before reading
+    if TYPE_CHECKING:  # read only: each format keeps them as fields, or works them out when asked
+
+        @property
+        def files(self) -> tuple[Path, ...]:
+            """Where the masks are; none if a list that belongs to all samples holds them."""
+
+        @property
+        def count(self) -> int | None:
+            """Of masks, where it is known before reading."""
+
+    else:
+        files = ()
+        count = None
 
     @abstractmethod
     def read(self, size: PictureSize) -> TrueMasks:

@@ -34,8 +34,8 @@ class Sa1bTruth(Truth):
         image, annotations = content.get("image"), content.get("annotations")
         if not isinstance(image, dict) or not isinstance(annotations, list):
             raise BadSampleError(f'{self.path} lacks "image" or a list "annotations"; export it again')
-        sizes = image.get("height"), image.get("width")
-        stated_hw = sizes if all(isinstance(n, int) for n in sizes) else None
+        height, width = image.get("height"), image.get("width")
+        stated_hw = (height, width) if isinstance(height, int) and isinstance(width, int) else None
         usable = tuple(a for a in annotations if isinstance(a, dict) and not a.get("iscrowd"))
         return AnnotationsTruth(usable, stated_hw, str(self.path)).read(size)
 

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -63,8 +64,19 @@ class PictureSample(ABC):
 
     name: str  # unique in its dataset, the same on every machine: a relative path, mostly
     split: str | None  # "train", "val" or "test" where the dataset says so
-    mask_count: int | None = None  # where it is known before reading
-    files: Sequence[Path] = ()  # what belongs to this sample alone
+    if TYPE_CHECKING:  # read only: each format keeps them as fields, or works them out when asked
+
+        @property
+        def mask_count(self) -> int | None:
+            """Where it is known before reading."""
+
+        @property
+        def files(self) -> Sequence[Path]:
+            """What belongs to this sample alone."""
+
+    else:
+        mask_count = None
+        files = ()
 
     @abstractmethod
     def read(self) -> LabelledPicture:
@@ -80,10 +92,26 @@ class ClipSample(ABC):
 
     name: str
     split: str | None
-    frame_count: int  # of the whole clip
-    truth_frames: Sequence[int]  # frames whose true masks are known, ascending; the others say nothing
-    object_ids: Sequence[int]
-    files: Sequence[Path] = ()  # what belongs to this sample alone
+    if TYPE_CHECKING:  # read only, as above; every format has these three, as fields or properties
+
+        @property
+        def frame_count(self) -> int:
+            """Of the whole clip."""
+
+        @property
+        def truth_frames(self) -> Sequence[int]:
+            """Frames whose true masks are known, ascending; the others say nothing."""
+
+        @property
+        def object_ids(self) -> Sequence[int]:
+            """Numbers of all objects."""
+
+        @property
+        def files(self) -> Sequence[Path]:
+            """What belongs to this sample alone."""
+
+    else:
+        files = ()
 
     @abstractmethod
     def read(self, frames: Sequence[int]) -> LabelledClip:
@@ -102,14 +130,17 @@ class ClipSample(ABC):
         """Any frame of the clip, uint8 [H, W, 3], with truth or without."""
 
 
+Sample = PictureSample | ClipSample  # whatever a dataset holds
+
+
 @dataclass(frozen=True)
 class Dataset:
     """What was found under a path."""
 
     path: Path
     format: str  # such as "COCO JSON"; shown to people
-    pictures: list[PictureSample] = field(default_factory=list)
-    clips: list[ClipSample] = field(default_factory=list)
+    pictures: Sequence[PictureSample] = field(default_factory=list)
+    clips: Sequence[ClipSample] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)  # a sentence for everything that was found but cannot be used
     notes: list[Note] = field(default_factory=list)  # the same sentences with their kinds, and remarks
     classes: tuple[str, ...] = ()  # names, where the format has them
@@ -118,12 +149,17 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.pictures) + len(self.clips)
 
+    @property
+    def samples(self) -> list[Sample]:
+        """The pictures, then the clips."""
+        return [*self.pictures, *self.clips]
+
     def describe(self) -> str:
         """What was found, in a sentence for people."""
         found = []
         if self.pictures:
-            counts = [sample.mask_count for sample in self.pictures]
-            masks = f" with {_counted(sum(counts), 'mask')}" if None not in counts else ""
+            counts = [count for sample in self.pictures if (count := sample.mask_count) is not None]
+            masks = f" with {_counted(sum(counts), 'mask')}" if len(counts) == len(self.pictures) else ""
             found.append(_counted(len(self.pictures), "picture") + masks)
         if self.clips:
             truths = sum(len(clip.truth_frames) for clip in self.clips)
@@ -137,7 +173,7 @@ class Dataset:
 
     def of_split(self, name: str) -> Dataset:
         """The samples of one split, as a dataset."""
-        return self.subset(sample.name for sample in (*self.pictures, *self.clips) if sample.split == name)
+        return self.subset(sample.name for sample in self.samples if sample.split == name)
 
     def subset(self, names: Iterable[str]) -> Dataset:
         """The samples with these names, as a dataset, in the order they have here."""

@@ -84,7 +84,7 @@ class SavClip(ClipSample):
 
 
 @lru_cache(maxsize=8)
-def _masklet(file: Path, stamp: tuple[int, int]) -> list:
+def _masklet(file: Path, stamp: tuple[int, int]) -> list[Any]:
     """The run lengths of a JSON; the latest few are kept."""
     return load_json(file)["masklet"]
 
@@ -97,7 +97,8 @@ def recognises(path: Path) -> bool:
 def open_sav(path: Path) -> Dataset:
     """All videos that have a JSON."""
     root = path if path.is_dir() else path.parent
-    clips, notes = [], []
+    clips: list[SavClip] = []
+    notes: list[Note] = []
     files = json_of_kind(path, "sav")
     by_people = {_video_name(f) for f in files if f.stem.endswith("_manual")}
     for file in sorted(files, key=lambda f: natural_key(f.name)):
@@ -178,7 +179,7 @@ def _every(content: dict[str, Any], entries: int, frames: int) -> int:
     return 1 if int(content.get("video_frame_count") or frames) == entries else _OFFICIAL_EVERY
 
 
-def _object_ids(content: dict[str, Any], masklet: list, file: Path) -> list[int]:
+def _object_ids(content: dict[str, Any], masklet: list[Any], file: Path) -> list[int]:
     width = max(len(entries) for entries in masklet if isinstance(entries, list))
     stated = content.get("masklet_id")
     if isinstance(stated, list) and len(stated) == width and len(set(map(str, stated))) == width:

@@ -136,7 +136,7 @@ def _opened(sample: SessionClip) -> VideoSession:
 
 
 @lru_cache(maxsize=4)
-def _open_session(path: Path, clip_path: Path, stamps: tuple) -> VideoSession:
+def _open_session(path: Path, clip_path: Path, stamps: tuple[tuple[int, int], tuple[int, int]]) -> VideoSession:
     try:
         return reopen_session(path, opened_clip(clip_path))
     except (ValueError, OSError) as error:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 from sam2kit.datasets.duplicates import groups_of_same
-from sam2kit.datasets.samples import ClipSample, Dataset, PictureSample
+from sam2kit.datasets.samples import ClipSample, Dataset, PictureSample, Sample
 
 
 def split(dataset: Dataset, held_out: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
@@ -30,7 +31,7 @@ def split(dataset: Dataset, held_out: float = 0.2, seed: int = 0) -> tuple[Datas
         raise ValueError(f"held_out is a share above 0 and below 1, got {held_out}")
     if len(dataset) < 2:
         raise ValueError(f"{dataset.path} has {len(dataset)} usable samples; to hold some out it needs two at least")
-    samples = [*dataset.pictures, *dataset.clips]
+    samples = dataset.samples
     stated = {sample.split for sample in samples}
     for name in ("val", "test"):
         if name in stated and stated - {"val", "test"}:
@@ -54,15 +55,15 @@ def _draw(name: str, seed: int) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _groups(samples: list[PictureSample | ClipSample]) -> list[list[PictureSample | ClipSample]]:
+def _groups(samples: list[Sample]) -> list[list[Sample]]:
     return [[samples[i] for i in group] for group in groups_of_same([_first_picture(s) for s in samples])]
 
 
-def _first_picture(sample: PictureSample | ClipSample) -> object:
+def _first_picture(sample: Sample) -> Path | None:
     return sample.files[0] if sample.files else None
 
 
-def _part(dataset: Dataset, samples: list[PictureSample | ClipSample]) -> Dataset:
+def _part(dataset: Dataset, samples: list[Sample]) -> Dataset:
     pictures = [s for s in samples if isinstance(s, PictureSample)]
     clips = [s for s in samples if isinstance(s, ClipSample)]
     return replace(dataset, pictures=pictures, clips=clips)

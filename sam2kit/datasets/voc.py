@@ -42,10 +42,10 @@ class VocTruth(Truth):
 
     def read(self, size: PictureSize) -> TrueMasks:
         """One mask per object, or per class where objects are not known."""
-        first = self.objects or self.classes
+        first = self.files[0]
         labels = read_label_image(first, void=VOID, ids=True)
         fitted = size.fit(labels.ids, str(first))
-        names = self._class_names(size) if self.classes else None
+        names = self._class_names(self.classes, size) if self.classes else None
         truth = TrueMasks(notes=[n for n in labels.notes if n.kind not in ("colour_mask", "void")])
         for number in labels.numbers():
             if labels.colours.get(number) == _VOID_COLOUR or self._is_background(labels, number):
@@ -56,11 +56,12 @@ class VocTruth(Truth):
         return truth
 
     def _is_background(self, labels: LabelImage, number: int) -> bool:
-        return dict(self.colours).get(labels.colours.get(number)) == "background"
+        colour = labels.colours.get(number)
+        return colour is not None and dict(self.colours).get(colour) == "background"
 
-    def _class_names(self, size: PictureSize) -> _ClassNames:
-        labels = read_label_image(self.classes, void=VOID, ids=True)
-        return _ClassNames(labels, size.fit(labels.ids, str(self.classes)), dict(self.colours))
+    def _class_names(self, classes: Path, size: PictureSize) -> _ClassNames:
+        labels = read_label_image(classes, void=VOID, ids=True)
+        return _ClassNames(labels, size.fit(labels.ids, str(classes)), dict(self.colours))
 
 
 @dataclass(frozen=True)
@@ -148,5 +149,6 @@ def _labelmap(root: Path) -> Colours:
         name, _, rest = line.partition(":")
         numbers = rest.split(":")[0].split(",")
         if not line.startswith("#") and len(numbers) == 3 and all(n.strip().isdecimal() for n in numbers):
-            colours[tuple(int(n) for n in numbers)] = name
+            red, green, blue = (int(n) for n in numbers)
+            colours[red, green, blue] = name
     return colours

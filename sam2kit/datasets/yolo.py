@@ -112,7 +112,8 @@ def open_yolo(path: Path) -> Dataset:
         listed = {p: split_of(p, root) for p in pictures_in(root)}
     classes = _names(content.get("names"))
     exact = _exact_masks(root)
-    pictures = []
+    pictures: list[FilePicture] = []
+    labels: set[Path] = set()
     for picture, split in listed.items():
         label = _label_of(picture)
         if label is None:
@@ -122,7 +123,8 @@ def open_yolo(path: Path) -> Dataset:
         name = picture.relative_to(root) if picture.is_relative_to(root) else Path(picture.name)
         ours = exact.get(label.relative_to(root).as_posix(), {}) if label.is_relative_to(root) else {}
         pictures.append(FilePicture(name.as_posix(), picture, YoloTruth(label, classes, ours), split))
-    notes += _unpaired_labels(root, {sample.truth.path for sample in pictures})
+        labels.add(label)
+    notes += _unpaired_labels(root, labels)
     pictures.sort(key=lambda sample: natural_key(sample.name))
     sources = tuple(p for p in (file, root / EXACT_MASKS) if p and p.is_file())
     return Dataset(path, FORMAT, pictures, [], [n.text for n in notes], notes, classes, sources)

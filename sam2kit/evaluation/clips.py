@@ -13,7 +13,7 @@ Source: SAM 2, arXiv:2408.00714, section 6 and appendix "Zero-shot video"; proto
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +79,7 @@ def score_clip(predictor: VideoPredictor, clip: LabelledClip) -> dict[str, list[
     for number, truth in clip.masks.items():
         for kind in PROMPTS:
             _prompt(predictor, session, kind, number, truth[0])
-    tracked: dict[tuple[str, int], list[np.ndarray]] = {i: [] for i in session.tracks}
+    tracked: dict[Hashable, list[np.ndarray]] = {i: [] for i in session.tracks}
     for frame in predictor.propagate(session, 0, "forward"):
         if frame.frame_index:
             for name, mask in frame:

@@ -17,6 +17,7 @@ Source: SAM 2, arXiv:2408.00714, section 6.1 and appendix "Zero-shot video evalu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -208,4 +209,4 @@ def _truth(sample: ClipSample, object_id: int, first: int) -> Truth:
         bits, shape = packed[frame]
         return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
 
-    return {f - first: (lambda f=f: read(f)) for f in sample.truth_frames if f >= first}
+    return {f - first: partial(read, f) for f in sample.truth_frames if f >= first}

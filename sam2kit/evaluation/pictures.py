@@ -103,14 +103,13 @@ def click_curve(
     """
     if clicks < 1 or not truth.any():
         raise ValueError(f"a click curve needs 1 click or more and a mask that is not empty, got {clicks} clicks")
-    ious, first = [], None
-    for click in clicks_on(predictor, embedding, truth):
-        first = first or click.answer
+    given = clicks_on(predictor, embedding, truth)
+    click = next(given)
+    ious, first = [click.iou], click.answer
+    while len(ious) < clicks and click.iou != 1.0:
+        click = next(given)
         ious.append(click.iou)
-        if click.iou == 1.0:  # nothing is left to correct
-            ious += ious[-1:] * (clicks - len(ious))
-        if len(ious) == clicks:
-            break
+    ious += ious[-1:] * (clicks - len(ious))  # nothing was left to correct
     return ClickCurve(
         ious=tuple(ious),
         best_of_3=max(region_similarity(m, truth) for m in first.masks[0].cpu().numpy()),

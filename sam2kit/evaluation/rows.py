@@ -6,8 +6,9 @@ shows what they add up to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class ObjectRow:
         return {"sample": self.sample, "object": self.object_id, **self.scores}
 
     @classmethod
-    def from_dict(cls, content: dict) -> ObjectRow:
+    def from_dict(cls, content: Mapping[str, Any]) -> ObjectRow:
         """The row that `as_dict` wrote."""
         scores = {name: value for name, value in content.items() if name not in ("sample", "object")}
         return cls(content["sample"], content["object"], scores)

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sam2kit.evaluation.processes import Team
 from sam2kit.evaluation.rows import ObjectRow
@@ -156,13 +156,13 @@ class _Store:
         if not whole:
             self._write({"identity": self.identity})
 
-    def _write(self, content: dict) -> None:
+    def _write(self, content: dict[str, Any]) -> None:
         if self.path is not None:
             with told_when_full(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(content) + "\n")
 
 
-def _whole_lines(path: Path) -> Iterator[dict]:
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The JSON of every line that was written to its end.
 
     Raises:

@@ -126,7 +126,8 @@ def _tracked(
     annotated = set(sample.truth_frames)
     for answer in predictor.propagate(session, None, "forward"):
         if answer.frame_index in annotated:
-            yield answer.frame_index, dict(answer)
+            shown = dict(answer)
+            yield answer.frame_index, {i: shown[i] for i in firsts if i in shown}
 
 
 def _note(presence: _Presence, mask: np.ndarray, truth: np.ndarray | None) -> None:

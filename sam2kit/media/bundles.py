@@ -25,7 +25,7 @@ class FileBundle:
         ValueError: if the folder holds something, or a file is in its place.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._zips = self.path.suffix.lower() == ".zip"
         if not self.path.name:

@@ -7,15 +7,17 @@ from a function, so that only one frame's are in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from sam2kit.media.clips import Clip
 
 # frame -> object ids with their masks bool [H, W]; absent objects are missing or empty; a session's `masks` will do
-MasksOf = Callable[[int], dict[Hashable, np.ndarray] | Iterable[tuple[Hashable, np.ndarray]]]
-Names = dict[Hashable, str]
+# (ids are Hashable; Any says so where a type checker would not take a Mapping of numbers for one of Hashables)
+MasksOf = Callable[[int], Mapping[Any, np.ndarray] | Iterable[tuple[Hashable, np.ndarray]]]
+Names = Mapping[Any, str]
 Progress = Generator[int, None, tuple[str, ...]]  # returns sentences that say what could not be taken over
 
 

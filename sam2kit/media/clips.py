@@ -156,7 +156,7 @@ class VideoFile(Clip):
         ValueError: if it is no video, has no video stream, or no frame can be decoded.
     """
 
-    def __init__(self, path: str | PathLike) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         self._decoder = FrameDecoder(Path(path))
         self.path = self.origin = self._decoder.path
         self.size_hw = self._decoder.scan.size_hw
@@ -218,7 +218,7 @@ class FrameList(Clip):
             raise ValueError(f"frames must be uint8 [T, H, W, 3], got {frames.dtype} {list(frames.shape)}")
         if len(frames) == 0:
             raise ValueError("a clip needs at least one frame, got none")
-        if not isinstance(fps, (int, float, Fraction)) or not 0 < fps <= 1000:
+        if not _is_rate(fps):
             raise ValueError(f"fps must be a number above 0 and at most 1000, got {fps!r}")
         self._frames = frames
         self.size_hw = _size_of(frames[0])
@@ -248,7 +248,7 @@ class PictureFolder(FrameList):
         ValueError: if it holds no picture, or pictures of several sizes; names the first that differs.
     """
 
-    def __init__(self, folder: str | PathLike, *, fps: float = _USUAL_FPS) -> None:
+    def __init__(self, folder: str | PathLike[str], *, fps: float = _USUAL_FPS) -> None:
         folder = Path(folder)
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder at {folder}")
@@ -259,7 +259,8 @@ class PictureFolder(FrameList):
         ]
         if not pictures:
             raise ValueError(f"{folder} holds no pictures; it needs files such as 00000.jpg or frame 1.png")
-        super().__init__(sorted(pictures, key=_natural), fps=fps)
+        pictures.sort(key=_natural)
+        super().__init__(pictures, fps=fps)
         self.path = folder.resolve()
         self.origin = self.path if fps == _USUAL_FPS else None
 
@@ -277,7 +278,7 @@ class _Cut(Clip):
         return self._source.frame(self._numbers[index])
 
 
-ClipSource = Clip | str | PathLike | np.ndarray | Sequence[PictureSource]
+ClipSource = Clip | str | PathLike[str] | np.ndarray | Sequence[PictureSource]
 
 
 def open_clip(source: ClipSource, *, fps: float = _USUAL_FPS) -> Clip:
@@ -314,7 +315,11 @@ def frame_at(clip: Clip, seconds: Fraction | float) -> int:
     return max(0, bisect.bisect_right(clip.timestamps, seconds) - 1)
 
 
-def _natural(path: Path) -> list:
+def _is_rate(fps: object) -> bool:
+    return isinstance(fps, (int, float, Fraction)) and 0 < fps <= 1000
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part.casefold()) for part in re.split(r"([0-9]+)", path.name)]
 
 

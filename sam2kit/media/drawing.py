@@ -67,7 +67,7 @@ def draw_masks(
 def draw_prompts(
     image: np.ndarray,
     points: Sequence[tuple[float, float, int]] = (),
-    box_xyxy: Sequence[float] | None = None,
+    box_xyxy: Iterable[float] | None = None,
     corner_xy: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Draw clicks (x, y, label), a box, and a box's first corner; returns a new picture."""

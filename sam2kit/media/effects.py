@@ -10,12 +10,16 @@ Blocks and blur of a moving object can, with effort, be undone in part from many
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from sam2kit.media.drawing import colour_of, draw_masks, supervision_palette
+
+if TYPE_CHECKING:
+    import supervision
 
 ORIGINAL = "original"
 OBJECT_EFFECTS = {
@@ -39,7 +43,7 @@ TRAIL_FRAMES = 40
 _ALPHA = "cut_out"
 _ALONG = "+"
 _MOST_STEPS = 4
-Masks = dict[Hashable, np.ndarray]
+Masks = Mapping[Any, np.ndarray]  # by object id; why Any, see clip_masks.py
 
 
 def combined(objects: str, background: str) -> str:
@@ -68,7 +72,7 @@ class EffectPainter:
         self,
         effect: str,
         *,
-        names: dict[Hashable, str] | None = None,
+        names: Mapping[Any, str] | None = None,
         strength: float = 1.0,
         colour: tuple[int, int, int] = (0, 177, 64),
         opacity: float = 0.5,
@@ -89,7 +93,7 @@ class EffectPainter:
 
     def reset(self) -> None:
         """Forget where objects were."""
-        self._trace = None
+        self._trace: supervision.TraceAnnotator | None = None
         self._numbers: dict[Hashable, int] = {}
 
     def paint(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
@@ -148,7 +152,8 @@ class EffectPainter:
         return self._trace.annotate(scene, found if masks else sv.Detections.empty())
 
     def _named(self, scene: np.ndarray, masks: Masks) -> np.ndarray:
-        shown = [i for i in masks if (self.names or {}).get(i)]
+        names = self.names or {}
+        shown = [i for i in masks if names.get(i)]
         if not shown:
             return scene
         import supervision as sv
@@ -164,7 +169,7 @@ class EffectPainter:
             round(8 * scale),
         )
         found = sv.Detections(boxes, tracker_id=np.array([self._number(i) for i in shown], int))
-        return labels.annotate(scene, found, labels=[self.names[i] for i in shown])
+        return labels.annotate(scene, found, labels=[names[i] for i in shown])
 
     def _number(self, object_id: Hashable) -> int:
         """Which colour: an object id that is a number is its own; others are counted as they come."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ class NamedMask:
     """One object's finished mask, kept as run lengths: hundreds of a phone photo fit into memory."""
 
     name: str
-    runs: dict  # uncompressed COCO run lengths
+    runs: dict[str, Any]  # uncompressed COCO run lengths
     score: float = 1.0  # predicted IoU, 0..1
 
     @classmethod
@@ -74,7 +75,7 @@ def cut_out(picture: np.ndarray, mask: np.ndarray) -> Image.Image:
     return Image.fromarray(np.dstack([picture, alpha])[y0:y1, x0:x1])
 
 
-def coco_json(objects: Sequence[NamedMask], file_name: str, size_hw: tuple[int, int]) -> dict:
+def coco_json(objects: Sequence[NamedMask], file_name: str, size_hw: tuple[int, int]) -> dict[str, Any]:
     """A COCO instance file for one picture; masks as compressed run lengths, which lose nothing."""
     height, width = size_hw
     categories = {name: i for i, name in enumerate(dict.fromkeys(o.name for o in objects), start=1)}
@@ -107,7 +108,7 @@ def write_image(image: Image.Image, path: Path) -> Path:
     return path
 
 
-def write_json(content: dict | list, path: Path) -> Path:
+def write_json(content: dict[str, Any] | list[Any], path: Path) -> Path:
     """Save JSON; a file that is there is replaced only when the new one is complete."""
     with written_whole(path) as unfinished:
         unfinished.write_text(json.dumps(content), encoding="utf-8")

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -70,7 +71,8 @@ def export_coco(clip: Clip, masks_of: MasksOf, path: str | Path, *, names: Names
     """
     numbers = number_objects(clip, masks_of)
     height, width = clip.size_hw
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for index in range(len(clip)):
         seconds = round(float(clip.timestamps[index]), 6)
         images.append({"id": index + 1, "file_name": f"{index:05d}.jpg", "width": width, "height": height})
@@ -147,7 +149,7 @@ def export_sav(clip: Clip, masks_of: MasksOf, path: str | Path, *, video_id: str
     numbers = number_objects(clip, masks_of)
     height, width = clip.size_hw
     nothing = np.zeros(clip.size_hw, bool)
-    masklets: list[list[dict]] = []
+    masklets: list[list[dict[str, Any]]] = []
     seen: dict[Hashable, list[int]] = {object_id: [] for object_id in numbers}
     for index in range(len(clip)):
         masks = masks_on(masks_of, index, clip)
@@ -194,19 +196,19 @@ def davis_palette() -> np.ndarray:
     return palette.astype(np.uint8)
 
 
-def _order(object_id: Hashable) -> tuple:
+def _order(object_id: Hashable) -> tuple[int, int, list[tuple[int, str]]]:
     if isinstance(object_id, (int, np.integer)):
         return 0, int(object_id), []
     parts = re.split(r"([0-9]+)", str(object_id))
     return 1, 0, [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
 
 
-def _table(numbers: dict[Hashable, int], names: Names | None = None) -> list[dict]:
-    rows = []
+def _table(numbers: dict[Hashable, int], names: Names | None = None) -> list[dict[str, int | str]]:
+    names, rows = names or {}, []
     for object_id, number in numbers.items():
         plain = int(object_id) if isinstance(object_id, (int, np.integer)) else str(object_id)
-        row = {"number": number, "object_id": plain}
-        if (names or {}).get(object_id):
+        row: dict[str, int | str] = {"number": number, "object_id": plain}
+        if names.get(object_id):
             row["name"] = names[object_id]
         rows.append(row)
     return rows

@@ -23,7 +23,7 @@ try:  # phones save HEIC; Pillow reads it when this package is there
 except ImportError:
     pass
 
-PictureSource = str | PathLike | bytes | Image.Image | np.ndarray
+PictureSource = str | PathLike[str] | bytes | Image.Image | np.ndarray
 
 MAX_PIXELS = 100_000_000
 _FORMATS = (  # pictures only: Pillow also opens what is a program (EPS), and hands it to one that runs it

@@ -5,13 +5,16 @@ Runs go column by column and start with zeros.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 _MOST_BITS = 40  # of a run length
 _MOST_PIXELS = 200_000_000
 
 
-def mask_to_runs(mask: np.ndarray) -> dict:
+def mask_to_runs(mask: np.ndarray) -> dict[str, Any]:
     """bool [H, W] -> uncompressed COCO run lengths {"size": [H, W], "counts": [...]}, column by column.
 
     The first run counts zeros.
@@ -23,7 +26,7 @@ def mask_to_runs(mask: np.ndarray) -> dict:
     return {"size": list(mask.shape), "counts": ([0, *counts] if flat.size and flat[0] else counts)}
 
 
-def runs_to_mask(runs: dict) -> np.ndarray:
+def runs_to_mask(runs: Mapping[str, Any]) -> np.ndarray:
     """The inverse of `mask_to_runs`; also reads compressed counts. Returns bool [H, W].
 
     Raises:
@@ -48,7 +51,7 @@ def runs_to_mask(runs: dict) -> np.ndarray:
     return np.repeat(values, counts).reshape((height, width), order="F")
 
 
-def compress_runs(runs: dict) -> dict:
+def compress_runs(runs: Mapping[str, Any]) -> dict[str, Any]:
     """Uncompressed run lengths -> COCO's compressed string form, as pycocotools writes it.
 
     Each count (from the fourth on, its difference to the one two before) is written in groups of 5 bits,

@@ -20,11 +20,12 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
@@ -73,6 +74,7 @@ class FrameDecoder:
         self.path = path.resolve()
         self._careful = self._can_seek = False
         self._seen = self._undecodable = self._failed_reads = 0  # packets, packets, reads
+        self._end = Fraction(0)  # seconds at which the last packet ends
         self._open()
         try:
             self.scan = self._scan()
@@ -154,11 +156,12 @@ class FrameDecoder:
         return near < len(self.scan.damaged_at) and self.scan.damaged_at[near] <= stop + _NEAR
 
     def _seek(self, index: int) -> None:
-        if index == 0 or not self._can_seek:
+        pts = self.scan.pts[index] if self._can_seek else None
+        if index == 0 or pts is None:
             self._restart()
             return
         try:
-            self._container.seek(self.scan.pts[index], stream=self._stream)
+            self._container.seek(pts, stream=self._stream)
         except av.error.FFmpegError:
             self._restart()
             return
@@ -198,13 +201,13 @@ class FrameDecoder:
             self._container.close()
             raise ValueError(f"{self.path} {problem}")
         self._stream = videos[0]
-        self._streams = [self._stream]
+        self._streams: list[av.VideoStream | av.AudioStream] = [self._stream]
         if self._careful:
             self._stream.thread_count = 1
         else:
             self._stream.thread_type = "AUTO"
 
-    def _packets(self) -> Iterator[av.Packet]:
+    def _packets(self) -> Iterator[av.Packet[Any]]:
         """Packets of the video, then the empty one that flushes; a read that fails is tried again a few times."""
         demuxer, failures_in_a_row = self._container.demux(self._streams), 0
         while failures_in_a_row < 4:
@@ -304,7 +307,10 @@ class FrameDecoder:
         count = len(scan.timestamps)
         if stream.frames:
             return stream.frames, scan.packets < stream.frames
-        promised = float(stream.duration * stream.time_base) if stream.duration else _tagged_seconds(stream)
+        if stream.duration and stream.time_base:
+            promised: float | None = float(stream.duration * stream.time_base)
+        else:
+            promised = _tagged_seconds(stream)
         read = float(scan.timestamps[-1] + scan.last_duration - scan.timestamps[0])
         if promised is None and self._container.duration:
             promised, read = self._container.duration / av.time_base, max(read, float(scan.end))
@@ -316,6 +322,7 @@ class FrameDecoder:
 
     def _upright_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         width, height = self._coded_wh
+        rgb: np.ndarray
         if any(component.is_alpha for component in frame.format.components):
             rgba = frame.reformat(width, height, "rgba").to_ndarray()
             alpha = rgba[..., 3:].astype(np.uint16)
@@ -327,7 +334,8 @@ class FrameDecoder:
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     """The turning part (a, b, c, d) of x' = a x + c y, y' = b x + d y; the identity if the frame has none."""
-    side_data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    held = cast(SideDataContainer, frame.side_data)  # PyAV's own annotation knows of motion vectors only
+    side_data = held.get(SideDataType.DISPLAYMATRIX)
     if side_data is None:
         return 1, 0, 0, 1
     a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(side_data), np.int32)[:5])

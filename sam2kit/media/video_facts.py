@@ -28,7 +28,7 @@ def video_facts(path: Path) -> VideoFacts | None:
                 return None
             stream = container.streams.video[0]
             seconds = (container.duration or 0) / av.time_base
-            if not seconds and stream.duration:
+            if not seconds and stream.duration and stream.time_base:
                 seconds = float(stream.duration * stream.time_base)
             return VideoFacts(seconds, (stream.height, stream.width))
     except (OSError, ValueError, av.FFmpegError):

@@ -9,9 +9,10 @@ silence of the same length, so that what follows is not early.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from sam2kit.media.video_decoding import FORMATS
 
 _COPIED = {".mp4": {"aac", "mp3"}, ".mov": {"aac", "mp3"}, ".webm": {"opus", "vorbis"}}
-_ENCODERS = {".mp4": "aac", ".mov": "aac", ".webm": "libopus"}
+_ENCODERS: dict[str, Literal["aac", "libopus"]] = {".mp4": "aac", ".mov": "aac", ".webm": "libopus"}
 _GAP = 0.02  # seconds; smaller steps between time stamps are rounding
 _SILENCE = 48000  # samples that are made at once
 
@@ -53,15 +54,17 @@ class SoundTrack:
             str(source.resolve()), options={"format_whitelist": formats, "protocol_whitelist": "file"}
         )
         try:
-            if not self._input.streams.audio or self._input.streams.audio[0].codec_context is None:
+            audio = self._input.streams.audio
+            tick = audio[0].time_base if audio and audio[0].codec_context is not None else None
+            if tick is None:
                 raise ValueError("there is no sound track that can be decoded")
-            self._source = self._input.streams.audio[0]
+            self._source = audio[0]
             context = self._source.codec_context
             # AAC as it is broadcast lacks the description that an MP4 file begins with
             name = context.name.removesuffix("float")  # FFmpeg's decoder of MP3 is "mp3float"
             if name in _COPIED[suffix] and (name != "aac" or context.extradata):
                 self._target = target.add_stream_from_template(self._source)
-                self._pieces = self._copied(exact_begin=suffix == ".webm")
+                self._pieces = self._copied(tick, exact_begin=suffix == ".webm")
             else:
                 self._target = self._add_encoder(target, _ENCODERS[suffix])
                 self._pieces = self._encoded()
@@ -76,7 +79,7 @@ class SoundTrack:
         silent = [f"damaged parts of the sound are silent: {self._silenced}"] if self._silenced else []
         return self._problems + silent
 
-    def packets_until(self, seconds: Fraction | None) -> Iterator[av.Packet]:
+    def packets_until(self, seconds: Fraction | None) -> Iterator[av.Packet[Any]]:
         """The packets, from where the last call ended, that begin before a time of the source's clock; None: all."""
         while self._next is not None and (seconds is None or self._next[0] < seconds):
             yield from self._next[1]
@@ -87,16 +90,17 @@ class SoundTrack:
         self._pieces.close()
         self._input.close()
 
-    def _add_encoder(self, target: av.container.OutputContainer, codec: str) -> av.AudioStream:
+    def _add_encoder(self, target: av.container.OutputContainer, codec: Literal["aac", "libopus"]) -> av.AudioStream:
         source = self._source.codec_context
         rate = source.rate if codec == "aac" and source.rate in (32000, 44100) else 48000
         stream = target.add_stream(codec, rate=rate)
-        stream.codec_context.layout = "mono" if source.layout.nb_channels == 1 else "stereo"
+        channels = 1 if source.layout.nb_channels == 1 else 2
+        stream.codec_context.layout = "mono" if channels == 1 else "stereo"
         stream.codec_context.time_base = Fraction(1, rate)
-        stream.codec_context.bit_rate = 80000 * stream.codec_context.layout.nb_channels
+        stream.codec_context.bit_rate = 80000 * channels
         return stream
 
-    def _packets(self) -> Iterator[av.Packet]:
+    def _packets(self) -> Iterator[av.Packet[av.AudioStream]]:
         try:
             for packet in self._input.demux(self._source):
                 if packet.size or packet.dts is None:  # an empty one with a time would pass for the end
@@ -104,9 +108,10 @@ class SoundTrack:
         except av.error.FFmpegError as error:
             self._problems.append(f"the sound ends early because the file is damaged ({error.strerror})")
 
-    def _copied(self, *, exact_begin: bool) -> Iterator[tuple[Fraction, list[av.Packet]]]:
+    def _copied(
+        self, tick: Fraction, *, exact_begin: bool
+    ) -> Generator[tuple[Fraction, list[av.Packet[Any]]], None, None]:
         """MP4 can hide what its first packet has too much at the front; WebM cannot, so there none begins early."""
-        tick = self._source.time_base
         shift, run_up, last_dts = round(self._start / tick), None, None
         for packet in self._packets():
             if packet.pts is None:
@@ -127,7 +132,7 @@ class SoundTrack:
             packet.stream = self._target
             yield begin, [packet]
 
-    def _encoded(self) -> Iterator[tuple[Fraction, list[av.Packet]]]:
+    def _encoded(self) -> Generator[tuple[Fraction, list[av.Packet[Any]]], None, None]:
         context = self._target.codec_context
         limit = None if self._end is None else round((self._end - self._start) * context.rate)
         written = 0
@@ -151,7 +156,9 @@ class SoundTrack:
             if not pieces:
                 continue
             samples = np.concatenate(pieces, axis=1)
-            position = written if frame.pts is None else round((frame.pts * frame.time_base - self._start) * rate)
+            position = written
+            if frame.pts is not None and frame.time_base is not None:
+                position = round((frame.pts * frame.time_base - self._start) * rate)
             if written and abs(position - written) < _GAP * rate:
                 position = written
             while written < position:

@@ -15,6 +15,7 @@ import os
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Literal
 
 import av
 import cv2
@@ -26,7 +27,9 @@ from sam2kit.media.video_sound import SoundTrack
 _TICK = Fraction(1, 90000)  # seconds; whole numbers of it make 24, 25, 30 and 29.97 frames per second
 _BT709 = 1  # the number of these colours in FFmpeg's lists of matrices, primaries and curves
 _LIMITED_RANGE = 1
-_CODECS = {  # (suffix, alpha): codec, pixel format, default quality, options
+_Codec = Literal["libx264", "libvpx-vp9", "prores_ks"]
+# (suffix, alpha): codec, pixel format, default quality, options
+_CODECS: dict[tuple[str, bool], tuple[_Codec, str, int | None, dict[str, str]]] = {
     (".mp4", False): ("libx264", "yuv420p", 18, {"preset": "veryfast", "bf": "0"}),
     (".mov", False): ("libx264", "yuv420p", 18, {"preset": "veryfast", "bf": "0"}),
     (".webm", False): ("libvpx-vp9", "yuv420p", 24, {"b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}),
@@ -57,6 +60,9 @@ class VideoWriter:
         ValueError: if the suffix is unknown or cannot hold transparency.
     """
 
+    _first: Fraction  # timestamps of the first and the latest frame, from the first one on
+    _last: Fraction
+
     def __init__(
         self,
         path: str | Path,
@@ -79,9 +85,9 @@ class VideoWriter:
         if default is not None:
             self._options = {**self._options, "crf": str(crf)}
         self._problems: list[str] = []
-        self._container = self._sound = None
+        self._container: av.container.OutputContainer | None = None  # from the second frame on, or the end
+        self._sound: SoundTrack | None = None
         self._waiting: tuple[np.ndarray, int] | None = None  # a frame is written when its duration is known
-        self._first: Fraction | None = None
         self._tick = Fraction(1, 1000) if self._suffix == ".webm" else _TICK
         self._duration = round(Fraction(1, 25) / self._tick)
         self._durations: dict[int, int] = {}
@@ -107,7 +113,7 @@ class VideoWriter:
         wanted = (*self.size_hw, 4 if self.alpha else 3)
         if frame.shape != wanted or frame.dtype != np.uint8:
             raise ValueError(f"a frame must be uint8 {list(wanted)}, got {frame.dtype} {list(frame.shape)}")
-        if self._first is None:
+        if self._waiting is None:
             self._first = Fraction(timestamp)
         pts = round((Fraction(timestamp) - self._first) / self._tick)
         if self._waiting is not None:
@@ -143,7 +149,7 @@ class VideoWriter:
         self._encode(*self._waiting)
         self._mux(self._stream.encode(None))
         self._mux_sound(None)
-        self._container.close()
+        self._opened.close()
         self._container = None
         os.replace(self._part, self.path)
 
@@ -157,6 +163,11 @@ class VideoWriter:
                 self._container.close()
             self._container = None
 
+    @property
+    def _opened(self) -> av.container.OutputContainer:
+        assert self._container is not None, "encoding a frame opens the file"
+        return self._container
+
     def _open(self) -> None:
         height, width = self.size_hw
         even = self._pix_fmt == "yuv420p" and self._codec == "libx264"
@@ -164,7 +175,7 @@ class VideoWriter:
         options = {} if self._suffix == ".webm" else {"movflags": "+faststart", "video_track_timescale": "90000"}
         rate = (1 / (self._duration * self._tick)).limit_denominator(1001)  # for the header; the first step decides
         self._container = av.open(str(self._part), "w", options=options)
-        self._stream = self._container.add_stream(self._codec, rate=rate, options=self._options)
+        self._stream = self._opened.add_stream(self._codec, rate=rate, options=self._options)
         self._stream.width, self._stream.height = width + self._padding[1], height + self._padding[0]
         self._stream.pix_fmt = self._pix_fmt
         context = self._stream.codec_context
@@ -174,15 +185,15 @@ class VideoWriter:
         if self.alpha and self._suffix == ".webm":
             self._stream.metadata["alpha_mode"] = "1"
         if self._audio_from is not None:
-            self._open_sound()
+            self._open_sound(self._audio_from)
 
-    def _open_sound(self) -> None:
+    def _open_sound(self, source: Path) -> None:
         end = None if self._span is None else self._span[1]
         try:
-            self._sound = SoundTrack(Path(self._audio_from), self._container, self._suffix, self._first, end)
+            self._sound = SoundTrack(Path(source), self._opened, self._suffix, self._first, end)
         except (av.error.FFmpegError, ValueError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            self._problems.append(f"the sound of {Path(self._audio_from).name} could not be read ({reason})")
+            self._problems.append(f"the sound of {Path(source).name} could not be read ({reason})")
 
     def _encode(self, frame: np.ndarray, pts: int) -> None:
         if self._container is None:
@@ -196,11 +207,12 @@ class VideoWriter:
         self._durations[pts] = self._duration
         self._mux(self._stream.encode(picture))
 
-    def _mux(self, packets: list[av.Packet]) -> None:
+    def _mux(self, packets: list[av.Packet[Any]]) -> None:
         for packet in packets:
+            assert packet.pts is not None, "an encoder gives every packet a time"
             packet.duration = self._durations.pop(packet.pts, packet.duration)
             self._mux_sound(self._first + packet.pts * self._tick)
-            self._container.mux(packet)
+            self._opened.mux(packet)
 
     def _mux_sound(self, until: Fraction | None) -> None:
         """Sound goes in between the pictures, so that a player needs no far jumps."""
@@ -208,7 +220,7 @@ class VideoWriter:
             return
         try:
             for packet in self._sound.packets_until(until):
-                self._container.mux(packet)
+                self._opened.mux(packet)
         except (av.error.FFmpegError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self._problems = [*self.notes, f"the sound ends early because it could not be written ({reason})"]

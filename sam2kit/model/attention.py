@@ -31,7 +31,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, known: Tensor | None = Non
         if key.shape[2] > _MANY_KEYS or query.dtype != torch.float32:
             return _attend_by_rows(query, key, value)
     mask = None if known is None else known[None, None, None]
-    return F.scaled_dot_product_attention(*_together(query, key, value), attn_mask=mask)
+    query, key, value = _together(query, key, value)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
 def _plainly(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

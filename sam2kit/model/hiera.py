@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ from torch.nn.init import trunc_normal_
 
 from sam2kit.config import TrunkConfig
 from sam2kit.model.attention import attend
-from sam2kit.model.layers import MLP, Derived, StochasticDepth
+from sam2kit.model.layers import MLP, Derived, StochasticDepth, module_list
 
 _TOKENS = 4096  # of the windows that go through the network together, on a CPU
 
@@ -48,7 +49,7 @@ class Hiera(nn.Module):
         self.pos_embed_window = nn.Parameter(trunc_normal_(torch.empty(1, config.embed_dim, window, window), std=0.02))
         plan = block_plan(config)
         last = max(len(plan) - 1, 1)
-        self.blocks = nn.ModuleList(Block(**options, drop_path=drop_path * i / last) for i, options in enumerate(plan))
+        self.blocks = module_list(Block(**options, drop_path=drop_path * i / last) for i, options in enumerate(plan))
         self._places = Derived()
         self.stage_ends = [total - 1 for total in accumulate(config.blocks_per_stage)]
 
@@ -110,9 +111,19 @@ class Hiera(nn.Module):
         return (coarse + tiled[:, :, :height, :width]).permute(0, 2, 3, 1)
 
 
-def block_plan(config: TrunkConfig) -> list[dict]:
+class BlockOptions(TypedDict):
+    """What tells one block from another; see `Block`."""
+
+    in_dim: int
+    dim: int
+    heads: int
+    window: int
+    pool: bool
+
+
+def block_plan(config: TrunkConfig) -> list[BlockOptions]:
     """The options of every block, in order."""
-    plan: list[dict] = []
+    plan: list[BlockOptions] = []
     for stage, count in enumerate(config.blocks_per_stage):
         dim, heads, window = config.embed_dim << stage, config.heads << stage, config.window_per_stage[stage]
         for i in range(count):
@@ -174,8 +185,8 @@ class Block(nn.Module):
         skip = self._skip(x, normed)
         windows, padded_hw = to_windows(normed, self.window)
         attended, shrink = self.attn(windows), 2 if self.pool else 1
-        padded_hw, size_hw = tuple(n // shrink for n in padded_hw), skip.shape[1:3]
-        return self._finish(skip, from_windows(attended, self.window // shrink, padded_hw, size_hw))
+        shrunk_hw = [n // shrink for n in padded_hw]
+        return self._finish(skip, from_windows(attended, self.window // shrink, shrunk_hw, skip.shape[1:3]))
 
     def attend_within(self, windows: Tensor) -> Tensor:
         """The same for [N, w, w, C] windows that are cut already, or for whole maps."""
@@ -230,7 +241,7 @@ def to_windows(x: Tensor, window: int) -> tuple[Tensor, tuple[int, int]]:
     return x.permute(0, 1, 3, 2, 4, 5).flatten(0, 2), padded_hw
 
 
-def from_windows(x: Tensor, window: int, padded_hw: tuple[int, ...], size_hw: tuple[int, int]) -> Tensor:
+def from_windows(x: Tensor, window: int, padded_hw: Sequence[int], size_hw: Sequence[int]) -> Tensor:
     """Put windows back together and crop the filling: -> [B, H, W, C]."""
     rows, columns = padded_hw[0] // window, padded_hw[1] // window
     x = x.unflatten(0, (-1, rows, columns)).permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import pairwise
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def module_list(modules: Iterable[Part]) -> Sequence[Part]:
+    """A ModuleList that tells a type checker what it holds; torch's own does not."""
+    return cast("Sequence[Part]", nn.ModuleList(modules))
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -34,7 +42,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         dims = [in_dim, *[hidden_dim] * (layers - 1), out_dim]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(dims))
+        self.layers = module_list(nn.Linear(a, b) for a, b in pairwise(dims))
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:

@@ -105,6 +105,8 @@ class FourierPositions(nn.Module):
     Source: arXiv:2006.10739, used by SAM (arXiv:2304.02643) for prompts.
     """
 
+    positional_encoding_gaussian_matrix: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, channels // 2))

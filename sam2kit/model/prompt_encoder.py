@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2kit.model.layers import LayerNorm2d
+from sam2kit.model.layers import LayerNorm2d, module_list
 from sam2kit.model.positions import FourierPositions
 
 # meaning of a point's label
@@ -29,7 +29,7 @@ class PromptEncoder(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.pe_layer = FourierPositions(dim)
-        self.point_embeddings = nn.ModuleList(nn.Embedding(1, dim) for _ in range(4))
+        self.point_embeddings = module_list(nn.Embedding(1, dim) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, dim)
         first, second = _MASK_CHANNELS
         self.mask_downscaling = nn.Sequential(

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from threading import Lock
-from types import ModuleType
+from typing import Protocol
 
 import torch
 
@@ -26,17 +26,22 @@ _inside = 0  # passes that run
 _before = "none"  # what the switch was before the first of them
 
 
+class _Switch(Protocol):
+    fp32_precision: str
+
+
 @contextmanager
 def quick_products() -> Iterator[None]:
     """Quick float32 products on the CPU inside of this, where they are exact on this machine."""
-    if not products_are_exact():
+    switch = _switch()
+    if switch is None or not products_are_exact():
         yield
         return
-    _enter()
+    _enter(switch)
     try:
         yield
     finally:
-        _leave()
+        _leave(switch)
 
 
 def products_are_exact() -> bool:
@@ -64,23 +69,23 @@ def _tried() -> bool:
     return bool(off < _EXACT)
 
 
-def _switch() -> ModuleType | None:
+def _switch() -> _Switch | None:
     matmul = getattr(torch.backends.mkldnn, "matmul", None)  # torch 2.9 and later
     return matmul if hasattr(matmul, "fp32_precision") else None
 
 
-def _enter() -> None:
+def _enter(switch: _Switch) -> None:
     global _inside, _before
     with _lock:
         if _inside == 0:
-            _before = _switch().fp32_precision
-            _switch().fp32_precision = "bf16"
+            _before = switch.fp32_precision
+            switch.fp32_precision = "bf16"
         _inside += 1
 
 
-def _leave() -> None:
+def _leave(switch: _Switch) -> None:
     global _inside
     with _lock:
         _inside -= 1
         if _inside == 0:
-            _switch().fp32_precision = _before
+            switch.fp32_precision = _before

@@ -40,11 +40,12 @@ def annotate(
     if labels is not None and len(labels) != len(detections):
         raise ValueError(f"{len(detections)} detections want as many labels, got {len(labels)}")
     palette, scale = supervision_palette(), max(image.shape[:2]) / 1000
-    numbers = np.arange(len(detections)) if detections.tracker_id is None else detections.tracker_id - 1
-    look = {"detections": detections, "custom_color_lookup": numbers}
-    scene = sv.BoxAnnotator(palette, thickness=max(1, round(2 * scale))).annotate(image.copy(), **look)
+    ids = detections.tracker_id
+    numbers = np.arange(len(detections)) if ids is None else ids.astype(int) - 1
+    boxes = sv.BoxAnnotator(palette, thickness=max(1, round(2 * scale)))
+    scene = boxes.annotate(image.copy(), detections, custom_color_lookup=numbers)
     if detections.mask is not None:
-        scene = sv.MaskAnnotator(palette, opacity).annotate(scene, **look)
+        scene = sv.MaskAnnotator(palette, opacity).annotate(scene, detections, custom_color_lookup=numbers)
     if labels is None:
         return scene
     writer = sv.LabelAnnotator(
@@ -55,4 +56,4 @@ def annotate(
         text_padding=max(2, round(6 * scale)),
         smart_position=True,  # within the picture, and not over each other
     )
-    return writer.annotate(scene, labels=list(labels), **look)
+    return writer.annotate(scene, detections, labels=list(labels), custom_color_lookup=numbers)

@@ -58,7 +58,7 @@ def show_curves(
         plot.axhline(level, color=_GREY, linestyle=":", linewidth=1)
         plot.annotate(f"{level:g}", (1, level), (-4, 2), ("axes fraction", "data"), "offset points", ha="right")
     plot.set(xlabel=axes[0], ylabel=axes[1], ylim=(0, 1.02))
-    plot.xaxis.get_major_locator().set_params(integer=True)
+    plot.locator_params(axis="x", integer=True)
     plot.grid(alpha=0.25)
     plot.legend(loc="lower right", fontsize="small")
     return figure

@@ -64,8 +64,8 @@ def _draw_bars(axis: Axes, reaches: Sequence[BlockReach], side: int) -> None:
 
     for stage in sorted({r.stage for r in reaches}):
         mine = [r for r in reaches if r.stage == stage]
-        bars = {"color": PALETTE[stage - 1], "edgecolor": "black", "label": f"stage {stage}"}
-        axis.bar([r.block for r in mine], [r.reach for r in mine], **bars)
+        blocks, edges = [r.block for r in mine], [r.reach for r in mine]
+        axis.bar(blocks, edges, color=PALETTE[stage - 1], edgecolor="black", label=f"stage {stage}")
     axis.axhline(side, color="black", linestyle=":")
     axis.set(xlabel="block", title="edge of what a place sees, in pixels")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -49,14 +49,14 @@ def show_overlap(
     """
     from matplotlib.patches import Patch
 
-    masks, truths = np.asarray(masks, bool), np.asarray(truths, bool)
-    if masks.ndim != 3 or truths.shape not in (masks.shape, masks.shape[1:]):
-        raise ValueError(f"masks must be [N, H, W] with truths of the same size, got {masks.shape} and {truths.shape}")
-    check_counts("masks", len(masks), titles=titles or None, points=points or None)
-    shown = np.broadcast_to(images, (*masks.shape, 3))
-    figure, axes = panels([mask.shape for mask in masks], columns, width, below=0.35)
-    for i, (axis, truth) in enumerate(zip(axes, np.broadcast_to(truths, masks.shape), strict=True)):
-        parts = (truth & masks[i], truth & ~masks[i], masks[i] & ~truth)
+    found, truths = np.asarray(masks, bool), np.asarray(truths, bool)
+    if found.ndim != 3 or truths.shape not in (found.shape, found.shape[1:]):
+        raise ValueError(f"masks must be [N, H, W] with truths of the same size, got {found.shape} and {truths.shape}")
+    check_counts("masks", len(found), titles=titles or None, points=points or None)
+    shown = np.broadcast_to(images, (*found.shape, 3))
+    figure, axes = panels([mask.shape for mask in found], columns, width, below=0.35)
+    for i, (axis, truth) in enumerate(zip(axes, np.broadcast_to(truths, found.shape), strict=True)):
+        parts = (truth & found[i], truth & ~found[i], found[i] & ~truth)
         axis.imshow(draw_masks(shown[i], parts, _NAMES, opacity=0.6))
         _mark(axis, points[i] if points else ())
         axis.set_title(titles[i] if titles else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +24,7 @@ def as_array(values: ArrayLike | Tensor) -> np.ndarray:
     return (values.detach().float() if values.is_floating_point() else values).cpu().numpy()
 
 
-def check_counts(what: str, wanted: int, **given: Sequence | None) -> None:
+def check_counts(what: str, wanted: int, **given: Sized | None) -> None:
     """Raises ValueError if there is nothing to show, or there is not one of everything that was given for each."""
     if not wanted:
         raise ValueError(f"there are no {what} to show; give at least one")

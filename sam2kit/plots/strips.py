@@ -13,6 +13,7 @@ from sam2kit.predict.health import DOUBTFUL, LOST, PRESENT, USUAL, HealthLimits,
 from sam2kit.predict.session import VideoSession
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 _FULL = 0.7
@@ -87,7 +88,9 @@ def show_presence(session: VideoSession, limits: HealthLimits = USUAL, *, width:
     plot.set_yticks(middles, [str(object_id) for object_id in states])
     gap = (1 - _FULL) / 2
     plot.set(xlabel="frame", xlim=(-0.5, len(session) - 0.5), ylim=(len(states) - gap, -gap))
-    handles = [Patch(color=LOST_COLOUR if s == LOST else "#888888", label=text) for s, (_, text) in _BARS.items()]
+    handles: list[Artist] = [
+        Patch(color=LOST_COLOUR if s == LOST else "#888888", label=text) for s, (_, text) in _BARS.items()
+    ]
     handles += plot.plot([], [], "D", color="black", markeredgecolor="white", label="prompted")
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize="small")
     return figure

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from itertools import count
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ class AutomaticOptions:
 class FoundMask:
     """One mask of "segment everything"."""
 
-    runs: dict  # uncompressed COCO run lengths of the whole picture
+    runs: dict[str, Any]  # uncompressed COCO run lengths of the whole picture
     box_xyxy: tuple[float, float, float, float]  # inclusive pixel indices
     predicted_iou: float
     stability: float
@@ -89,7 +89,7 @@ class FoundMask:
         return runs_to_mask(self.runs)
 
     @property
-    def coco_rle(self) -> dict:
+    def coco_rle(self) -> dict[str, Any]:
         """Compressed COCO run lengths, as pycocotools writes them."""
         return compress_runs(self.runs)
 
@@ -117,7 +117,7 @@ class AutomaticMasks:
         model: SAM2,
         options: AutomaticOptions | None = None,
         *,
-        lock: AbstractContextManager | None = None,
+        lock: AbstractContextManager[object] | None = None,
         predictor: ImagePredictor | None = None,
     ) -> None:
         self.options = options or AutomaticOptions()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -58,14 +58,18 @@ class VideoOptions:
     def __post_init__(self) -> None:
         if self.corrections not in _CORRECTIONS:
             raise ValueError(f"corrections must be one of {', '.join(_CORRECTIONS)}, got {self.corrections!r}")
-        if not isinstance(self.max_hole_area, (int, float)) or not 0 <= self.max_hole_area < float("inf"):
+        if not _is_area(self.max_hole_area):
             raise ValueError(f"max_hole_area must be a number of pixels from 0, got {self.max_hole_area!r}")
 
     @classmethod
-    def official(cls, **changes: object) -> VideoOptions:
+    def official(cls, **changes: Any) -> VideoOptions:
         """The habits of the newest published predictor."""
-        habits = {"corrections": "lost", "replaced_prompts_linger": True, "exact_logits": True}
+        habits: dict[str, Any] = {"corrections": "lost", "replaced_prompts_linger": True, "exact_logits": True}
         return cls(**{**habits, **changes})
+
+
+def _is_area(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value < float("inf")
 
 
 @dataclass(frozen=True)
@@ -164,9 +168,11 @@ class FrameMasks:
 
         `tracker_id` is the object's number, the same on all frames.
         """
-        found = detections_of(self.masks, self.predicted_iou)
-        found.tracker_id = np.array(self.numbers, int)
-        return found[self.masks.any(axis=(1, 2))]
+        masks = self.masks
+        present = masks.any(axis=(1, 2))
+        found = detections_of(masks[present], self.predicted_iou[present])
+        found.tracker_id = np.array(self.numbers, int)[present]
+        return found
 
 
 def _without_overlaps(logits: Tensor) -> Tensor:

@@ -112,5 +112,5 @@ class FramesAhead:
         return features
 
 
-def _is_good(decoding: Future) -> bool:
+def _is_good(decoding: Future[np.ndarray]) -> bool:
     return decoding.done() and decoding.exception() is None

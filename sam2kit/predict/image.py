@@ -146,11 +146,11 @@ class ImagePredictor:
     """
 
     def __init__(
-        self, model: SAM2, options: ImageOptions | None = None, *, lock: AbstractContextManager | None = None
+        self, model: SAM2, options: ImageOptions | None = None, *, lock: AbstractContextManager[object] | None = None
     ) -> None:
         self.model = model.eval()
         self.options = options or ImageOptions()
-        self.lock = lock or nullcontext()
+        self.lock = nullcontext() if lock is None else lock
 
     def with_options(self, options: ImageOptions) -> ImagePredictor:
         """The same predictor with other options."""

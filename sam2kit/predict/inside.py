@@ -12,7 +12,7 @@ decoder and the memory attention, looks.py puts such recordings together.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -68,8 +68,8 @@ def _matching(wanted: str, known: list[str]) -> list[str]:
     return names
 
 
-def _listener(calls: list[Call]) -> Any:
-    def listen(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+def _listener(calls: list[Call]) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
+    def listen(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         bound = inspect.signature(module.forward).bind(*args, **kwargs)
         bound.apply_defaults()
         calls.append(Call(dict(bound.arguments), output))
@@ -91,14 +91,13 @@ def attention_weights(attention: nn.Module, call: Call, queries: Sequence[int] |
     Raises:
         ValueError: if the module is not an attention.
     """
-    if isinstance(attention, WindowAttention):
-        split = _split_windows
-    elif isinstance(attention, Attention):
-        split = _split_sequences
-    else:
+    if not isinstance(attention, (Attention, WindowAttention)):
         raise ValueError(f"only an Attention or a WindowAttention has weights, got a {type(attention).__name__}")
     with torch.autocast(next(attention.parameters()).device.type, enabled=False):
-        query, key = split(attention, call.arguments)
+        if isinstance(attention, WindowAttention):
+            query, key = _split_windows(attention, call.arguments)
+        else:
+            query, key = _split_sequences(attention, call.arguments)
         if queries is not None:
             query = query[:, :, list(queries)]
         return (query.float() @ key.float().transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(dim=-1)

@@ -167,9 +167,16 @@ def _recalled(model: SAM2, session: VideoSession, frame: int, object_id: Hashabl
         raise ValueError(f"frame {frame} {what}; choose a frame that propagate() has answered")
     if not track.prompted:
         raise ValueError(f"object {object_id!r} has no prompt left, so nothing is recalled of it; prompt it again")
-    bank = {"slots": model.config.memory.slots, "pointer_frames": session.pointer_reach}
     reverse = track.directions[frame]
-    return choose_memories(frame, track.prompted, track.tracked, **bank, reverse=reverse), reverse
+    recalled = choose_memories(
+        frame,
+        track.prompted,
+        track.tracked,
+        slots=model.config.memory.slots,
+        pointer_frames=session.pointer_reach,
+        reverse=reverse,
+    )
+    return recalled, reverse
 
 
 def _cell(point_xy: Sequence[float], size_hw: tuple[int, int], cells: int) -> int:

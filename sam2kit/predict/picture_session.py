@@ -100,7 +100,7 @@ class PictureSession:
         """Whether a model of this config gave the answers, as far as the file says."""
         return self.config == config
 
-    def save(self, path: str | os.PathLike) -> Path:
+    def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the session; a crash while writing leaves the file that was there.
 
         Raises:
@@ -119,7 +119,7 @@ class PictureSession:
         return write_session_file(Path(path), PICTURE_FORMAT, content, tensors)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> PictureSession:
+    def load(cls, path: str | os.PathLike[str]) -> PictureSession:
         """Read what `save` wrote.
 
         Raises:
@@ -156,10 +156,11 @@ def _object_out(number: int, item: PromptedObject, tensors: dict[str, Tensor]) -
 
 
 def _session(content: dict[str, Any], file: Any) -> PictureSession:
-    size_hw = tuple(int(n) for n in content["size_hw"])
+    stated_hw = tuple(int(n) for n in content["size_hw"])
     image = read_picture(file.get_tensor("picture").numpy().tobytes())
-    if image.shape[:2] != size_hw:
-        raise ValueError(f"its picture is {list(image.shape[:2])}, not {list(size_hw)} as it says")
+    size_hw = image.shape[:2]
+    if size_hw != stated_hw:
+        raise ValueError(f"its picture is {list(size_hw)}, not {list(stated_hw)} as it says")
     stated = content["objects"]
     if not isinstance(stated, list) or len(stated) > _MOST_OBJECTS:
         raise ValueError(f"its objects are no list of at most {_MOST_OBJECTS}")

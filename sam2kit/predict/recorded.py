@@ -10,9 +10,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.cuda import _POOL_HANDLE
 
 Function = Callable[..., Sequence[Tensor]]
 Recorder = Callable[[Function, Sequence[Tensor]], tuple[Callable[[], None], Sequence[Tensor]]]
@@ -78,6 +82,6 @@ def record_graph(function: Function, inputs: Sequence[Tensor]) -> tuple[Callable
 
 
 @cache
-def _pool(device: torch.device) -> tuple[int, int]:
+def _pool(device: torch.device) -> _POOL_HANDLE:
     """Memory for what graphs compute on the way: one plays after the other, so they share it."""
     return torch.cuda.graph_pool_handle()

@@ -57,7 +57,8 @@ def checked_id(object_id: Hashable) -> Hashable:
         hash(object_id)
     except TypeError as error:
         raise ValueError(f"an object id is a text or a number, got {object_id!r:.80}") from error
-    return int(object_id) if isinstance(object_id, numbers.Integral) else object_id
+    given: object = object_id  # a type checker takes the numbers of this ABC for unhashable
+    return int(given) if isinstance(given, numbers.Integral) else object_id
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,10 @@ answers, so a long video needs no more memory than a short one, and gives the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,9 +38,11 @@ class Tracker:
         pace: what is done for speed.
     """
 
-    def __init__(self, model: SAM2, lock: AbstractContextManager | None = None, pace: Pace | None = None) -> None:
+    def __init__(
+        self, model: SAM2, lock: AbstractContextManager[object] | None = None, pace: Pace | None = None
+    ) -> None:
         self.model = model
-        self.lock = lock or nullcontext()
+        self.lock = nullcontext() if lock is None else lock
         self.pace = pace or Pace()
         self._passes = Passes(model, self.pace)
 
@@ -213,7 +216,7 @@ def _answer(track: ObjectTrack, frame: int) -> FrameResult:
 class _AnswersSince:
     """The tracked frames of propagation number `since` and later, and corrected ones, as a container."""
 
-    tracked: dict[int, FrameResult]
+    tracked: Mapping[Any, FrameResult]  # frame -> answer; a container may be asked for anything
     since: int
 
     def __contains__(self, frame: object) -> bool:

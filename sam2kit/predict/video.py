@@ -60,7 +60,7 @@ class VideoPredictor:
         model: SAM2,
         options: VideoOptions | None = None,
         *,
-        lock: AbstractContextManager | None = None,
+        lock: AbstractContextManager[object] | None = None,
         pace: Pace | None = None,
     ) -> None:
         if not model.memory_is_trained:
@@ -91,7 +91,7 @@ class VideoPredictor:
 
         return VideoStream(self, length=length)
 
-    def save(self, session: VideoSession, path: str | PathLike, *, with_path: bool = True) -> Path:
+    def save(self, session: VideoSession, path: str | PathLike[str], *, with_path: bool = True) -> Path:
         """Write a session to one file, without the frames of its clip; whatever is running goes on afterwards.
 
         Args:
@@ -102,7 +102,7 @@ class VideoPredictor:
         """
         return write_session(session, self.model.config, Path(path), with_path=with_path)
 
-    def load(self, path: str | PathLike, source: ClipSource | None = None) -> VideoSession:
+    def load(self, path: str | PathLike[str], source: ClipSource | None = None) -> VideoSession:
         """Read a session that `save` wrote, to go on where it was.
 
         Args:
@@ -238,7 +238,7 @@ class VideoPredictor:
         """The steps that `propagate` would take; the session stays as it is."""
         if direction not in ("forward", "backward", "both"):
             raise ValueError(f'direction must be "forward", "backward" or "both", got {direction!r}')
-        if frames is not None and (not isinstance(frames, numbers.Integral) or frames < 0):
+        if frames is not None and not _is_count(frames):
             raise ValueError(f"frames must be 0 or more, a whole number, got {frames}")
         if not session.tracks:
             raise ValueError("there is nothing to track yet: add points, a box or a mask first")
@@ -283,6 +283,10 @@ class VideoPredictor:
         """One step of a propagation: answer for every object that is not prompted on this frame, and remember."""
         session.run = max(session.run, step.since)
         self.tracker.track(session, step)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and int(value) >= 0
 
 
 def _settle_all(session: VideoSession, frame: int) -> None:

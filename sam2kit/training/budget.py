@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from sam2kit.training.lessons import Augmentation
 from sam2kit.training.recipes import Recipe
@@ -44,7 +45,7 @@ class Budget:
         if self.precision not in ("auto", *DTYPES):
             raise ValueError(f"precision must be auto, {', '.join(DTYPES)}, got {self.precision!r}")
 
-    def identity(self) -> dict:
+    def identity(self) -> dict[str, Any]:
         """What has to be the same for a run to go on: all but where it runs, and what is only asked about it."""
         return {name: value for name, value in asdict(replace(self, device="auto")).items() if name != "general"}
 

@@ -14,14 +14,13 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from sam2kit.datasets.samples import ClipSample
+from sam2kit.datasets.samples import ClipSample, PictureSample, Sample
 from sam2kit.evaluation.clips import evaluate_clips
 from sam2kit.evaluation.pictures import evaluate_pictures, picture_rows
 from sam2kit.evaluation.semi_supervised import TrackingProtocol, track_sample
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.training.held_out import held_out_clips, held_out_pictures
-from sam2kit.training.school import Sample
 
 PICTURE_MEASURES = ("click1", "click3", "click5", "box")  # mIoU
 CLIP_PROMPTS = ("mask", "click", "box")
@@ -79,7 +78,7 @@ class Exam:
             return []
 
 
-def _picture_rows(model: SAM2, sample: Sample) -> list[dict[str, float]]:
+def _picture_rows(model: SAM2, sample: PictureSample) -> list[dict[str, float]]:
     rows = picture_rows(ImagePredictor(model), sample.name, sample.read(), clicks=5)
     return [{name: row.scores[name] for name in (*PICTURE_MEASURES, "missed")} for row in rows]
 

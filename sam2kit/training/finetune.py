@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -36,21 +37,21 @@ from sam2kit.training.room import Room, free_bytes, measure_needs, plan_room
 from sam2kit.training.school import School
 from sam2kit.training.trainer import Trainer, TrainOptions
 from sam2kit.training.witness import Witness
-from sam2kit.weights import load_model
+from sam2kit.weights import choose_dtype, load_model
 
 _SAVE_EVERY = 200  # steps, besides the end of each epoch
 _LEAST_STEPS = 25  # per epoch: a handful of pictures is gone through several times before the next exam
 
 
 def finetune(
-    model: str | os.PathLike,
-    data: str | os.PathLike | Dataset,
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Dataset,
     recipe: str | Recipe | None = None,
     *,
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     budget: Budget | None = None,
-    watch: Callable[[dict], None] = lambda _: None,
-    each_step: Callable[[dict], None] | None = None,
+    watch: Callable[[dict[str, float]], None] = lambda _: None,
+    each_step: Callable[[dict[str, Any]], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Fine-tune a model and keep the best of it.
@@ -81,29 +82,29 @@ class _FineTuning:
 
     def __init__(
         self,
-        base: str | os.PathLike,
-        data: str | os.PathLike | Dataset,
+        base: str | os.PathLike[str],
+        data: str | os.PathLike[str] | Dataset,
         recipe: str | Recipe | None,
         out: Path,
         budget: Budget,
-        watch: Callable[[dict], None],
+        watch: Callable[[dict[str, float]], None],
     ) -> None:
         self.base, self.out, self.budget, self.watch = os.fspath(base), out, budget, watch
         self.data = data if isinstance(data, Dataset) else open_dataset(data)
         self.recipe = budget.changed(choose_recipe(recipe, self.data))
         self.accelerator, self.model = load_base(self.base, budget)
-        self.dtype = self.model.compute_dtype
+        self.dtype = choose_dtype(budget.precision, self.accelerator.device)
         learnt, held_out = parts_of(self.data, budget)
         check_fit(self.recipe, learnt, self.model)
-        self.learnt = [*learnt.pictures, *learnt.clips]
+        self.learnt = learnt.samples
         self.exam = Exam(some_of(held_out, budget.exam_samples, budget.seed), self.accelerator)
         self.base_state = {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
         self.data_fingerprint = fingerprint(self.data)
-        about = {"base": weights_fingerprint(self.base_state), "data": self.data_fingerprint}
+        about: dict[str, Any] = {"base": weights_fingerprint(self.base_state), "data": self.data_fingerprint}
         about |= {"recipe": self.recipe.as_dict(), "budget": budget.identity()}
         self.history = History.read(out, about)
 
-    def run(self, each_step: Callable[[dict], None] | None, stop: Callable[[], bool]) -> Result:
+    def run(self, each_step: Callable[[dict[str, Any]], None] | None, stop: Callable[[], bool]) -> Result:
         """Exam, training with exams, result."""
         started = time.monotonic()
         options = self._options()
@@ -145,7 +146,7 @@ class _FineTuning:
             log_every=1,
         )
 
-    def _trainer(self, school: School, options: TrainOptions) -> Trainer:
+    def _trainer(self, school: School, options: TrainOptions) -> Trainer[SAM2]:
         self.model.compute_dtype = None  # the loop's autocast decides
         return Trainer(
             self.model,
@@ -158,7 +159,7 @@ class _FineTuning:
             bar=self.witness.each_step is None,
         )
 
-    def _epochs(self, trainer: Trainer, school: School, board: Board) -> None:
+    def _epochs(self, trainer: Trainer[SAM2], school: School, board: Board) -> None:
         """Train, examine, keep the best, until the budget ends or nothing gets better any more."""
         history, per_epoch = self.history, self._steps_per_epoch()
         history.drop_after(trainer.step)
@@ -186,7 +187,7 @@ class _FineTuning:
                 f"{self.budget.minutes:g} minutes, so nothing was learnt; give more minutes"
             )
 
-    def _end_epoch(self, epoch: int, trainer: Trainer) -> None:
+    def _end_epoch(self, epoch: int, trainer: Trainer[SAM2]) -> None:
         """Take the exam, and keep the weights if they are the best."""
         started = time.monotonic()
         exam = self._examine()
@@ -211,7 +212,7 @@ class _FineTuning:
     def _general(self, model: SAM2) -> dict[str, float]:
         return general_knowledge(model, clips=bool(self.data.clips)) if self.budget.general else {}
 
-    def _save(self, metrics: dict) -> None:
+    def _save(self, metrics: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:
             return
         about = FineTuning(
@@ -262,7 +263,7 @@ class _FineTuning:
             self.recipe.name,
             self.history.before,
             after,
-            best["epoch"],
+            int(best["epoch"]),
             len(self.history.exams),
             seconds,
             sorted({name for names in gather_object([school.skipped | self.exam.skipped]) for name in names}),

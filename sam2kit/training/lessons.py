@@ -45,6 +45,7 @@ class Augmentation:
 
 # uint8 [T, H, W, 3], a bool [T, H, W] for each object, and the frames' numbers
 _Window = tuple[np.ndarray, list[np.ndarray], tuple[int, ...]]
+ViewKey = tuple[str, int, int, bool]  # sample, frame, side of the square, whether mirrored
 
 MIRRORED = Augmentation()
 VARIED = Augmentation(zoom=0.6, turn=10, light=0.15, grey=0.05)
@@ -57,7 +58,7 @@ class DrawnLesson:
 
     lesson: Lesson  # of one clip: B = 1
     name: str  # of the sample
-    keys: list[tuple | None]  # of each frame: the same for the same pixels; None where the view will not come again
+    keys: list[ViewKey | None]  # of each frame: the same for the same pixels; None where the view will not come again
 
 
 def draw_lesson(

@@ -12,7 +12,9 @@ Source: LoRA, arXiv:2106.09685.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,18 @@ TRUNK_ATTENTION = ("image_encoder.trunk.blocks.*.attn.qkv", "image_encoder.trunk
 TRUNK_LINEAR = (*TRUNK_ATTENTION, "image_encoder.trunk.blocks.*.mlp.layers.*")
 MEMORY_ATTENTION = ("memory_attention.layers.*_attn*_proj",)
 _ADAPTER = "default"
+
+
+class _LoraLayer(Protocol):
+    """A layer that peft has wrapped."""
+
+    base_layer: nn.Linear | nn.Conv2d
+    lora_A: Mapping[str, nn.Linear | nn.Conv2d]  # by adapter, as all of these
+    lora_B: Mapping[str, nn.Linear | nn.Conv2d]
+    scaling: Mapping[str, float]
+
+    def train(self, mode: bool) -> nn.Module:
+        """Switch dropout on or off."""
 
 
 def add_lora(model: SAM2, *, rank: int, alpha: float, targets: str | tuple[str, ...], dropout: float = 0.0) -> None:
@@ -88,13 +102,22 @@ def _inject(model: SAM2, names: list[str], rank: int, alpha: float, dropout: flo
     except ImportError as error:
         raise ValueError("LoRA needs peft, which is not installed: pip install 'sam2kit[train]'") from error
     exactly = "|".join(map(re.escape, names))  # a list would also match the ends of longer names
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=exactly)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # peft says int, and only divides it by the rank
+        lora_dropout=dropout,
+        target_modules=exactly,
+    )
     inject_adapter_in_model(config, model, _ADAPTER)
 
 
-def _lora_layers(model: nn.Module) -> dict[str, nn.Module]:
+def _lora_layers(model: nn.Module) -> dict[str, _LoraLayer]:
     """peft's layers, by the official name of the layer that each wraps."""
-    return {name: m for name, m in model.named_modules() if hasattr(m, "lora_A") and hasattr(m, "base_layer")}
+    return {name: module for name, module in model.named_modules() if _is_lora_layer(module)}
+
+
+def _is_lora_layer(module: nn.Module) -> TypeGuard[_LoraLayer]:
+    return hasattr(module, "lora_A") and hasattr(module, "base_layer")
 
 
 def has_lora(model: nn.Module) -> bool:

@@ -115,7 +115,7 @@ def random_clip(rng: Generator, bank: TextureBank, side: int = 256, *, frames: i
 
 def _background_at(stage: np.ndarray, side: int, shift: np.ndarray, zoom: float) -> np.ndarray:
     centre = stage.shape[0] / 2
-    matrix = np.float32([[zoom, 0, side / 2 - zoom * centre], [0, zoom, side / 2 - zoom * centre]])
+    matrix = np.array([[zoom, 0, side / 2 - zoom * centre], [0, zoom, side / 2 - zoom * centre]], np.float32)
     matrix[:, 2] += shift
     return cv2.warpAffine(stage, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 

@@ -60,14 +60,14 @@ Played = tuple[Lesson, list[SessionPlan], Rules, LossWeights]  # one step of thi
 def initialise(model: SAM2) -> None:
     """Change a fresh network so that prompts can be found in the picture from the first step."""
     with torch.no_grad():
-        for conv in list(model.image_encoder.neck.convs)[:2]:  # strides 32 and 16, which are added up
-            conv.conv.weight *= 0.2
-            conv.conv.bias *= 0.2
+        for lateral in list(model.image_encoder.neck.convs)[:2]:  # strides 32 and 16, which are added up
+            for parameter in lateral.parameters():
+                parameter.mul_(0.2)
         for name, module in model.sam_mask_decoder.transformer.named_modules():
             if isinstance(module, Attention) and "self_attn" not in name:
                 module.q_proj.weight *= 1.5
                 module.k_proj.weight.copy_(module.q_proj.weight)
-        model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(3.0)
+        model.sam_mask_decoder.pred_obj_score_head.layers[-1].get_parameter("bias").fill_(3.0)
 
 
 def set_windows(model: SAM2, window_per_stage: tuple[int, ...]) -> None:

@@ -9,6 +9,7 @@ Source: SAM 2, arXiv:2408.00714, training appendix (layer decay as in BEiT, arXi
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -48,7 +49,9 @@ def layer_decay(config: SAM2Config, decay: float, encoder_share: float) -> Share
     return share_of
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, share_of: ShareOf = everything_alike) -> list[dict]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, share_of: ShareOf = everything_alike
+) -> list[dict[str, Any]]:
     """Trainable parameters by what they share, for an optimiser: "params", "weight_decay" and "share".
 
     Biases and plain layer norms do not decay; those over channels, which derive from them, do, as published.

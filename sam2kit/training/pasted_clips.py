@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -110,7 +111,7 @@ def paste_clip(folder: Path, scene: Scene, *, frames: int, size_hw: tuple[int, i
     return LabelledClip(images, {n: owners == n for n in targets})
 
 
-def _cut_out(folder: Path, outlines: list[dict], actor: Actor) -> np.ndarray:
+def _cut_out(folder: Path, outlines: list[dict[str, Any]], actor: Actor) -> np.ndarray:
     """float32 [h, w, 4]: RGB and coverage."""
     image = read_picture(folder / actor.photo)
     outline = next(o for o in outlines if o["photo"] == actor.photo and o["name"] == actor.name)

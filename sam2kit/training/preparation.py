@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from sam2kit.datasets.samples import ClipSample, Dataset, PictureSample
+from sam2kit.datasets.samples import Dataset, Sample
 from sam2kit.datasets.splitting import split
 from sam2kit.model.sam2 import SAM2
 from sam2kit.training.budget import Budget
@@ -38,15 +38,15 @@ def load_base(base: str, budget: Budget) -> tuple[Accelerator, SAM2]:
 def parts_of(data: Dataset, budget: Budget) -> tuple[Dataset, Dataset]:
     """What to learn from, and what to be examined on."""
     if budget.overfit:
-        some = [s.name for s in (*data.pictures, *data.clips)][: budget.overfit]
+        some = [s.name for s in data.samples][: budget.overfit]
         return data.subset(some), data.subset(some)
     return split(data, budget.held_out, budget.seed)
 
 
-def some_of(data: Dataset, count: int, seed: int) -> list[PictureSample | ClipSample]:
+def some_of(data: Dataset, count: int, seed: int) -> list[Sample]:
     """At most so many samples, drawn evenly; half of them clips where there are both."""
     kinds = [kind for kind in (data.pictures, data.clips) if kind]
-    drawn = []
+    drawn: list[Sample] = []
     for kind in kinds:
         chosen = np.random.default_rng([seed, 3]).permutation(len(kind))[: max(count // len(kinds), 1)]
         drawn += [kind[n] for n in sorted(chosen)]

@@ -15,6 +15,7 @@ segmentation algorithm using foundation models", arXiv:2404.09957 (adapters in e
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -88,12 +89,12 @@ class Recipe:
 
     def share_of(self, config: SAM2Config) -> ShareOf:
         """How fast each parameter learns."""
-        share_of = everything_alike
+        share_of: ShareOf = everything_alike
         if self.encoder_share != 1 or self.layer_decay != 1:
             share_of = layer_decay(config, self.layer_decay, self.encoder_share)
         return lambda name: share_of(name) * (self.decoder_share if name.startswith(_DECODER) else 1.0)
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """Nested plain dict, ready for JSON."""
         return asdict(self)
 

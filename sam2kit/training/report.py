@@ -6,6 +6,7 @@ import json
 import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sam2kit.files import make_folder, read_json, written_whole
 from sam2kit.media.exports import write_json
@@ -19,13 +20,13 @@ _COUNTS = ("objects",)
 class History:
     """All exams of one run."""
 
-    identity: dict  # what has to be the same for the run to go on
+    identity: dict[str, Any]  # what has to be the same for the run to go on
     before: dict[str, float] = field(default_factory=dict)  # the base model's exam
     exams: list[dict[str, float]] = field(default_factory=list)  # one for each epoch, with "epoch", "step", "seconds"
     room: dict[str, int] = field(default_factory=dict)  # what went through the network at once, see room.py
 
     @classmethod
-    def read(cls, folder: Path, identity: dict) -> History:
+    def read(cls, folder: Path, identity: dict[str, Any]) -> History:
         """The history in a folder, to go on with; a new one if there is none.
 
         Raises:
@@ -110,9 +111,8 @@ def result_so_far(folder: Path) -> Result | None:
         return None
     best = {name: value for name, value in history.best.items() if name not in ABOUT_TIME}
     last, recipe = history.exams[-1], history.identity["recipe"]["name"]
-    return Result(
-        folder, recipe, history.before, best, history.best["epoch"], len(history.exams), float(last["seconds"])
-    )
+    best_epoch = int(history.best["epoch"])
+    return Result(folder, recipe, history.before, best, best_epoch, len(history.exams), float(last["seconds"]))
 
 
 class Board:
@@ -157,7 +157,7 @@ def write_curves(history: History, path: Path) -> None:
         bold = 2.5 if name == "score" else 1.2
         axes.plot([p["epoch"] for p in points], [p[name] for p in points], label=name, linewidth=bold, marker=".")
     axes.set(xlabel="epoch", ylabel="held-out samples", ylim=(0, 1))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize="small")
     with written_whole(path) as unfinished:

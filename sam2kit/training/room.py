@@ -153,13 +153,13 @@ def plan_room(needs: Needs, wanted: Room, corrected_frames: int, free: int) -> R
     Raises:
         ValueError: if not even the smallest does.
     """
-    room: Room | None = wanted
-    while room is not None:
-        if needs.of(room, corrected_frames) <= _USABLE * free:
-            return room
-        smallest, room = room, room.smaller()
-    gigabytes = needs.of(smallest, corrected_frames) / 2**30
-    raise ValueError(
-        f"the device has {free / 2**30:.1f} GB free, and training needs about {gigabytes:.1f} GB even with {smallest}; "
-        "close other programs, or take a smaller model or the decoder recipe"
-    )
+    room = wanted
+    while (needed := needs.of(room, corrected_frames)) > _USABLE * free:
+        smaller = room.smaller()
+        if smaller is None:
+            raise ValueError(
+                f"the device has {free / 2**30:.1f} GB free, and training needs about {needed / 2**30:.1f} GB even "
+                f"with {room}; close other programs, or take a smaller model or the decoder recipe"
+            )
+        room = smaller
+    return room

@@ -177,9 +177,8 @@ def _part_region(look: Generator, side: int, box: tuple[int, int, int, int], rad
 def _drop_shadow(canvas: Canvas, look: Generator, mask: np.ndarray, radius: float) -> None:
     if look.random() < 0.4:
         shift = look.normal(0, 0.15 * radius + 1, 2)
-        moved = cv2.warpAffine(
-            mask.astype(np.float32), np.float32([[1, 0, shift[0]], [0, 1, shift[1]]]), mask.shape[::-1]
-        )
+        matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
+        moved = cv2.warpAffine(mask.astype(np.float32), matrix, mask.shape[::-1])
         soft = cv2.GaussianBlur(moved, (0, 0), max(0.8, look.uniform(0.02, 0.15) * radius))
         canvas.image *= 1 - look.uniform(0.2, 0.7) * soft[..., None]
 

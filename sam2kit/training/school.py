@@ -18,9 +18,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from sam2kit.datasets.samples import ClipSample, PictureSample
+from sam2kit.datasets.samples import Sample
 from sam2kit.model.sam2 import SAM2, ImageFeatures
-from sam2kit.training.lessons import DrawnLesson, draw_lesson
+from sam2kit.training.lessons import DrawnLesson, ViewKey, draw_lesson
 from sam2kit.training.recipes import Recipe
 from sam2kit.training.room import Room, free_bytes
 from sam2kit.training.session import TERMS, SessionTraining
@@ -28,8 +28,6 @@ from sam2kit.training.simulated_user import draw_plans
 from sam2kit.training.trainer import Backward, mean_over_processes
 
 _KEPT_SHARE = 0.25  # of the free memory, for features that are kept
-
-Sample = PictureSample | ClipSample
 
 
 class School:
@@ -66,7 +64,8 @@ class School:
         objects = sum(drawn.lesson.masks.shape[2] for _, drawn in lessons)
         # losses count by their objects, wherever these are; that no process has one is rare
         share = max(mean_over_processes(objects, self.accelerator), 1 / self.accelerator.num_processes)
-        totals, figures = dict.fromkeys(("loss", *TERMS), 0.0), {}
+        totals = dict.fromkeys(("loss", *TERMS), 0.0)
+        figures: dict[str, list[Tensor]] = {}
         for number, drawn in lessons:
             self._teach(number, drawn, share, backward, totals, figures)
         return totals | {name: torch.cat(values).mean().item() for name, values in figures.items()}
@@ -165,19 +164,20 @@ class School:
         if used:
             torch.autograd.backward([t for t, _ in used], [g.to(t.dtype) for t, g in used])
 
-    def _encode(self, pixels: Tensor, keys: Sequence[tuple | None]) -> ImageFeatures:
+    def _encode(self, pixels: Tensor, keys: Sequence[ViewKey | None]) -> ImageFeatures:
         """Features of [T, 3, S, S] frames; kept ones where the encoder does not learn."""
         if self._encoder_learns:
             return self.model.encode_image(pixels)
-        kept = [self._features.get(key) for key in keys]
-        missing = [t for t, features in enumerate(kept) if features is None]
+        found = {t: self._features.get(key) for t, key in enumerate(keys)}
+        kept = {t: features for t, features in found.items() if features is not None}
+        missing = [t for t in found if t not in kept]
         if missing:
             with torch.no_grad():
                 fresh = self.model.encode_image(pixels[missing])
             for n, t in enumerate(missing):
                 kept[t] = fresh[n : n + 1]
                 self._features.put(keys[t], kept[t])
-        parts = [_maps(features.to(self.accelerator.device)) for features in kept]
+        parts = [_maps(kept[t].to(self.accelerator.device)) for t in found]
         return ImageFeatures(*(torch.cat(maps) for maps in zip(*parts, strict=True)))
 
 
@@ -186,13 +186,13 @@ class FeatureStore:
 
     def __init__(self, most_bytes: int) -> None:
         self.left = self.most = most_bytes
-        self._kept: dict[tuple, ImageFeatures] = {}
+        self._kept: dict[ViewKey, ImageFeatures] = {}
 
-    def get(self, key: tuple | None) -> ImageFeatures | None:
+    def get(self, key: ViewKey | None) -> ImageFeatures | None:
         """What was kept under a key."""
         return None if key is None else self._kept.get(key)
 
-    def put(self, key: tuple | None, features: ImageFeatures) -> None:
+    def put(self, key: ViewKey | None, features: ImageFeatures) -> None:
         """Keep features if there is room."""
         size = sum(t.numel() * t.element_size() for t in _maps(features))
         if key is not None and size <= self.left:

@@ -163,8 +163,8 @@ class _Session:
         for terms in self.passes:
             for name, values in terms.unweighted().items():
                 losses.terms[name] = losses.terms.get(name, 0.0) + values.sum().detach() / scale
-        for name, values in self.figures.items():
-            losses.figures.setdefault(name, []).extend(values)
+        for name, noted in self.figures.items():
+            losses.figures.setdefault(name, []).extend(noted)
 
     def _frame(self, t: int) -> None:
         """Answer, be corrected, remember."""
@@ -196,7 +196,8 @@ class _Session:
         small = _shrink(truth, self.rules.loss_stride)
         there = truth.flatten(1).any(dim=1)
         points, labels, hint = self._first_prompt(kind, truth)
-        for correction in range(corrections + 1):
+        given = 0  # corrective clicks
+        while True:
             four = self._decode(image, features, points, labels, hint)
             ambiguous = (0 if points is None else points.shape[1]) <= 1 and (points is not None or hint is None)
             answers = four.keep(slice(1, None)) if ambiguous else four.keep(slice(0, 1))
@@ -204,11 +205,13 @@ class _Session:
             logits, token, iou = self._supervise(answers, small, present)
             if ambiguous and kind and self.rules.single_too:
                 self._supervise(four.keep(slice(0, 1)), small, present)
-            if correction == 0:
+            if given == 0:
                 self._note("first_iou" if kind else "tracked_iou", iou[there])
-            if correction < corrections:
-                hint = logits
-                points, labels = self._correct(logits, truth, small, points, labels)
+            if given >= corrections:
+                break
+            hint = logits
+            points, labels = self._correct(logits, truth, small, points, labels)
+            given += 1
         if corrections:
             self._note("last_iou", iou[there])
         score = answers.object_score[:, 0].detach() > 0

@@ -56,7 +56,7 @@ def draw_plans(habits: Habits, present: np.ndarray, rng: Generator) -> list[Sess
     drawn = [_draw_plan(habits, frames, rng) for _ in range(habits.plans)]
     if len(drawn) == 1:
         return drawn * objects
-    chosen = rng.integers(len(drawn), size=objects)
+    chosen = rng.integers(len(drawn), size=(objects,))
     return [_without_impossible_boxes(drawn[which], present[:, n]) for n, which in enumerate(chosen)]
 
 

@@ -38,7 +38,8 @@ class TextureBank:
         else:
             source = self._tiles[rng.integers(len(self._tiles))]
         angle, scale = rng.uniform(0, 360), np.exp(rng.uniform(-0.9, 0.7)) * max(height, width) / TILE
-        matrix = cv2.getRotationMatrix2D((source.shape[1] / 2, source.shape[0] / 2), angle, max(scale, 0.25))
+        centre = source.shape[1] / 2, source.shape[0] / 2
+        matrix: np.ndarray = cv2.getRotationMatrix2D(centre, angle, max(scale, 0.25))
         matrix[:, 2] += rng.uniform(-TILE, TILE, 2)
         cut = cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
         return recolour(rng, cut)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Generic, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
@@ -29,9 +30,10 @@ from tqdm import tqdm
 from sam2kit.files import make_folder, written_whole
 from sam2kit.training.parameters import ShareOf, everything_alike, parameter_groups
 
+Model = TypeVar("Model", bound=nn.Module)
 Backward = Callable[[Tensor], None]  # runs backward from a part of the step's loss
 PlayStep = Callable[[int, float, Backward], dict[str, float]]  # step, progress, backward -> "loss" and figures
-Evaluation = Callable[[nn.Module], dict[str, float]]  # model -> numbers
+Evaluation = Callable[[Model], dict[str, float]]  # model -> numbers
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,10 @@ class TrainOptions:
 
     def progress(self, step: int, seconds: float) -> float:
         """Share of the budget that is used up, 0..1."""
-        share = step / self.steps if self.steps is not None else seconds / (60 * self.minutes)
-        return min(share, 1.0)
+        if self.steps is not None:
+            return min(step / self.steps, 1.0)
+        assert self.minutes is not None, "there are either steps or minutes"
+        return min(seconds / (60 * self.minutes), 1.0)
 
     def rate(self, step: int, progress: float) -> float:
         """Learning rate: linear warm-up, then a cosine down to `final_share`."""
@@ -71,7 +75,7 @@ class TrainOptions:
         return self.learning_rate * min(1.0, warm) * cosine
 
 
-class Trainer:
+class Trainer(Generic[Model]):
     """Runs the loop.
 
     Args:
@@ -90,13 +94,13 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Model,
         play: PlayStep,
         options: TrainOptions,
         folder: Path,
         *,
         accelerator: Accelerator | None = None,
-        evaluate: Evaluation | None = None,
+        evaluate: Evaluation[Model] | None = None,
         about_step: Callable[[], str] = lambda: "",
         watch: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
         make_room: Callable[[], bool] = lambda: False,
@@ -125,11 +129,11 @@ class Trainer:
         return self._shared_progress() >= 1.0
 
     @property
-    def kept(self) -> nn.Module:
+    def kept(self) -> Model:
         """The model that is used afterwards: the averaged one, if there is one."""
-        return self.model if self.average is None else self.average.module
+        return self.model if self.average is None else cast(Model, self.average.module)  # which is a copy of the model
 
-    def run(self, until: int | None = None) -> nn.Module:
+    def run(self, until: int | None = None) -> Model:
         """Train to the end of the budget, or to step `until`; returns the model to be kept, in eval mode.
 
         Raises:

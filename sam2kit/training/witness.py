@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # so that the names of the phases come without accelerate
     from accelerate import Accelerator
 
+    from sam2kit.model.sam2 import SAM2
     from sam2kit.training.trainer import Trainer, TrainOptions
 
 EXAM_BEFORE, TRAINING, EXAM = "exam before", "training", "exam"  # phases
@@ -26,15 +27,16 @@ class Witness:
         options: say how far the training is.
     """
 
-    each_step: Callable[[dict], None] | None
+    each_step: Callable[[dict[str, Any]], None] | None
     stop: Callable[[], bool]
     accelerator: Accelerator
     options: TrainOptions
-    trainer: Trainer | None = None  # from the first step on
+    trainer: Trainer[SAM2] | None = None  # from the first step on
     _since: float = field(default_factory=time.monotonic)
 
     def training(self, figures: dict[str, float]) -> None:
         """After a step, or without figures before the first of an epoch; asks the trainer to end."""
+        assert self.trainer is not None, "there is no step without a trainer"
         self._tell(TRAINING, self.trainer.seconds, figures)
         if self.stop():
             self.trainer.stop()
@@ -57,11 +59,11 @@ class Witness:
         """When an exam is over."""
         self._tell_of_exam({"exam": exam})
 
-    def _tell_of_exam(self, figures: dict) -> None:
+    def _tell_of_exam(self, figures: dict[str, Any]) -> None:
         seconds = time.monotonic() - self._since + (self.trainer.seconds if self.trainer else 0.0)
         self._tell(EXAM if self.trainer else EXAM_BEFORE, seconds, figures)
 
-    def _tell(self, phase: str, seconds: float, figures: dict) -> None:
+    def _tell(self, phase: str, seconds: float, figures: dict[str, Any]) -> None:
         if self.each_step is not None and self.accelerator.is_main_process:
             step = self.trainer.step if self.trainer else 0
             where = {"step": step, "seconds": seconds, "progress": self.options.progress(step, seconds)}

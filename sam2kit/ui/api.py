@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import gradio as gr
+from gradio.components import Component
 from gradio.context import get_blocks_context
+from gradio.events import api
 from gradio.utils import get_function_description
 
 from sam2kit.media.clip_masks import Progress
@@ -41,6 +43,11 @@ _LONGEST = 600.0  # seconds of tracking, where an app that is for everybody limi
 _SURE_AFTER = 30.0  # seconds of tracking after which its pace is known
 _EXPORTS = ["video", "masks", "coco"]
 
+if TYPE_CHECKING:
+    File = dict[str, Any]  # what comes and goes
+else:
+    File = gr.FileData  # how Gradio is told of it
+
 
 class ObjectPrompt(TypedDict, total=False):
     """What is asked about one object; points or a box are needed."""
@@ -65,7 +72,7 @@ class Endpoints:
     jobs: Turns
     limits: Limits
 
-    def segment_image(self, image: gr.FileData, prompts: list[ObjectPrompt]) -> tuple[gr.FileData, dict[str, Any]]:
+    def segment_image(self, image: File, prompts: list[ObjectPrompt]) -> tuple[File, dict[str, Any]]:
         """Find the masks of objects in a picture, each from clicks or a box (SAM 2).
 
         Args:
@@ -86,11 +93,11 @@ class Endpoints:
 
     def segment_everything(
         self,
-        image: gr.FileData,
+        image: File,
         points_per_side: int = 16,
         min_predicted_iou: float | None = None,
         min_stability: float | None = None,
-    ) -> tuple[gr.FileData, dict[str, Any]]:
+    ) -> tuple[File, dict[str, Any]]:
         """Find masks for everything in a picture, without prompts (SAM 2).
 
         Args:
@@ -103,10 +110,13 @@ class Endpoints:
         """  # noqa: E501
         with _sentences():
             path, name = uploaded(image, self.limits)
-            wanted = {"min_predicted_iou": min_predicted_iou, "min_stability": min_stability}
-            chosen = {key: _within(key, value, 0, 1) for key, value in wanted.items() if value is not None}
+            options = self.network.everything
+            if min_predicted_iou is not None:
+                options = replace(options, min_predicted_iou=_within("min_predicted_iou", min_predicted_iou, 0, 1))
+            if min_stability is not None:
+                options = replace(options, min_stability=_within("min_stability", min_stability, 0, 1))
             points = int(_within("points_per_side", points_per_side, 1, _MOST_POINTS))
-            options = replace(self.network.everything, points_per_side=points, **chosen)
+            options = replace(options, points_per_side=points)
             picture = read_picture(path, max_pixels=self.limits.picture_pixels)
             with self.jobs.join() as turn:
                 turn.wait()
@@ -116,14 +126,14 @@ class Endpoints:
 
     def track_video(
         self,
-        video: gr.FileData,
+        video: File,
         prompts: list[VideoPrompt],
         effect: str = "overlay",
         exports: list[str] = _EXPORTS,
         start: int = 0,
         stop: int | None = None,
         every: int = 1,
-    ) -> tuple[list[gr.FileData], dict[str, Any]]:
+    ) -> tuple[list[File], dict[str, Any]]:
         """Follow objects through a video, from clicks or boxes on any of its frames (SAM 2).
 
         Args:
@@ -163,8 +173,8 @@ class Endpoints:
     # inside
 
     def _segmented(self, embedding: ImageEmbedding, asked: FramePrompt, name: str) -> NamedMask:
-        clicks = (asked.points_xy, asked.labels) if len(asked.points_xy) else (None, None)
-        best = self.network.images.predict(embedding, Prompt(*clicks, asked.box_xyxy)).best()
+        points, labels = (asked.points_xy, asked.labels) if len(asked.points_xy) else (None, None)
+        best = self.network.images.predict(embedding, Prompt(points, labels, asked.box_xyxy)).best()
         return NamedMask.of(name, best.masks[0, 0].cpu().numpy(), best.predicted_iou[0, 0].item())
 
     def _tracked(self, clip: Clip, prompts: Sequence[PlacedPrompt], numbers: range) -> VideoSession:
@@ -220,12 +230,14 @@ def hide_others(page: gr.Blocks) -> None:
 
 def _add(function: Any, *, at_once: int = 1) -> None:
     """Name an endpoint after its function; Gradio leaves what is said of each argument to MCP, so it is put in here."""
-    added = gr.api(function, api_name=function.__name__, concurrency_limit=at_once)
+    added = api(function, api_name=function.__name__, concurrency_limit=at_once)
     _, texts, _ = get_function_description(function)
     page = get_blocks_context()
     assert page is not None, "gr.api has checked that a page is being built"
     for number, text in zip(added["inputs"], texts.values(), strict=True):
-        page.blocks[number].api_info()["additional_description"] = text
+        part = page.blocks[number]
+        assert isinstance(part, Component), "an endpoint's inputs are components"
+        part.api_info()["additional_description"] = text
 
 
 @contextmanager

@@ -6,7 +6,7 @@ All three tabs ask through here. The functions are called past Gradio's queue, i
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from sam2kit.clicking.messages import PromptRequest, ShownObject, answer_message, refusal, stale
@@ -18,7 +18,7 @@ Act = Callable[[Work, PromptRequest], ShownObject]
 _GONE = "Your work was put away to make room for others; reload the page and open it again."
 
 
-def answer_request(sent: Any, store: SessionStore[Work], act: Act) -> dict[str, Any]:
+def answer_request(sent: Any, store: SessionStore[Work], act: Act[Work]) -> dict[str, Any]:
     """Carry out a request on its visitor's work.
 
     Args:
@@ -28,12 +28,14 @@ def answer_request(sent: Any, store: SessionStore[Work], act: Act) -> dict[str, 
     return _answer(sent, lambda request: store.newest(request.key, request.sequence), act)
 
 
-def answer_preview(sent: Any, store: SessionStore[Work], act: Act, *, busy: bool) -> dict[str, Any]:
+def answer_preview(sent: Any, store: SessionStore[Work], act: Act[Work], *, busy: bool) -> dict[str, Any]:
     """The same for what only would be; left out while the network is busy, or the visitor's work is in use."""
     return _answer(sent, lambda request: nullcontext() if busy else store.if_free(request.key), act)
 
 
-def _answer(sent: Any, entering: Callable[[PromptRequest], Any], act: Act) -> dict[str, Any]:
+def _answer(
+    sent: Any, entering: Callable[[PromptRequest], AbstractContextManager[Work | None]], act: Act[Work]
+) -> dict[str, Any]:
     try:
         request = PromptRequest.read(sent)
         with entering(request) as work:

@@ -22,10 +22,10 @@ import multiprocessing
 import os
 import pickle
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import gradio as gr
@@ -42,6 +42,7 @@ class NoGpu(ValueError):
     """No GPU could be had, or it was taken away; the message is for people, and says when to try again."""
 
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 Work = Callable[..., Iterator[Any]]  # (model, *arguments), at the top of a module so that its name is enough
 _WORK_OF: weakref.WeakKeyDictionary[SAM2, GpuWork] = weakref.WeakKeyDictionary()
 
@@ -55,7 +56,7 @@ def is_zero_gpu() -> bool:
     return bool(Config.zero_gpu)
 
 
-def on_gpu(function: Callable, seconds: float | Callable[..., float]) -> Callable:
+def on_gpu(function: Function, seconds: float | Callable[..., float]) -> Function:
     """The function as it runs on a lent GPU; on other machines the function itself.
 
     Args:
@@ -76,8 +77,10 @@ class GpuWork:
         _keep_what_is_inherited()
         known = weakref.ref(model)  # `spaces` keeps what it decorates for ever
 
-        def work(seconds: float, sent: bytes) -> Iterator[bytes]:
-            yield from _serve(known(), sent)
+        def work(seconds: float, sent: bytes) -> Generator[bytes, None, None]:
+            alive = known()
+            assert alive is not None, "whoever asks holds the model"
+            yield from _serve(alive, sent)
 
         self._run = on_gpu(work, lambda seconds, sent: seconds)
 
@@ -88,7 +91,7 @@ class GpuWork:
             _WORK_OF[model] = cls(model)
         return _WORK_OF[model]
 
-    def run(self, seconds: int, function: Work, *arguments: Any) -> Iterator[Any]:
+    def run(self, seconds: int, function: Work, *arguments: Any) -> Generator[Any, None, None]:
         """What `function(model, *arguments)` yields on the GPU, one by one, on the CPU. Closing it stops the work.
 
         Args:

@@ -45,6 +45,7 @@ def build_image_tab(tab: ImageTab, key: gr.State) -> list[Any]:
                 label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=420,
                 elem_id="image-upload", buttons=[],
             )  # fmt: skip
+            view: gr.Image | gr.HTML
             if tab.plain:
                 view = plain_view("Click on the photo", "image-view")
             else:
@@ -95,7 +96,7 @@ def build_image_tab(tab: ImageTab, key: gr.State) -> list[Any]:
     upload.upload(tab.open_picture, [key, upload], shown, api_name="image_open", **opening)
     gallery.click(tab.open_example, [gallery, key], shown, api_name="image_example", **opening)
     load.upload(tab.open_session, [key, load], shown, api_name="image_load", **opening)
-    if tab.plain:
+    if isinstance(view, gr.Image):
         view.select(tab.click, [key, mode], shown, concurrency_limit=None, **quick)
         mode.change(tab.change_mode, mode, status, **quiet)
     else:

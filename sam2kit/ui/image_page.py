@@ -30,7 +30,7 @@ def scene_of(work: PictureWork, key: str) -> dict[str, Any]:
     shown = [work.shown(item) for item in work.now.objects]
     active = work.active
     return scene_message(
-        key, work.scene, work.view, work.image.shape, shown, active.number, active.points, active.box_xyxy
+        key, work.scene, work.open_view, work.open_image.shape, shown, active.number, active.points, active.box_xyxy
     )
 
 

@@ -75,7 +75,7 @@ class ImageTab:
         """A click on the plain picture: a prompt, or a corner of a box."""
 
         def act(work: PictureWork) -> str:
-            xy, predictor = to_original(event.index, work.image.shape[:2]), self.networks.images(key)
+            xy, predictor = to_original(event.index, work.open_image.shape[:2]), self.networks.images(key)
             if mode == BOX:
                 work.corner(predictor, xy)
                 return "Now click the opposite corner." if work.now.corner else HINTS[BOX]
@@ -214,8 +214,8 @@ class ImageTab:
                 return "No mask was sure enough. Lower the limits under “Segment everything” and try again."
             return f"{len(found)} masks found; pick one in the list to refine it with clicks."
 
-        with self.store.still(key) as work:
-            if work is None:
+        with self.store.still(key) as there:
+            if there is None:
                 return  # the visitor has left
         yield self._step(key, act)
 
@@ -241,11 +241,11 @@ class ImageTab:
                     session = work.session(self.networks.images(key).model.config)
                     return str(session.save(target.with_name(f"{target.name}.session.safetensors")))
                 if kind == "coco":
-                    content = coco_json(objects, work.file_name, work.image.shape[:2])
+                    content = coco_json(objects, work.file_name, work.open_image.shape[:2])
                     return str(write_json(content, target.with_name(f"{target.name}_coco.json")))
                 if kind == "cutout":
                     active = next((o for o in objects if o.name == work.active.name), objects[0])
-                    picture = cut_out(work.image, active.mask)
+                    picture = cut_out(work.open_image, active.mask)
                     return str(write_image(picture, target.with_name(f"{target.name}_cutout.png")))
                 return str(write_image(mask_image(objects), target.with_name(f"{target.name}_mask.png")))
             except ERRORS as error:

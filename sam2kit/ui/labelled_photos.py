@@ -189,7 +189,7 @@ class LabelledPhotos:
                 photo, split = self.photos[number], "val" if number in test else "train"
                 name = Path(photo.file_name)
                 lossy = name.suffix in _LOSSY
-                write_labelled(bundle, split, name.stem, photo.image, photo.finished(), lossy=lossy)
+                write_labelled(bundle, split, name.stem, photo.open_image, photo.finished(), lossy=lossy)
         return path
 
 
@@ -210,6 +210,6 @@ def _evenly(numbers: list[int], count: int) -> list[int]:
 
 
 def _thumbnail(photo: PictureWork) -> str:
-    small = scaled(photo.view, _THUMBNAIL)
+    small = scaled(photo.open_view, _THUMBNAIL)
     masks = (cv2.resize(photo.view_mask(i).astype(np.uint8), small.shape[1::-1]) > 0 for i in photo.with_masks)
     return jpeg_url(draw_masks(small, masks, [item.number for item in photo.with_masks]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+from collections.abc import Callable
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # names of malloc.h
 _HEAPS = 4
@@ -31,6 +32,6 @@ def give_back_memory() -> None:
         trim(0)
 
 
-def _of_libc(name: str) -> ctypes._CFuncPtr | None:
+def _of_libc(name: str) -> Callable[..., int] | None:
     """A function of the C library; None where it has none of this name, as musl."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

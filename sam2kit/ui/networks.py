@@ -34,7 +34,7 @@ class Network:
     health: HealthLimits
 
     @classmethod
-    def of(cls, model: SAM2, name: str, lock: AbstractContextManager) -> Network:
+    def of(cls, model: SAM2, name: str, lock: AbstractContextManager[object]) -> Network:
         """The network of a model.
 
         Args:
@@ -66,7 +66,7 @@ class Networks:
     @property
     def are_busy(self) -> bool:
         """Whether somebody is asking one of them, so that what can be left out should be."""
-        return bool(self._passes)
+        return self._passes is not None and self._passes.count > 0
 
     def of(self, key: str) -> Network:
         """A visitor's network."""

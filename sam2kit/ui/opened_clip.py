@@ -18,7 +18,7 @@ class OpenedClip:
 
     clip: Clip
     file_name: str
-    folder: TemporaryDirectory
+    folder: TemporaryDirectory[str]
     upload: Path | None  # the uploaded copy, which goes too
 
     @property

@@ -10,7 +10,7 @@ class OwnFolder:
     """A temporary folder."""
 
     def __init__(self) -> None:
-        self._folder: TemporaryDirectory | None = None
+        self._folder: TemporaryDirectory[str] | None = None
 
     @property
     def path(self) -> Path:

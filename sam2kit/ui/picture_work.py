@@ -47,17 +47,15 @@ class PictureWork(ClickedPicture):
 
     def draw(self) -> np.ndarray:
         """The view with masks and prompts: uint8 [H, W, 3]; for pages without the click surface."""
-        assert self.view is not None, "draw needs an open picture"
         drawn = self.with_masks
-        picture = draw_masks(self.view, map(self.view_mask, drawn), [item.number for item in drawn])
-        size_hw = self.image.shape[:2]
+        picture = draw_masks(self.open_view, map(self.view_mask, drawn), [item.number for item in drawn])
+        size_hw = self.open_image.shape[:2]
         points = [(*to_view(point[:2], size_hw), point[2]) for point in self.active.points]
         box = self.active.box_xyxy
-        box = None if box is None else [*to_view(box[:2], size_hw), *to_view(box[2:], size_hw)]
+        shown_box = None if box is None else (*to_view(box[:2], size_hw), *to_view(box[2:], size_hw))
         corner = None if self.now.corner is None else to_view(self.now.corner, size_hw)
-        return draw_prompts(picture, points, box, corner)
+        return draw_prompts(picture, points, shown_box, corner)
 
     def _inside(self, xy: tuple[float, float]) -> tuple[float, float]:
-        assert self.image is not None, "a click needs an open picture"
-        height, width = self.image.shape[:2]
+        height, width = self.open_image.shape[:2]
         return min(max(xy[0], 0.0), width - 1.0), min(max(xy[1], 0.0), height - 1.0)

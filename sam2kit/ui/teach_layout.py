@@ -69,6 +69,7 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
     photos = object_list("teach-photos")
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
+            view: gr.Image | gr.HTML
             if tab.plain:
                 view = plain_view("Click on the photo", "teach-view")
             else:
@@ -123,7 +124,7 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
     after.click(lambda k: tab.next_photo(k, 1), key, shown, **quick)
     photos.pick(tab.show_photo, key, shown, **quick)
     photos.drop(tab.drop_photo, key, shown, **quick)
-    if tab.plain:
+    if isinstance(view, gr.Image):
         view.select(tab.click, key, shown, **quick)
     else:
         view.answered(tab.answered, key, shown, **{**quick, "trigger_mode": "always_last"})

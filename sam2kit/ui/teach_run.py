@@ -7,6 +7,7 @@ from contextlib import closing
 from contextvars import copy_context
 from pathlib import Path
 from threading import Event, Lock, Thread
+from typing import Any
 
 from sam2kit.teaching import (
     DONE,
@@ -22,7 +23,7 @@ from sam2kit.teaching import (
     train_events,
 )
 
-Events = Callable[[TeachPlan], Generator[dict, None, None]]
+Events = Callable[[TeachPlan], Generator[dict[str, Any], None, None]]
 
 _BINS = 100  # of the loss curve, at most twice as many
 _REACH = 2  # bins to either side that a point of the curve is the mean of
@@ -52,7 +53,7 @@ class TeachRun:
         self.error: str | None = None  # a sentence
         self.before: dict[str, float] = {}  # the base model's measures
         self.after: dict[str, float] = {}  # of the best so far, once the run has ended
-        self._now: dict = {"phase": WAITING}
+        self._now: dict[str, Any] = {"phase": WAITING}
         self._losses = LossCurve()
         self._exams: list[tuple[float, dict[str, float]]] = []  # minutes and measures; the first is the base model's
         self._stopping, self._lock = False, Lock()
@@ -102,7 +103,9 @@ class TeachRun:
         with self._lock:
             losses, exams = self._losses.points(), list(self._exams)
         highest = max((loss for _, loss in losses), default=0.0) or 1.0
-        rows = [{"minutes": at, "value": loss / highest, "measure": "loss"} for at, loss in losses]
+        rows: list[dict[str, float | str]] = [
+            {"minutes": at, "value": loss / highest, "measure": "loss"} for at, loss in losses
+        ]
         for name in _CURVES:
             measure = MEASURES[name]
             rows += [{"minutes": at, "value": exam[name], "measure": measure} for at, exam in exams if name in exam]
@@ -121,7 +124,7 @@ class TeachRun:
         finally:
             self.finished.set()
 
-    def _take(self, event: dict) -> None:
+    def _take(self, event: dict[str, Any]) -> None:
         with self._lock:
             self._now = event
             minutes = event.get("seconds", 0.0) / 60
@@ -134,7 +137,7 @@ class TeachRun:
             if event["phase"] == FAILED:
                 self.error = event["error"]
 
-    def _ending(self, last: dict) -> str:
+    def _ending(self, last: dict[str, Any]) -> str:
         if self.error is not None and not self.after:
             return f"Training failed: {self.error}."
         if not self.after:

@@ -70,7 +70,7 @@ class TeachTab:
         """A click on the plain picture adds to the mask."""
 
         def act(work: TeachWork) -> None:
-            xy = to_original(event.index, work.photo.image.shape[:2])
+            xy = to_original(event.index, work.photo.open_image.shape[:2])
             work.photo.click(self.networks.images(key), xy, positive=True)
 
         return self._step(key, act)
@@ -184,12 +184,12 @@ class TeachTab:
             gr.Warning(plain_words(run.error))
         yield TeachPage(progress=run.says(), curve=curve_update(run.curve()))
         if run.folder is not None:
-            yield from self._compare(key, network, run)
+            yield from self._compare(key, network, run, run.folder)
 
-    def _compare(self, key: str, before: Network, run: TeachRun) -> Iterator[TeachPage]:
+    def _compare(self, key: str, before: Network, run: TeachRun, folder: Path) -> Iterator[TeachPage]:
         """Before and after, on the photos that were kept aside; the visitor can go on labelling meanwhile."""
         yield TeachPage(progress="Comparing on the test photos …")
-        taught = self._load(run.name, run.folder)
+        taught = self._load(run.name, folder)
         # as the tests of the training do it, without the clean-up that people see
         plain = [network.images.with_options(ImageOptions()) for network in (before, taught)]
         compared = results_html(comparisons(run.plan.data, *plain), run.before, run.after)

@@ -98,7 +98,7 @@ class TeachWork(LabelledPhotos):
             ValueError: if nothing was taught yet.
         """
         run = self._taught_run(name)
-        return zip_taught(run.folder, self.folder / f"{run.name}.zip")
+        return zip_taught(run.plan.out, self.folder / f"{run.name}.zip")
 
     def _taught_run(self, name: str | None) -> TeachRun:
         found = [run for run in self.runs if run.folder is not None and name in (None, run.name)]
@@ -115,6 +115,11 @@ class TeachWork(LabelledPhotos):
         if run is not None:
             run.stop()
             if not run.finished.wait(_PATIENCE):  # a step may take long; nobody should wait for it here
-                Thread(target=lambda: (run.finished.wait(), folder.delete()), daemon=True).start()
+                Thread(target=_delete_after, args=(run, folder), daemon=True).start()
                 return
         folder.delete()
+
+
+def _delete_after(run: TeachRun, folder: OwnFolder) -> None:
+    run.finished.wait()
+    folder.delete()

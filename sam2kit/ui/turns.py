@@ -80,7 +80,9 @@ class Turns:
     ) -> None:
         self._held.turn.leave()
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many have their turn or wait for it; not `__len__`, as an empty queue is still a lock, and true."""
         return len(self.queue)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sam2kit.media.clip_masks import Progress
+from sam2kit.media.clip_masks import Names, Progress
 from sam2kit.media.effects import EffectPainter
 from sam2kit.media.mask_exports import export_coco, export_davis
 from sam2kit.media.video_exports import export_alpha, export_gif, export_side_by_side, export_video
@@ -30,7 +30,7 @@ _SUFFIXES = {
 
 
 def start_download(
-    kind: str, session: VideoSession, folder: Path, stem: str, effect: str, names: dict[int, str], *, labels: bool
+    kind: str, session: VideoSession, folder: Path, stem: str, effect: str, names: Names, *, labels: bool
 ) -> tuple[Path, Progress]:
     """Begin to write a file.
 

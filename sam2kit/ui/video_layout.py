@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def build_video_tab(tab: VideoTab, key: gr.State) -> list[Any]:
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             upload = VideoUpload(label="Video", file_types=VIDEO_TYPES, height=240, elem_id="video-upload", buttons=[])
+            view: gr.Image | gr.HTML
             if tab.plain:
                 view = plain_view("Click on the video", "video-view")
             else:
@@ -146,6 +148,7 @@ def build_video_tab(tab: VideoTab, key: gr.State) -> list[Any]:
                 save = gr.Button("Save session file", size="sm", elem_id="video-save")
                 load = gr.UploadButton("Open session file of this clip", size="sm", elem_id="video-load")
             another = gr.Button("Another video", size="sm", elem_id="video-another")
+    gallery = None
     if tab.examples:
         gallery = gr.Dataset(
             components=[gr.Image(render=False, type="numpy", format="jpeg")], samples=clip_thumbnails(tab.examples),
@@ -167,7 +170,7 @@ def build_video_tab(tab: VideoTab, key: gr.State) -> list[Any]:
     unqueued: dict[str, Any] = {"queue": False, "api_visibility": "private"}
 
     upload.upload(tab.open_upload, [key, upload], shown, api_name="video_open", **opening)
-    if tab.examples:
+    if gallery is not None:
         gallery.click(tab.open_example, [gallery, key], shown, api_name="video_example", **opening)
     load.upload(tab.open_session, [key, load], shown, api_name="video_load", **opening)
     another.click(tab.start_over, key, shown, **quiet)
@@ -179,7 +182,7 @@ def build_video_tab(tab: VideoTab, key: gr.State) -> list[Any]:
     health.jump(tab.jump, key, shown, **steps)
     trouble.click(tab.next_trouble, key, shown, **steps)
 
-    if tab.plain:
+    if isinstance(view, gr.Image):
         clicked = view.select(tab.click, [key, mode], shown, **quick)
         mode.change(tab.change_mode, mode, status, **quiet)
     else:
@@ -215,7 +218,7 @@ def build_video_tab(tab: VideoTab, key: gr.State) -> list[Any]:
     previews.input(tab.show_effect, [key, effect, ground, previews], shown, **quiet)
     for kind, button in kinds.items():
 
-        def write(k: str, e: str, g: str, named: bool, kind: str = kind):  # noqa: ANN202
+        def write(k: str, e: str, g: str, named: bool, kind: str = kind) -> Iterator[tuple[Any, Any]]:
             yield from saving.make_file(k, kind, e, g, named)
 
         button.click(write, [key, effect, ground, labels], [file, status], api_name=f"video_{kind}", **quiet).success(

@@ -30,8 +30,8 @@ class VideoModels:
         lock: held during each pass through the network; visitors share it.
     """
 
-    def __init__(self, model: SAM2, *, lock: AbstractContextManager | None = None) -> None:
-        self._full = video_predictor(model, lock=lock or Lock())
+    def __init__(self, model: SAM2, *, lock: AbstractContextManager[object] | None = None) -> None:
+        self._full = video_predictor(model, lock=Lock() if lock is None else lock)
         self._draft: VideoPredictor | None = None
         self._making = Lock()
 

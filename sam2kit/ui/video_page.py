@@ -53,7 +53,7 @@ class Pages:
 
     def beside(self, work: VideoWork, hint: str | None) -> Page:
         """What changes with a prompt, but for the frame, which follows by itself."""
-        left = bool(work.session.plan) and not work.busy
+        left = bool(work.open_session.plan) and not work.busy
         return Page(
             where=where_text(work),
             health=strip_html(work),
@@ -90,7 +90,7 @@ class Pages:
             last=gr.update(value=part[-1], maximum=whole - 1),
             every=part.step,
             draft=work.draft,
-            pace=SKIP if work.session.tracks else "",
+            pace=SKIP if work.open_session.tracks else "",
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from sam2kit.predict.session import VideoSession
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.video_page import RUNNING, Page, Pages, empty_page
 from sam2kit.ui.video_work import VideoWork
@@ -25,20 +26,22 @@ class VideoPlaying:
 
     def play(self, key: str) -> Iterator[Page]:
         """Play from the frame that is shown, from the beginning if it is the last one; or stop if it plays."""
+        pages: Iterator[Page]
         with self.store.using(key) as work:
-            if not work.is_open or work.busy:
+            session = work.session
+            if session is None or work.busy:
                 gr.Warning(RUNNING if work.busy else "Choose a video first.")
-                page = self.pages.beside(work, None) if work.is_open else empty_page()
+                pages = iter([empty_page() if session is None else self.pages.beside(work, None)])
             else:
-                page = None
                 work.playing = not work.playing
                 if work.playing and work.frame == len(work.part) - 1:
                     work.go_to(0)
-                session, begin = work.session, work.frame
                 times = [float(t) for t in session.clip.timestamps]
-        if page is not None:
-            yield page
-            return
+                pages = self._play(key, work, session, times, work.frame)
+        yield from pages
+
+    def _play(self, key: str, work: VideoWork, session: VideoSession, times: list[float], begin: int) -> Iterator[Page]:
+        """From a frame on, until somebody stops it; frames have their times in seconds."""
         started = time.perf_counter()
         while True:
             with self.store.still(key) as there:

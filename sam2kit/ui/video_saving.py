@@ -30,14 +30,10 @@ class VideoSaving:
         """Write one of DOWNLOADS; the file comes last, and None if it was stopped."""
         yield None, f"Preparing: {DOWNLOADS[kind]} …"
         with self.store.using(key) as work:
-            if not work.is_open or not any(t.prompted or t.tracked for t in work.session.tracks.values()):
+            if not work.is_open or not any(t.prompted or t.tracked for t in work.open_session.tracks.values()):
                 raise gr.Error("There is no mask yet: click on something and press Track.", print_exception=False)
-            still, folder, stem, names = (
-                still_of(work.session),
-                work.opened.downloads,
-                work.opened.stem,
-                work.objects.names,
-            )
+            still, names = still_of(work.open_session), work.objects.by_id
+            folder, stem = work.files.downloads, work.files.stem
             stopped = work.writing_stopped
             stopped.clear()
         total, todo = len(still), sum(not still.masks(f).object_ids for f in range(len(still)))
@@ -45,7 +41,7 @@ class VideoSaving:
         notes: tuple[str, ...] = ()
         try:
             effect = combined(objects, background)
-            path, steps = start_download(kind, still, folder, stem, effect, dict(names), labels=labels)
+            path, steps = start_download(kind, still, folder, stem, effect, names, labels=labels)
             while True:
                 try:
                     done = next(steps)
@@ -76,8 +72,8 @@ class VideoSaving:
     def make_session_file(self, key: str) -> tuple[str, str]:
         """Write the session, to go on another day."""
         with self.store.using(key) as work:
-            if not work.is_open or not work.session.tracks:
+            if not work.is_open or not work.open_session.tracks:
                 raise gr.Error("There is nothing to save yet: click on something first.", print_exception=False)
-            path = work.opened.downloads / f"{work.opened.stem}.session.safetensors"
+            path = work.files.downloads / f"{work.files.stem}.session.safetensors"
             work.predictor.save(work.whole_session(), path, with_path=False)
         return str(path), f"{path.name} is ready. Keep it with the clip: it holds no frames."

@@ -158,7 +158,7 @@ class VideoTab:
         """Take the draft model, or the full one again."""
 
         def act(work: VideoWork) -> str:
-            work.change_model(work.models, draft=draft)
+            work.change_model(work.open_models, draft=draft)
             return "Draft: quicker and coarser. Press Track." if draft else "Full quality again. Press Track."
 
         return self._step(key, act, show=self.pages.of_clip)
@@ -326,10 +326,11 @@ class VideoTab:
 
 def _read_session(work: VideoWork, path: Path) -> tuple[VideoSession, bool]:
     """A session and whether it is a draft: the file fits one model or the other."""
+    models = work.open_models
     problem: Exception | None = None
-    for draft in (False, True) if work.models.has_draft else (False,):
+    for draft in (False, True) if models.has_draft else (False,):
         try:
-            return work.models.predictor(draft=draft).load(path, work.whole), draft
+            return models.predictor(draft=draft).load(path, work.whole), draft
         except (ValueError, OSError) as error:
             problem = problem or error
     raise ValueError(plain_words(problem))

@@ -40,21 +40,21 @@ class VideoTracking:
     def estimate(self, key: str) -> Page:
         """Say how long tracking will take; the session stays as it is."""
         with self.store.using(key) as work:
-            session, still, count = work.session, None, 0
-            if session is None or work.busy or not (count := work.prompted_objects):
+            session = work.session
+            if session is None or work.busy or not work.prompted_objects:
                 return Page(pace="")
-            if count not in work.pace:
-                predictor, still = work.predictor, still_of(session, with_features=True)
+            count, predictor = work.prompted_objects, work.predictor
+            still = None if count in work.pace else still_of(session, with_features=True)
+        measured: dict[int, float] = {}
         if still is not None:
             try:
-                pace = seconds_per_frame(predictor, still)
+                measured[count] = seconds_per_frame(predictor, still)
             except ERRORS as error:  # the clip was closed, or cannot be read there
                 return Page(pace=plain_words(error))
         with self.store.using(key) as work:
             if work.session is not session:
                 return Page()
-            if still is not None:
-                work.pace[count] = pace
+            work.pace |= measured
             return self._say_pace(work, work.pace[count] * len(session))
 
     def track(self, key: str) -> Iterator[Page]:
@@ -67,7 +67,7 @@ class VideoTracking:
 
     def resume(self, key: str) -> Iterator[Page]:
         """Go on where tracking was stopped."""
-        yield from self._track(key, lambda work: len(work.session.plan), ask=False)
+        yield from self._track(key, lambda work: len(work.open_session.plan), ask=False)
 
     def begin(self, key: str) -> None:
         """Before a job that may be stopped: forget a Stop that was meant for another."""
@@ -82,11 +82,10 @@ class VideoTracking:
         with self.store.using(key) as work:
             refused, page = _refusal(work), None
             if refused is not None:
+                gr.Warning(refused)
                 page = self.pages.of_step(work, key, None) if work.is_open else empty_page()
-            else:
-                ask, measured = ask and not work.warned, work.prompted_objects in work.pace
+            ask, measured = ask and not work.warned, refused is None and work.prompted_objects in work.pace
         if page is not None:
-            gr.Warning(refused)
             yield page
             return
         if ask:
@@ -108,7 +107,7 @@ class VideoTracking:
                 return
             total = plan(work)
             work.busy, work.follows, work.previews, work.playing = True, True, False, False
-            session, first = work.session, self.pages.of_step(work, key, f"Tracking {total} frames …")
+            session, first = work.open_session, self.pages.of_step(work, key, f"Tracking {total} frames …")
         with self.jobs.join(key) as turn:
             yield from self._run(key, work, session, total, first, turn)
 
@@ -162,11 +161,11 @@ class VideoTracking:
             yield page
 
     def _say_pace(self, work: VideoWork, seconds: float) -> Page:
-        text = f"Tracking {len(work.session)} frames will take about {in_words(seconds)}."
+        text = f"Tracking {len(work.open_session)} frames will take about {in_words(seconds)}."
         if seconds < _LONG:
             return Page(pace=text)
         first_time, work.warned = not work.warned, True
-        draft = ", or the draft" if work.models.has_draft and not work.draft else ""
+        draft = ", or the draft" if work.open_models.has_draft and not work.draft else ""
         text = f"{text} Quicker: a part of the clip, every n-th frame{draft}, under “Shorten the clip”."
         return Page(pace=text, shorten=gr.update(open=True) if first_time else SKIP)
 

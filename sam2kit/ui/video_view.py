@@ -22,8 +22,7 @@ def scene_of(work: VideoWork, key: str) -> dict[str, Any]:
     """The current frame for the click surface."""
     if not work.previews:
         return clip_scene(work, key, work.scene, editable=not work.busy)
-    assert work.session is not None, "a scene needs an open clip"
-    picture = _with_effect(work, view_of(work.session.clip.frame(work.frame)))
+    picture = _with_effect(work, view_of(work.open_session.clip.frame(work.frame)))
     shown = [ShownObject(number, name) for number, name in work.objects.names.items()]
     return scene_message(
         key, work.scene, picture, work.whole.size_hw, shown, work.objects.active, editable=not work.busy
@@ -32,11 +31,11 @@ def scene_of(work: VideoWork, key: str) -> dict[str, Any]:
 
 def draw_view(work: VideoWork) -> np.ndarray:
     """The current frame at the size of the view, uint8 [H, W, 3]."""
-    assert work.session is not None, "drawing needs an open clip"
-    picture = view_of(work.session.clip.frame(work.frame))
+    session = work.open_session
+    picture = view_of(session.clip.frame(work.frame))
     if work.previews:
         return _with_effect(work, picture)
-    masks = masks_at(work.session, work.frame, picture.shape[:2])
+    masks = masks_at(session, work.frame, picture.shape[:2])
     picture = draw_masks(picture, masks.values(), list(masks))
     return _with_prompts(work, picture)
 
@@ -48,8 +47,7 @@ def strip_html(work: VideoWork) -> str:
 
 def where_text(work: VideoWork) -> str:
     """Frame number and time."""
-    assert work.session is not None, "needs an open clip"
-    clip = work.session.clip
+    clip = work.open_session.clip
     words = [f"**Frame {work.frame}** (last: {len(clip) - 1}) · {float(clip.timestamps[work.frame]):.3f} s"]
     if len(work.part) < len(work.whole):
         words.append(f"frame {work.part[work.frame]} of the whole clip")
@@ -69,12 +67,12 @@ def _with_prompts(work: VideoWork, picture: np.ndarray) -> np.ndarray:
 
 
 def _with_effect(work: VideoWork, picture: np.ndarray) -> np.ndarray:
-    assert work.session is not None, "needs an open clip"
+    session = work.open_session
     painter = EffectPainter(work.effect)
     if "trail" in painter.steps:  # it remembers the frames before
         for frame in range(max(0, work.frame - TRAIL_FRAMES), work.frame):
-            painter.paint(picture, masks_at(work.session, frame, picture.shape[:2]))
-    painted = painter.paint(picture, masks_at(work.session, work.frame, picture.shape[:2]))
+            painter.paint(picture, masks_at(session, frame, picture.shape[:2]))
+    painted = painter.paint(picture, masks_at(session, work.frame, picture.shape[:2]))
     return painted if painted.shape[2] == 3 else _on_chequers(painted)
 
 

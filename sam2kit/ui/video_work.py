@@ -56,16 +56,26 @@ class VideoWork(ClickedClip):
         return self.session is not None
 
     @property
+    def open_models(self) -> VideoModels:
+        """The models, where a clip is open for certain."""
+        assert self.models is not None, "needs an open clip"
+        return self.models
+
+    @property
     def predictor(self) -> VideoPredictor:
         """Who answers."""
-        assert self.models is not None, "needs an open clip"
-        return self.models.predictor(draft=self.draft)
+        return self.open_models.predictor(draft=self.draft)
+
+    @property
+    def files(self) -> OpenedClip:
+        """The clip with its folder, where one is open for certain."""
+        assert self.opened is not None, "needs an open clip"
+        return self.opened
 
     @property
     def whole(self) -> Clip:
         """The clip as it was opened."""
-        assert self.opened is not None, "needs an open clip"
-        return self.opened.clip
+        return self.files.clip
 
     def take(self, opened: OpenedClip, models: VideoModels) -> None:
         """Begin on a clip; what was open is closed and forgotten."""
@@ -105,7 +115,7 @@ class VideoWork(ClickedClip):
         within = {f: i for i, f in enumerate(part)}
         tracks = {number: renumbered(track, within) for number, track in self._shelf.items()}
         tracks = {i: t for i, t in tracks.items() if t.prompts or t.tracked}
-        session = VideoSession(clip, self._open().options, tracks, run=self._open().run)
+        session = VideoSession(clip, self.open_session.options, tracks, run=self.open_session.run)
         self._answer_what_is_open(self.predictor, session)
         self.part, self.session, self.past, self.warned = part, session, [], False
         self.go_to(min(range(len(part)), key=lambda i: abs(part[i] - shown)))
@@ -118,7 +128,9 @@ class VideoWork(ClickedClip):
         prompts = {number: ObjectTrack(dict(track.prompts)) for number, track in self._shelf.items() if track.prompts}
         within = {f: i for i, f in enumerate(self.part)}
         tracks = {number: renumbered(track, within) for number, track in prompts.items()}
-        session = VideoSession(self._open().clip, predictor.options, {i: t for i, t in tracks.items() if t.prompts})
+        session = VideoSession(
+            self.open_session.clip, predictor.options, {i: t for i, t in tracks.items() if t.prompts}
+        )
         self._answer_what_is_open(predictor, session)
         self._shelf, self.session, self.models, self.draft = prompts, session, models, draft
         self.past, self.pace, self.warned = [], {}, False
@@ -127,11 +139,14 @@ class VideoWork(ClickedClip):
 
     def states(self) -> dict[int, np.ndarray]:
         """Object number -> uint8 [T] states of health, for all objects."""
-        return {number: classify(self._readings.of(number, self._open()), self.limits) for number in self.objects.names}
+        return {
+            number: classify(self._readings.of(number, self.open_session), self.limits) for number in self.objects.names
+        }
 
     def prompted_frames(self) -> dict[int, list[int]]:
         """Object number -> frames with prompts."""
-        return {number: sorted(track.prompts) for number, track in self._open().tracks.items()}
+        tracks = self.open_session.tracks
+        return {number: sorted(tracks[number].prompts) for number in self.objects.names if number in tracks}
 
     # clicks of pages that have no click surface
 
@@ -152,10 +167,10 @@ class VideoWork(ClickedClip):
     def whole_session(self) -> VideoSession:
         """The session as it goes into a file: of the whole clip, with names as object ids."""
         self._put_on_shelf()
-        names: dict[Hashable, str] = dict(self.objects.names)
-        plan = deque(replace(renamed_step(s, names), frame=self.part[s.frame]) for s in self._open().plan)
+        names = self.objects.by_id
+        plan = deque(replace(renamed_step(s, names), frame=self.part[s.frame]) for s in self.open_session.plan)
         tracks: dict[Hashable, ObjectTrack] = {names[i]: t for i, t in self._shelf.items() if i in names}
-        return VideoSession(self.whole, self._open().options, tracks, plan, self._open().run)
+        return VideoSession(self.whole, self.open_session.options, tracks, plan, self.open_session.run)
 
     def adopt(self, session: VideoSession) -> None:
         """Go on with a session of the whole clip that came from a file."""
@@ -172,7 +187,7 @@ class VideoWork(ClickedClip):
         old, self._shelf = self._shelf, {}
         for number in self.objects.names:
             kept = renumbered(old.get(number, ObjectTrack()), outside)
-            now = renumbered(self._open().tracks.get(number, ObjectTrack()), to_whole)
+            now = renumbered(self.open_session.tracks.get(number, ObjectTrack()), to_whole)
             whole = both_tracks(kept, now)
             if whole.prompts or whole.tracked:
                 self._shelf[number] = whole

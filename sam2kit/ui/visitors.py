@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from threading import Lock, Thread
+from typing import Any
 
 import gradio as gr
 
@@ -25,7 +26,7 @@ class Visitors:
         jobs: what they wait for.
     """
 
-    def __init__(self, stores: tuple[SessionStore, ...], jobs: Turns) -> None:
+    def __init__(self, stores: tuple[SessionStore[Any], ...], jobs: Turns) -> None:
         self._stores, self._jobs = stores, jobs
         self._keys: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()

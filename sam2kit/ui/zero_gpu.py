@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
@@ -41,7 +42,7 @@ def device_name(model: SAM2) -> str:
 
 
 def image_predictor(
-    model: SAM2, options: ImageOptions | None = None, lock: AbstractContextManager | None = None
+    model: SAM2, options: ImageOptions | None = None, lock: AbstractContextManager[object] | None = None
 ) -> ImagePredictor:
     """Asks about pictures; arguments as for `ImagePredictor`."""
     kind = ZeroImagePredictor if is_zero_gpu() else ImagePredictor
@@ -55,7 +56,7 @@ def automatic_masks(predictor: ImagePredictor, options: AutomaticOptions | None 
 
 
 def video_predictor(
-    model: SAM2, options: VideoOptions | None = None, lock: AbstractContextManager | None = None
+    model: SAM2, options: VideoOptions | None = None, lock: AbstractContextManager[object] | None = None
 ) -> VideoPredictor:
     """Follows things through videos; arguments as for `VideoPredictor`."""
     kind = ZeroVideoPredictor if is_zero_gpu() else VideoPredictor
@@ -67,10 +68,10 @@ def teach_events(model: SAM2) -> Events:
     return partial(_lent, GpuWork.of(model)) if is_zero_gpu() else train_events
 
 
-def _lent(gpu: GpuWork, plan: TeachPlan) -> Generator[dict, None, None]:
+def _lent(gpu: GpuWork, plan: TeachPlan) -> Generator[dict[str, Any], None, None]:
     yield from gpu.run(round(60 * plan.minutes) + _SECONDS_AROUND, _train, replace(plan, device="auto"))
 
 
-def _train(model: SAM2, plan: TeachPlan) -> Iterator[dict]:
+def _train(model: SAM2, plan: TeachPlan) -> Iterator[dict[str, Any]]:
     """On the GPU. The engine loads its own copy of the model."""
     yield from train_events(plan)

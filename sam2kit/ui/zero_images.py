@@ -28,7 +28,7 @@ class ZeroImagePredictor(ImagePredictor):
     """An ImagePredictor whose model is on the CPU here, and on a lent GPU for the slow passes. Arguments as there."""
 
     def __init__(
-        self, model: SAM2, options: ImageOptions | None = None, *, lock: AbstractContextManager | None = None
+        self, model: SAM2, options: ImageOptions | None = None, *, lock: AbstractContextManager[object] | None = None
     ) -> None:
         super().__init__(model, options, lock=lock)
         self.gpu = GpuWork.of(model)

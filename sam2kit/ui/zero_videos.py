@@ -33,7 +33,7 @@ class ZeroVideoPredictor(VideoPredictor):
     """A VideoPredictor whose model is on the CPU here, and on a lent GPU for prompts and chunks. Arguments as there."""
 
     def __init__(
-        self, model: SAM2, options: VideoOptions | None = None, *, lock: AbstractContextManager | None = None
+        self, model: SAM2, options: VideoOptions | None = None, *, lock: AbstractContextManager[object] | None = None
     ) -> None:
         super().__init__(model, options, lock=lock)
         self.gpu = GpuWork.of(model)
@@ -92,7 +92,7 @@ class ZeroVideoPredictor(VideoPredictor):
         )
 
 
-def _look(session: VideoSession) -> list:
+def _look(session: VideoSession) -> list[Any]:
     """What tells whether a session was changed between two frames; prompts compare by identity."""
     tracks = ((i, id(track), dict(track.prompts), len(track.tracked)) for i, track in session.tracks.items())
     return [session.plan, len(session.plan), *tracks]
@@ -145,7 +145,8 @@ def _copies(session: VideoSession) -> dict[Hashable, list[dict[int, Any]]]:
 
 def _changes(before: dict[Hashable, list[dict[int, Any]]], session: VideoSession) -> Changes:
     """What is not the same object as before, and what is gone."""
-    nothing, missing = [{} for _ in _KEPT], object()
+    nothing: list[dict[int, Any]] = [{} for _ in _KEPT]
+    missing = object()
     return {
         i: [
             ({f: v for f, v in now.items() if was.get(f, missing) is not v}, [f for f in was if f not in now])

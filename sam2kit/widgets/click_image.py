@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class ClickImage(ClickWidget):
     def to_detections(self) -> supervision.Detections:
         """As `supervision.Detections`, one per object with a mask; `data["class_name"]` holds the names."""
         found = self._work.with_masks
-        size_hw = self._work.image.shape[:2]
+        size_hw = self._work.open_image.shape[:2]
         masks = np.stack([o.mask(size_hw) for o in found]) if found else np.zeros((0, *size_hw), bool)
         detections = detections_of(masks, np.array([o.predicted_iou[o.chosen] for o in found], np.float32))
         detections.data["class_name"] = np.array([o.name for o in found], str)
@@ -90,7 +91,7 @@ class ClickImage(ClickWidget):
         Raises:
             ValueError: if they cannot be used.
         """
-        points, box = checked_prompts(points_xy, labels, box_xyxy, self._work.image.shape)
+        points, box = checked_prompts(points_xy, labels, box_xyxy, self._work.open_image.shape)
         numbers = {o.name: o.number for o in self._work.now.objects}
         if name not in numbers:
             self._work.new_object()
@@ -103,7 +104,7 @@ class ClickImage(ClickWidget):
         work = self._work
         shown = [work.shown(item) for item in work.now.objects]
         self.scene = scene_message(
-            KEY, work.scene, work.view, work.image.shape, shown, work.active.number, work.active.points,
+            KEY, work.scene, work.open_view, work.open_image.shape, shown, work.active.number, work.active.points,
             work.active.box_xyxy,
         )  # fmt: skip
         self._refresh_tools()
@@ -111,8 +112,9 @@ class ClickImage(ClickWidget):
     def still(self) -> np.ndarray:
         """The picture with all masks, and the prompts of the active object: uint8 [H, W, 3]."""
         work = self._work
-        size_hw, found = work.image.shape[:2], work.with_masks
-        drawn = draw_masks(work.image, (o.mask(size_hw) for o in found), [o.number for o in found])
+        image, found = work.open_image, work.with_masks
+        size_hw = image.shape[:2]
+        drawn = draw_masks(image, (o.mask(size_hw) for o in found), [o.number for o in found])
         return draw_prompts(drawn, work.active.points, work.active.box_xyxy)
 
     # inside
@@ -130,7 +132,7 @@ class ClickImage(ClickWidget):
 
     def _do(self, deed: str, more: dict[str, Any]) -> dict[str, Any]:
         work = self._work
-        deeds = {
+        deeds: dict[str, Callable[[], object]] = {
             "new": work.new_object,
             "undo": work.undo,
             "clear": work.clear,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sam2kit.clicking.clicked_clip import ClickedClip
-from sam2kit.clicking.clip_view import clip_scene, list_of, shown_object
+from sam2kit.clicking.clip_view import clip_scene, list_of, masks_at, shown_object
 from sam2kit.clicking.messages import PromptRequest, ShownObject
 from sam2kit.clicking.renumbering import numbered_session, renamed_step
 from sam2kit.media.clips import ClipSource
@@ -67,28 +67,29 @@ class ClickVideo(ClickWidget):
     @frame.setter
     def frame(self, frame: int) -> None:
         self._check_idle()
-        self._work.go_to(self._work.session.checked_frame(frame))
+        self._work.go_to(self._work.open_session.checked_frame(frame))
         self.refresh()
 
     @property
     def prompts(self) -> dict[int, dict[str, FramePrompt]]:
         """Frame -> object -> what was asked there, in pixels of the clip."""
         found: dict[int, dict[str, FramePrompt]] = {}
-        for number, track in self._work.session.tracks.items():
+        names = self._work.objects.by_id
+        for number, track in self._work.open_session.tracks.items():
             for frame, prompt in track.prompts.items():
-                found.setdefault(frame, {})[self._work.objects.names[number]] = prompt
+                found.setdefault(frame, {})[names[number]] = prompt
         return dict(sorted(found.items()))
 
     @property
     def masks(self) -> dict[str, np.ndarray]:
         """Object -> bool [H, W] on the frame that is shown; `session.masks(frame)` has all others."""
-        return dict(self.session.masks(self.frame))
+        return {str(name): mask for name, mask in self.session.masks(self.frame)}
 
     @property
     def session(self) -> VideoSession:
         """All of it, with the objects' names as ids: a copy, to be tracked, saved, exported."""
         work = self._work
-        names, copy = work.objects.names, _copied(work.session)
+        names, copy = work.objects.by_id, _copied(work.open_session)
         copy.tracks = {names[number]: track for number, track in copy.tracks.items()}
         copy.plan = deque(renamed_step(step, names) for step in copy.plan)
         return copy
@@ -116,9 +117,9 @@ class ClickVideo(ClickWidget):
         """
         self._check_idle()
         work = self._work
-        points, box = checked_prompts(points_xy, labels, box_xyxy, work.session.clip.size_hw)
+        points, box = checked_prompts(points_xy, labels, box_xyxy, work.open_session.clip.size_hw)
         if frame is not None:
-            work.go_to(work.session.checked_frame(frame))
+            work.go_to(work.open_session.checked_frame(frame))
         numbers = {known: number for number, known in work.objects.names.items()}
         if name not in numbers:
             work.add_object()
@@ -132,9 +133,9 @@ class ClickVideo(ClickWidget):
         Raises:
             ValueError: if there is nothing to track.
         """
-        self._begin(direction)
+        tracking = self._begin(direction)
         try:
-            for _ in self._work.tracking:
+            for _ in tracking:
                 pass
         finally:  # also when the cell is interrupted; what was tracked stays
             self._stop()
@@ -147,8 +148,8 @@ class ClickVideo(ClickWidget):
 
     def still(self) -> np.ndarray:
         """The frame with all masks, and the prompts of the active object: uint8 [H, W, 3]."""
-        session, prompt = self._work.session, self._work.asked(self._work.objects.active)
-        masks = dict(session.masks(self.frame))
+        session, prompt = self._work.open_session, self._work.asked(self._work.objects.active)
+        masks = masks_at(session, self.frame, session.clip.size_hw)
         drawn = draw_masks(session.clip.frame(self.frame), masks.values(), list(masks))
         points = [(x, y, int(label)) for (x, y), label in zip(prompt.points_xy, prompt.labels, strict=True)]
         return draw_prompts(drawn, points, prompt.box_xyxy)
@@ -159,14 +160,14 @@ class ClickVideo(ClickWidget):
         work = self._work
         self.listed = list_of(work)
         self.tools = {
-            "candidates": 0, "chosen": 0, "undo": bool(work.past), "frame": work.frame, "frames": len(work.session),
-            "tracking": work.tracking is not None,
+            "candidates": 0, "chosen": 0, "undo": bool(work.past), "frame": work.frame,
+            "frames": len(work.open_session), "tracking": work.tracking is not None,
         }  # fmt: skip
 
     def _ask(self, request: PromptRequest) -> ShownObject:
         self._check_idle()
         work = self._work
-        request = request.about(str(self.frame), work.session.clip.size_hw)
+        request = request.about(str(self.frame), work.open_session.clip.size_hw)
         work.set_prompts(request.number, request.points, request.box_xyxy)
         return shown_object(work, request.number)
 
@@ -175,12 +176,17 @@ class ClickVideo(ClickWidget):
 
     def _do(self, deed: str, more: dict[str, Any]) -> dict[str, Any]:
         work = self._work
-        deeds = {
+
+        def drop() -> None:
+            work.select(number_in(more))
+            work.remove_object()
+
+        deeds: dict[str, Callable[[], object]] = {
             "new": work.add_object,
             "undo": work.undo,
             "clear": work.restart,
             "pick": lambda: work.select(number_in(more)),
-            "drop": lambda: (work.select(number_in(more)), work.remove_object()),
+            "drop": drop,
             "rename": lambda: work.objects.rename(number_in(more), str(more.get("name", ""))),
             "go": lambda: work.go_to(number_in(more, "frame")),
             "track": lambda: self._begin("both"),
@@ -199,10 +205,11 @@ class ClickVideo(ClickWidget):
         if self._work.tracking is not None:
             raise ValueError("tracking is running; Stop ends it")
 
-    def _begin(self, direction: Direction) -> None:
+    def _begin(self, direction: Direction) -> Iterator[FrameMasks]:
         if self._work.tracking is None:
             self._work.plan(None, direction)
-            self._work.tracking = self._work.predictor.resume(self._work.session)
+            self._work.tracking = self._work.predictor.resume(self._work.open_session)
+        return self._work.tracking
 
     def _step(self) -> None:
         """Track for a moment; the frame that was reached is shown."""

@@ -90,7 +90,7 @@ class ClickWidget(anywidget.AnyWidget):
         """Update the list of objects and the buttons; the picture itself stays."""
         raise NotImplementedError
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict] | None:
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """The widget; and for those who cannot show one, a picture that says so."""
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is None:

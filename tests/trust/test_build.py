@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,17 @@ from tests.ui.conftest import ROOT
 
 pytestmark = pytest.mark.build
 SOURCES = [*sorted((ROOT / "sam2kit").rglob("*.py")), ROOT / "app.py"]
+OLDEST = os.environ.get("SAM2KIT_OLDEST", "")
+SMOKE = [  # that it can be imported, that it computes the same, that the app and its clips work
+    "tests/test_package.py::test_importing_sam2kit_is_light",
+    "tests/test_package.py::test_importing_the_app_does_nothing",
+    "tests/model/test_image_golden.py::test_image_path[tiny-2.1]",
+    "tests/predict/test_image.py",
+    "tests/media/test_clips.py",
+    "tests/ui/test_space.py",
+    "tests/ui/test_api.py",
+]
+NOT_FOR_SMOKE = ("ruff", "mypy", "jupyterlab", "ipykernel", "nb", "playwright", "scikit-image", "build", "tensorboard")
 REQUIREMENTS = ("requirements.txt", "tests/requirements.txt", "sam2kit/training/requirements.txt")
 
 
@@ -119,3 +131,24 @@ def test_everything_that_is_imported_is_required() -> None:
                 names = [node.module]
             for name in {n.split(".")[0] for n in names} - set(sys.stdlib_module_names) - {"sam2kit"} - optional:
                 assert known.get(name, name).lower() in required, f"{file.name} imports {name}"
+
+
+@pytest.mark.skipif(
+    not OLDEST, reason="takes minutes and an index of packages: SAM2KIT_OLDEST=1, or =torch==2.13.0 to choose one"
+)
+def test_the_oldest_packages_will_do(tmp_path: Path) -> None:
+    """Everything at its stated minimum, in an environment of its own; all other tests have the newest there is."""
+    stated = [line for name in REQUIREMENTS for line in (ROOT / name).read_text().split()]
+    stated = [line for line in stated if not line.startswith(NOT_FOR_SMOKE)]
+    pins = {re.split(r"[>\[]", line)[0]: re.sub(r">=([0-9.]+).*", r"==\1.*", line) for line in stated}
+    pins |= {pin.partition("==")[0]: pin for pin in OLDEST.split() if "==" in pin}
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path)], check=True)
+    python = str(tmp_path / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "-q", "--only-binary", ":all:", *pins.values()], check=True)
+    ran = subprocess.run(
+        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SMOKE], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    passed = re.search(r"(\d+) passed", ran.stdout)
+    assert passed, ran.stdout
+    FIGURES.append(f"build: {passed[1]} tests passed with the oldest packages: {', '.join(sorted(pins.values()))}")

@@ -120,15 +120,16 @@ def test_everything(client: Client, two_discs: Path) -> None:
 
 def test_a_video(client: Client, clip: Path, app: Running) -> None:
     prompts = [{"frame": 4, "object": "disc", "points": [centre(4)], "labels": [1]}]
-    waiting = app.endpoints.jobs.join()  # somebody else's job
-    job = client.submit(
-        handle_file(clip), prompts, effect="outline", exports=["video", "masks", "coco"], start=2, every=2,
-        api_name="/track_video",
-    )  # fmt: skip
-    time.sleep(0.5)
-    assert not job.done()
-    assert len(app.endpoints.jobs) == 2
-    waiting.leave()
+    with app.endpoints.jobs.join():  # somebody else's job
+        job = client.submit(
+            handle_file(clip), prompts, effect="outline", exports=["video", "masks", "coco"], start=2, every=2,
+            api_name="/track_video",
+        )  # fmt: skip
+        deadline = time.monotonic() + 20
+        while app.endpoints.jobs.count < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert not job.done()
     (video, masks, coco), told = job.result(60)
     assert told == {"frames": 7, "objects": ["disc"], "notes": []}
     assert [Path(f).name for f in (video, masks, coco)] == [
@@ -141,7 +142,7 @@ def test_a_video(client: Client, clip: Path, app: Running) -> None:
     assert np.mean([iou(picture == 1, disc(2 + 2 * i)) for i, picture in enumerate(pictures)]) > 0.7
     annotations = json.loads(Path(coco).read_text())["annotations"]
     assert np.array_equal(runs_to_mask(annotations[0]["segmentation"]), pictures[0] == 1)
-    assert not len(app.endpoints.jobs)
+    assert app.endpoints.jobs.count == 0
 
 
 def test_where_an_answer_lies(app: Running, two_discs: Path) -> None:

@@ -249,4 +249,4 @@ def test_one_who_waits_is_told_the_place(tab: ImageTab) -> None:
     assert "1 job before yours" in next(pages).status
     other.leave()
     assert "masks found" in list(pages)[-1].status
-    assert len(tab.jobs) == 0
+    assert tab.jobs.count == 0

@@ -152,7 +152,7 @@ def test_stop_ends_it_and_waiting_is_told(tab: TeachTab, coins: Path) -> None:
         pass
     tab.stop("me")
     assert "Stopped" in [p.progress for p in pages if isinstance(p.progress, str)][-1]
-    assert len(tab.jobs) == 0
+    assert tab.jobs.count == 0
 
 
 def test_training_without_labels_says_what_is_missing(tab: TeachTab, coins: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from threading import Thread
 
+from sam2kit.model.sam2 import SAM2
+from sam2kit.ui.networks import Network, Networks
 from sam2kit.ui.turns import Turns, waiting_text
 
 
@@ -31,7 +33,7 @@ def test_whoever_is_gone_holds_up_nobody() -> None:
     assert not gone.wait(0)
     assert not again.wait(0)
     other.leave()
-    assert len(turns) == 0
+    assert turns.count == 0
 
 
 def test_as_a_lock_it_is_fair() -> None:
@@ -55,7 +57,7 @@ def test_as_a_lock_it_is_fair() -> None:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert len(turns) == 0
+    assert turns.count == 0
     assert max(i for i, who in enumerate(order) if who == "modest") < 14, order
 
 
@@ -68,3 +70,15 @@ def test_a_waiting_thread_is_woken() -> None:
     holder.leave()
     thread.join(20)
     assert came == [True]
+
+
+def test_every_pass_of_the_app_takes_its_turn(nano: SAM2) -> None:
+    passes = Turns()
+    network = Network.of(nano, "nano", passes)
+    networks = Networks(network, passes)
+    assert network.videos is not None
+    assert network.images.lock is passes, "an empty queue counts as a lock"
+    assert network.videos.predictor().lock is passes
+    assert not networks.are_busy
+    with passes:
+        assert networks.are_busy

@@ -604,4 +604,4 @@ def test_tracking_waits_its_turn_and_a_visitor_who_left_holds_up_nobody(tab: Vid
     tab.jobs.leave("me")  # the browser was closed: nobody drives `mine` any more
     assert "Done" in list(yours)[-1].status
     mine.close()
-    assert len(tab.jobs) == 0
+    assert tab.jobs.count == 0

@@ -22,7 +22,7 @@ def test_who_leaves_stops_waits_and_is_forgotten_twice_if_they_come_back() -> No
             work.append("something")
     jobs.join("key")
     visitors.leave(request)
-    assert len(jobs) == 0
+    assert jobs.count == 0
     with stores[0].using("key") as work:  # the connection only broke
         assert work == ["something"]
     time.sleep(0.6)
@@ -39,4 +39,4 @@ def test_a_forgotten_visitor_is_gone_at_once() -> None:
     jobs.join("key")
     Visitors((store,), jobs).forget("key")
     time.sleep(0.3)
-    assert len(store) == len(jobs) == 0
+    assert len(store) == jobs.count == 0
