@@ -8,7 +8,9 @@ Source: SAM 2, arXiv:2408.00714, appendix "Architecture"; Hiera, arXiv:2306.0098
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 _LARGEST_SIDE = 8192  # pixels
@@ -26,8 +28,8 @@ class TrunkConfig:
     position_grid: int = 7  # edge of the learned position map that is stretched over the picture
 
     def __post_init__(self) -> None:
-        _check_whole("trunk.embed_dim", self.embed_dim, 1, 4096)
-        _check_whole("trunk.heads", self.heads, 1, self.embed_dim)
+        check_whole("trunk.embed_dim", self.embed_dim, 1, 4096)
+        check_whole("trunk.heads", self.heads, 1, self.embed_dim)
         if self.embed_dim % self.heads:
             raise ValueError(f"trunk.embed_dim must be a multiple of its {self.heads} heads, got {self.embed_dim}")
         for name, least in (("blocks_per_stage", 1), ("window_per_stage", 1), ("global_blocks", 0)):
@@ -35,8 +37,8 @@ class TrunkConfig:
             if not isinstance(numbers, tuple) or (name != "global_blocks" and len(numbers) != 4):
                 raise ValueError(f"trunk.{name} must be whole numbers, one for each of 4 stages, got {numbers!r}")
             for number in numbers:
-                _check_whole(f"trunk.{name}", number, least, 256)
-        _check_whole("trunk.position_grid", self.position_grid, 1, 256)
+                check_whole(f"trunk.{name}", number, least, 256)
+        check_whole("trunk.position_grid", self.position_grid, 1, 256)
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,10 @@ class DecoderConfig:
     replaces_unstable_masks: bool = True  # a single mask with wavering edges gives way to the best of the other three
 
     def __post_init__(self) -> None:
-        _check_whole("decoder.layers", self.layers, 1, 256)
-        _check_whole("decoder.heads", self.heads, 1, 256)
-        _check_whole("decoder.mlp_dim", self.mlp_dim, 1, 2**16)
-        _check_whole("decoder.cross_attention_downsample", self.cross_attention_downsample, 1, 256)
+        check_whole("decoder.layers", self.layers, 1, 256)
+        check_whole("decoder.heads", self.heads, 1, 256)
+        check_whole("decoder.mlp_dim", self.mlp_dim, 1, 2**16)
+        check_whole("decoder.cross_attention_downsample", self.cross_attention_downsample, 1, 256)
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,11 @@ class MemoryConfig:
     dates_object_pointers: bool = True  # 2.1: pointers carry their distance in time
 
     def __post_init__(self) -> None:
-        _check_whole("memory.dim", self.dim, 1, 4096)
-        _check_whole("memory.slots", self.slots, 1, 256)
-        _check_whole("memory.attention_layers", self.attention_layers, 1, 256)
-        _check_whole("memory.attention_mlp_dim", self.attention_mlp_dim, 1, 2**16)
-        _check_whole("memory.fuser_layers", self.fuser_layers, 0, 256)
+        check_whole("memory.dim", self.dim, 1, 4096)
+        check_whole("memory.slots", self.slots, 1, 256)
+        check_whole("memory.attention_layers", self.attention_layers, 1, 256)
+        check_whole("memory.attention_mlp_dim", self.attention_mlp_dim, 1, 2**16)
+        check_whole("memory.fuser_layers", self.fuser_layers, 0, 256)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class SAM2Config:
 
     def __post_init__(self) -> None:
         check_side(self.side)
-        _check_whole("hidden_dim", self.hidden_dim, 16, 8192)
+        check_whole("hidden_dim", self.hidden_dim, 16, 8192)
         if self.hidden_dim % 16 or self.hidden_dim % self.memory.dim:
             raise ValueError(
                 f"hidden_dim must be a multiple of 16 and of the memory's {self.memory.dim}, got {self.hidden_dim}"
@@ -148,7 +150,24 @@ def check_side(side: object) -> None:
         raise ValueError(f"side must be a multiple of 32 pixels from 32 to {_LARGEST_SIDE}, got {side!r}")
 
 
-def _check_whole(name: str, value: object, least: int, most: int) -> None:
+def check_number(name: str, value: object, least: float = -math.inf, most: float = math.inf) -> None:
+    """Refuse what is no finite number from `least` to `most`."""
+    number = _finite(value)
+    if number is None or not least <= number <= most:
+        bounds = f" from {least:g}" * (least > -math.inf) + f" to {most:g}" * (most < math.inf)
+        raise ValueError(f"{name} must be a number{bounds}, got {value!r:.80}")
+
+
+def _finite(value: object) -> float | None:
+    try:
+        number = float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:  # a whole number of 400 digits
+        return None
+    return number if math.isfinite(number) else None
+
+
+def check_whole(name: str, value: object, least: int, most: int) -> None:
+    """Refuse what is no whole number from `least` to `most`."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError(f"{name} must be a whole number from {least} to {most}, got {value!r}")
 

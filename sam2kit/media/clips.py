@@ -29,6 +29,7 @@ from PIL import Image
 from sam2kit.media.pictures import PictureSource, open_image, read_picture
 from sam2kit.media.video_decoding import FrameDecoder
 
+_SLOWEST = 0.001  # frames per second
 _USUAL_FPS = 25.0  # of frames that have no times of their own
 CACHE_BYTES = 96 * 2**20
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
@@ -219,7 +220,7 @@ class FrameList(Clip):
         if len(frames) == 0:
             raise ValueError("a clip needs at least one frame, got none")
         if not _is_rate(fps):
-            raise ValueError(f"fps must be a number above 0 and at most 1000, got {fps!r}")
+            raise ValueError(f"fps must be a number from {_SLOWEST} to 1000, got {fps!r:.80}")
         self._frames = frames
         self.size_hw = _size_of(frames[0])
         for i in range(1, len(frames)):
@@ -316,7 +317,7 @@ def frame_at(clip: Clip, seconds: Fraction | float) -> int:
 
 
 def _is_rate(fps: object) -> bool:
-    return isinstance(fps, (int, float, Fraction)) and 0 < fps <= 1000
+    return isinstance(fps, (int, float, Fraction)) and _SLOWEST <= fps <= 1000
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -10,7 +10,6 @@ Source: SAM, arXiv:2304.02643, appendix B "Automatic mask generation details"; r
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2kit.config import check_number, check_whole
 from sam2kit.media.pictures import PictureSource, read_picture
 from sam2kit.media.runlengths import compress_runs, mask_to_runs, runs_to_mask
 from sam2kit.model.mask_decoder import stability
@@ -61,15 +61,14 @@ class AutomaticOptions:
 
     def __post_init__(self) -> None:
         for name, most in {"points_per_side": 256, "points_per_batch": 2**16, "points_shrink": 256}.items():
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be from 1 to {most}, got {getattr(self, name)}")
-        for name in ("min_predicted_iou", "min_stability", "max_box_overlap", "max_crop_overlap"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} must be a number, got {getattr(self, name)}")
+            check_whole(name, getattr(self, name), 1, most)
+        check_whole("crop_layers", self.crop_layers, 0, 3)
+        for name in ("min_predicted_iou", "min_stability", "threshold", "max_box_overlap", "max_crop_overlap"):
+            check_number(name, getattr(self, name))
+        for name in ("stability_offset", "crop_overlap", "min_region_area"):
+            check_number(name, getattr(self, name), least=0)
         if self.point_grids is not None and len(self.point_grids) <= self.crop_layers:
             raise ValueError(f"point_grids must hold one grid per layer, {self.crop_layers + 1} in all")
-        if not 0 <= self.crop_layers <= 3:
-            raise ValueError(f"crop_layers must be 0 to 3, got {self.crop_layers}")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2kit.config import check_number
 from sam2kit.model.sam2 import ABSENT_LOGIT
 from sam2kit.predict.geometry import masks_to_image
 from sam2kit.predict.image import detections_of
@@ -58,18 +59,13 @@ class VideoOptions:
     def __post_init__(self) -> None:
         if self.corrections not in _CORRECTIONS:
             raise ValueError(f"corrections must be one of {', '.join(_CORRECTIONS)}, got {self.corrections!r}")
-        if not _is_area(self.max_hole_area):
-            raise ValueError(f"max_hole_area must be a number of pixels from 0, got {self.max_hole_area!r}")
+        check_number("max_hole_area", self.max_hole_area, least=0)
 
     @classmethod
     def official(cls, **changes: Any) -> VideoOptions:
         """The habits of the newest published predictor."""
         habits: dict[str, Any] = {"corrections": "lost", "replaced_prompts_linger": True, "exact_logits": True}
         return cls(**{**habits, **changes})
-
-
-def _is_area(value: object) -> bool:
-    return isinstance(value, (int, float)) and 0 <= value < float("inf")
 
 
 @dataclass(frozen=True)

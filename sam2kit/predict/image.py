@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2kit.config import check_number
 from sam2kit.media.pictures import PictureSource, read_picture
 from sam2kit.model.sam2 import SAM2, ImageFeatures, PromptTensors
 from sam2kit.predict.geometry import image_to_square, masks_to_image
@@ -52,6 +53,11 @@ class ImageOptions:
     threshold: float = 0.0  # logit above which a pixel belongs to the object
     max_hole_area: float = 0.0
     max_speck_area: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("threshold", self.threshold)
+        check_number("max_hole_area", self.max_hole_area, least=0)
+        check_number("max_speck_area", self.max_speck_area, least=0)
 
 
 @dataclass(frozen=True, eq=False)

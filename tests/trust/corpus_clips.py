@@ -194,7 +194,7 @@ CASES = [_damaged(kind, number) for kind in KINDS for number in range(len(list(b
     of_source("an open file", lambda room: io.BytesIO(b"")),
     *(
         Case(f"{fps!r} frames per second", lambda room, fps=fps: open_clip([np.zeros((8, 8, 3), np.uint8)], fps=fps))
-        for fps in (0, -1, float("nan"), float("inf"), 1e9, "25", None)
+        for fps in (0, 1e-9, -1, float("nan"), float("inf"), 1e9, "25", None)
     ),
     Case("a clip that was replaced while open", _grown, "either"),
     Case("a clip that was closed", _closed),

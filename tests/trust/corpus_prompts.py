@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
-from sam2kit.predict.image import ImageEmbedding, ImagePredictor
+from sam2kit.predict.frame_masks import VideoOptions
+from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor
 from sam2kit.predict.prompt_lists import prompts_of, read_prompts
 from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.session import VideoSession
@@ -93,6 +94,10 @@ def _mask_entry(name: str, content: bytes, wanted: str = "error") -> Case:
         prompts_of([{"mask": "mask.png"}], "list.json", room)
 
     return Case(f"a mask file: {name}", feed, wanted)
+
+
+def _options(kind: type, name: str, value: Any) -> Case:
+    return Case(f"{kind.__name__}: {name} = {value!r:.40}", lambda _: kind(**{name: value}))
 
 
 def _everything(name: str, **options: Any) -> Case:
@@ -197,6 +202,11 @@ CASES = [
         "min_stability": NAN, "max_box_overlap": NAN, "point_grids": (),
     }.items()),
     _everything("a town of points", points_per_side=10**6),
+    *(_options(kind, name, value) for kind, names in {
+        ImageOptions: ("threshold", "max_hole_area", "max_speck_area"),
+        VideoOptions: ("max_hole_area",),
+        AutomaticOptions: ("points_per_side", "crop_layers", "min_stability", "threshold", "min_region_area"),
+    }.items() for name in names for value in (NAN, INF, "7", None, [1], 10**400, 1j)),
 ]  # fmt: skip
 
 
