@@ -101,7 +101,7 @@ def plan(tmp_path: Path, toy: SAM2, monkeypatch: pytest.MonkeyPatch) -> TeachPla
     base = save_model(toy, tmp_path / "base.safetensors")
     names = ("a", "bb", "ccc", "vvvv")
     data = write(tmp_path / "data-1", {n: [square(4 * i, 6 * i), square(25, 40)] for i, n in enumerate(names)})
-    return TeachPlan(str(base), data, tmp_path / "mine-1", "decoder", 0.02, "cpu")
+    return TeachPlan(str(base), data, tmp_path / "mine-1", "decoder", 0.1, "cpu")
 
 
 class TestRuns:
