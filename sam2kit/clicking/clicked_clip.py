@@ -33,9 +33,7 @@ class ClickedClip(ABC):
     corner: tuple[float, float] | None = None  # first corner of a box that is being drawn, where there are only clicks
     past: list[FrameBefore | EverythingBefore] = field(default_factory=list)
     thumbnails: dict[int, tuple[FrameResult, str]] = field(default_factory=dict)  # see clip_view.py
-    _shelf: dict[Hashable, ObjectTrack] = field(
-        default_factory=dict
-    )  # what is known on frames that the session has not
+    _shelf: dict[Hashable, ObjectTrack] = field(default_factory=dict)  # what is known outside the session's frames
 
     @property
     @abstractmethod

@@ -110,13 +110,10 @@ class Endpoints:
         """  # noqa: E501
         with _sentences():
             path, name = uploaded(image, self.limits)
-            options = self.network.everything
-            if min_predicted_iou is not None:
-                options = replace(options, min_predicted_iou=_within("min_predicted_iou", min_predicted_iou, 0, 1))
-            if min_stability is not None:
-                options = replace(options, min_stability=_within("min_stability", min_stability, 0, 1))
+            wanted = {"min_predicted_iou": min_predicted_iou, "min_stability": min_stability}
+            chosen: dict[str, Any] = {k: _within(k, value, 0, 1) for k, value in wanted.items() if value is not None}
             points = int(_within("points_per_side", points_per_side, 1, _MOST_POINTS))
-            options = replace(options, points_per_side=points)
+            options = replace(self.network.everything, points_per_side=points, **chosen)
             picture = read_picture(path, max_pixels=self.limits.picture_pixels)
             with self.jobs.join() as turn:
                 turn.wait()
