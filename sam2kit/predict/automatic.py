@@ -60,9 +60,11 @@ class AutomaticOptions:
     point_grids: tuple[np.ndarray, ...] | None = None  # [N, 2] points in 0..1 per layer, instead of even grids
 
     def __post_init__(self) -> None:
-        for name, most in {"points_per_side": 256, "points_per_batch": 2**16, "points_shrink": 256}.items():
-            check_whole(name, getattr(self, name), 1, most)
-        check_whole("crop_layers", self.crop_layers, 0, 3)
+        most = {"points_per_side": 256, "points_per_batch": 2**16, "points_shrink": 256, "crop_layers": 3}
+        for name in most:
+            value = getattr(self, name)
+            value = int(value) if isinstance(value, np.integer) else value  # NumPy's will do, too
+            check_whole(name, value, 0 if name == "crop_layers" else 1, most[name])
         for name in ("min_predicted_iou", "min_stability", "threshold", "max_box_overlap", "max_crop_overlap"):
             check_number(name, getattr(self, name))
         for name in ("stability_offset", "crop_overlap", "min_region_area"):

@@ -7,6 +7,7 @@ import pytest
 
 from sam2kit.compat import SAM2AutomaticMaskGenerator
 from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.automatic import AutomaticOptions
 from tests.golden import inputs
 from tests.golden_models import GOLDEN, compare, golden_model
 
@@ -59,3 +60,10 @@ def test_run(model: SAM2, run: str) -> None:
         shape = golden[f"{run}/masks/shape"].astype(int)
         wanted = np.unpackbits(golden[f"{run}/masks/bits"])[: shape.prod()].reshape(shape).astype(bool)
         compare(f"{name}: share of differing mask pixels", np.mean(masks != wanted), np.zeros(()), 5e-4)
+
+
+def test_numpy_counts_will_do() -> None:
+    options = AutomaticOptions(points_per_side=np.int64(8), crop_layers=np.int32(2))
+    assert (options.points_per_side, options.crop_layers) == (8, 2)
+    with pytest.raises(ValueError, match=r"points_per_side must be a whole number from 1 to 256, got 2\.5"):
+        AutomaticOptions(points_per_side=2.5)
