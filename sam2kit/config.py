@@ -38,6 +38,11 @@ class TrunkConfig:
                 raise ValueError(f"trunk.{name} must be whole numbers, one for each of 4 stages, got {numbers!r}")
             for number in numbers:
                 check_whole(f"trunk.{name}", number, least, 256)
+        if any(window % 2 for window in self.window_per_stage[:3]):
+            raise ValueError(
+                "trunk.window_per_stage must be even but for the last stage, because the next stage halves them, got "
+                f"{self.window_per_stage!r}"
+            )
         check_whole("trunk.position_grid", self.position_grid, 1, 256)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from sam2kit.clicking.messages import Box, Point, PromptRequest, ShownObject
-from sam2kit.clicking.named_objects import checked_name
+from sam2kit.clicking.named_objects import check_room, checked_name, free_name
 from sam2kit.clicking.object_list import ListedObject, thumbnail_of
 from sam2kit.clicking.views import view_of
 from sam2kit.config import SAM2Config
@@ -158,13 +158,19 @@ class ClickedPicture:
         raise ValueError("there is no such object any more; choose one in the list")
 
     def new_object(self) -> None:
-        """Start another object; an empty one is used first."""
+        """Start another object; an empty one is used first.
+
+        Raises:
+            ValueError: if there are too many.
+        """
         for item in self.now.objects:
             if item.is_empty:
                 self.select(item.number)
                 return
         number = max(item.number for item in self.now.objects) + 1
-        objects = (*self.now.objects, PromptedObject(number))
+        check_room(len(self.now.objects) + 1)
+        name = free_name(number, {item.name for item in self.now.objects})
+        objects = (*self.now.objects, PromptedObject(number, name))
         self.remember(Moment(objects, len(objects) - 1))
 
     def select(self, number: int) -> None:
@@ -211,13 +217,21 @@ class ClickedPicture:
 
         Args:
             side: edge of the model's low-res logits.
+        Raises:
+            ValueError: if there are too many.
         """
         kept = self.with_masks
+        check_room(len(kept) + len(found))
         first = max((item.number for item in kept), default=-1) + 1
-        added = tuple(_from_found(f, first + i, side) for i, f in enumerate(found))
-        if added:
-            self.remember(Moment((*kept, *added), len(kept)))
-        return len(added)
+        names = {item.name for item in kept}
+        objects = list(kept)
+        for number, one in enumerate(found, start=first):
+            name = free_name(number, names)
+            names.add(name)
+            objects.append(PromptedObject(number, name, answer=_answer_of(one, side)))
+        if found:
+            self.remember(Moment(tuple(objects), len(kept)))
+        return len(found)
 
     # prompts
 
@@ -308,9 +322,8 @@ def _note(item: PromptedObject) -> str:
     return f"sure {item.predicted_iou[item.chosen]:.0%}" if item.answer is not None else "click it"
 
 
-def _from_found(found: FoundMask, number: int, side: int) -> PromptedObject:
-    """A found mask as an object that further clicks can refine."""
+def _answer_of(found: FoundMask, side: int) -> Masks:
+    """A found mask as an answer that further clicks can refine."""
     mask = found.mask
     logits = mask_to_logits(mask, side)[None]
-    answer = Masks(logits, torch.tensor([[found.predicted_iou]]), torch.full((1, 1), SURE_LOGIT), mask.shape)
-    return PromptedObject(number, answer=answer)
+    return Masks(logits, torch.tensor([[found.predicted_iou]]), torch.full((1, 1), SURE_LOGIT), mask.shape)

@@ -1,9 +1,15 @@
-"""The objects of a clip as a visitor sees them: numbers, which decide the colours, names, and the active one."""
+"""The objects of a clip as a visitor sees them: numbers, which decide the colours, names, and the active one.
+
+Also what names and numbers of objects may be, in clips and in pictures.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
+from itertools import count
+
+from sam2kit.predict.picture_session import MOST_OBJECTS
 
 _LONGEST_NAME = 40
 
@@ -21,15 +27,18 @@ class NamedObjects:
         return dict(self.names.items())
 
     def add(self, used: Collection[Hashable]) -> None:
-        """Make another object active; one that is not among the used ones comes before a new one."""
+        """Make another object active; one that is not among the used ones comes before a new one.
+
+        Raises:
+            ValueError: if there are too many.
+        """
         unused = [number for number in self.names if number not in used]
         if unused:
             self.active = unused[0]
             return
+        check_room(len(self.names) + 1)
         self.active = max(self.names, default=-1) + 1
-        taken = set(self.names.values())
-        label = next(n for n in range(self.active + 1, self.active + len(taken) + 2) if f"Object {n}" not in taken)
-        self.names[self.active] = f"Object {label}"
+        self.names[self.active] = free_name(self.active, self.names.values())
 
     def select(self, number: int) -> None:
         """Make an object the one that prompts go to.
@@ -57,6 +66,21 @@ class NamedObjects:
         if not self.names:
             self.add(used=())
         self.active = min(self.names, key=lambda other: abs(other - number))
+
+
+def free_name(number: int, taken: Collection[str]) -> str:
+    """What an object is called before anybody gives it a name: "Object 3", or a later number if that is taken."""
+    return next(name for n in count(number + 1) if (name := f"Object {n}") not in taken)
+
+
+def check_room(objects: int) -> None:
+    """Refuse more objects than a session may have.
+
+    Raises:
+        ValueError: says how many there would be.
+    """
+    if objects > MOST_OBJECTS:
+        raise ValueError(f"these would be {objects} objects, and {MOST_OBJECTS} are the most; remove some first")
 
 
 def checked_name(name: str, taken: Collection[str]) -> str:

@@ -15,11 +15,16 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
+from sam2kit.compat.arrays import array_of, labels_of, rows_of
 from sam2kit.compat.build import load_official
+from sam2kit.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIVE, NOT_A_POINT, POSITIVE
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask
 from sam2kit.predict.geometry import points_to_square
 from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor
+from sam2kit.predict.prompts import check_count
+
+_LABELS = (NOT_A_POINT, NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT)
 
 
 class SAM2ImagePredictor:
@@ -155,29 +160,43 @@ class SAM2ImagePredictor:
         mask_input: ArrayLike | None,
         normalize_coords: bool,
     ) -> PromptTensors:
-        """Prompts in the model's square; nothing is refused that the official predictor accepts."""
+        """Prompts in the model's square; points may lie outside the picture, as in the official predictor.
 
-        def as_square(values: ArrayLike) -> Tensor:
-            xy = torch.as_tensor(np.asarray(values), dtype=torch.float32, device=self.device)
+        Raises:
+            ValueError: if shapes, labels or numbers cannot be used.
+        """
+
+        def as_square(xy: np.ndarray) -> Tensor:
+            pixels = torch.from_numpy(xy).to(self.device)
             side = self.model.config.side
-            return points_to_square(xy, embedding.size_hw, side) if normalize_coords else xy * side
+            return points_to_square(pixels, embedding.size_hw, side) if normalize_coords else pixels * side
 
         points, labels = [], []
         if box is not None:
-            corners = as_square(np.asarray(box).reshape(-1, 2, 2))
+            corners = as_square(rows_of(box, "box", 4).reshape(-1, 2, 2))
             points.append(corners)
-            labels.append(torch.tensor([[2, 3]], device=self.device).expand(len(corners), -1))
+            labels.append(torch.tensor([[BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]], device=self.device).expand(len(corners), -1))
         if point_coords is not None:
             if point_labels is None:
                 raise ValueError("point_labels must be given with point_coords")
-            clicks = as_square(point_coords)
-            marks = torch.as_tensor(np.asarray(point_labels), dtype=torch.int64, device=self.device)
-            points.append(clicks if clicks.ndim == 3 else clicks[None])
-            labels.append(marks if marks.ndim == 2 else marks[None])
+            xy, marks = rows_of(point_coords, "point_coords", 2), labels_of(point_labels, "point_labels", _LABELS)
+            if xy.ndim not in (2, 3) or marks.shape != xy.shape[:-1]:
+                raise ValueError(
+                    "point_coords must be [N, 2] or [B, N, 2] with one label each, got "
+                    f"{list(xy.shape)} and {list(marks.shape)}"
+                )
+            check_count(xy.shape[-2])
+            points.append(as_square(xy.reshape(-1, *xy.shape[-2:])))
+            labels.append(torch.from_numpy(marks.reshape(-1, marks.shape[-1])).to(self.device))
         mask = None
         if mask_input is not None:
-            mask = torch.as_tensor(np.asarray(mask_input), dtype=torch.float32, device=self.device)
-            mask = mask if mask.ndim == 4 else mask[None]
+            given = array_of(mask_input, "mask_input")
+            if given.ndim not in (3, 4) or given.shape[-3] != 1 or not given.size:
+                raise ValueError(f"mask_input must be [1, h, w] or [B, 1, h, w], got shape {list(given.shape)}")
+            mask = torch.from_numpy(given.reshape(-1, *given.shape[-3:])).to(self.device)
+        counts = {len(t) for t in (*points, mask) if t is not None}
+        if len(counts) > 1 or 0 in counts:
+            raise ValueError(f"points, boxes and masks must be for the same number of prompts, got {sorted(counts)}")
         if not points:
             return PromptTensors(mask_logits=mask)
         return PromptTensors(torch.cat(points, dim=1), torch.cat(labels, dim=1), mask)

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from sam2kit.compat.arrays import array_of, labels_of, rows_of
 from sam2kit.compat.build import build_sam2, load_official
 from sam2kit.media.clips import ClipSource
 from sam2kit.model.sam2 import ABSENT_LOGIT, SAM2
@@ -108,17 +109,10 @@ class SAM2VideoPredictor:
         height, width = inference_state.clip.size_hw
         scale = np.array([1, 1] if normalize_coords else [width, height], np.float32)
 
-        def pixels(values: ArrayLike | None) -> np.ndarray:
-            if values is None:
-                return np.zeros((0, 2), np.float32)
-            given = values.cpu() if isinstance(values, Tensor) else values
-            return np.asarray(given, np.float32).reshape(-1, 2) * scale
-
-        marks = labels.cpu() if isinstance(labels, Tensor) else labels
         prompt = FramePrompt(
-            pixels(points),
-            np.zeros(0, np.int64) if marks is None else np.asarray(marks, np.int64).reshape(-1),
-            None if box is None else pixels(box).reshape(4),
+            np.zeros((0, 2), np.float32) if points is None else rows_of(points, "points", 2).reshape(-1, 2) * scale,
+            np.zeros(0, np.int64) if labels is None else labels_of(labels, "labels", (0, 1)).reshape(-1),
+            None if box is None else (rows_of(box, "box", 4).reshape(-1, 2) * scale).reshape(-1),
         )
         self._predictor.add_prompt(inference_state, frame_idx, obj_id, prompt, replace=clear_old_points)
         return self._shown(inference_state, frame_idx)
@@ -131,9 +125,11 @@ class SAM2VideoPredictor:
         self, inference_state: VideoSession, frame_idx: int, obj_id: Hashable, mask: ArrayLike | Tensor
     ) -> FrameMaskLogits:
         """Prompt a frame with a mask [H, W] of any size."""
-        given = mask.cpu().float() if isinstance(mask, Tensor) else torch.from_numpy(np.asarray(mask, bool)).float()
-        if given.ndim != 2:
-            raise ValueError(f"the mask must be [H, W], got shape {list(given.shape)}")
+        values = array_of(mask, "mask")
+        if values.ndim != 2 or not values.size:
+            raise ValueError(f"the mask must be [H, W], got shape {list(values.shape)}")
+        # as the official version takes them: whatever is not 0, but shares of pixels in a tensor
+        given = torch.from_numpy(values if isinstance(mask, Tensor) else (values != 0).astype(np.float32))
         if tuple(given.shape) != tuple(inference_state.clip.size_hw):
             size = inference_state.clip.size_hw
             given = F.interpolate(given[None, None], size, mode="bilinear", antialias=True, align_corners=False)[0, 0]

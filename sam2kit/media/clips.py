@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from sam2kit.media.pictures import PictureSource, open_image, read_picture
-from sam2kit.media.video_decoding import FrameDecoder
+from sam2kit.media.video_decoding import Check, FrameDecoder
 
 _SLOWEST = 0.001  # frames per second
 _USUAL_FPS = 25.0  # of frames that have no times of their own
@@ -152,13 +152,16 @@ class Clip(ABC):
 class VideoFile(Clip):
     """A video file; several threads may read from it.
 
+    Args:
+        path: of the file.
+        check: see `open_clip`.
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no video, has no video stream, or no frame can be decoded.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
-        self._decoder = FrameDecoder(Path(path))
+    def __init__(self, path: str | PathLike[str], *, check: Check | None = None) -> None:
+        self._decoder = FrameDecoder(Path(path), check)
         self.path = self.origin = self._decoder.path
         self.size_hw = self._decoder.scan.size_hw
         self.timestamps = self._decoder.scan.timestamps
@@ -282,13 +285,15 @@ class _Cut(Clip):
 ClipSource = Clip | str | PathLike[str] | np.ndarray | Sequence[PictureSource]
 
 
-def open_clip(source: ClipSource, *, fps: float = _USUAL_FPS) -> Clip:
+def open_clip(source: ClipSource, *, fps: float = _USUAL_FPS, check: Check | None = None) -> Clip:
     """Open whatever holds frames.
 
     Args:
         source: path of a video or GIF, folder of pictures, uint8 [T, H, W, 3], or a list of pictures (arrays, PIL
             images, paths). A clip comes back as it is.
         fps: frames per second where the source does not say.
+        check: called with (height, width), frames and seconds so far while a video is counted, which takes long for a
+            long one; raise an error in it to refuse the video.
     Returns:
         the clip; close it when done.
     Raises:
@@ -303,7 +308,7 @@ def open_clip(source: ClipSource, *, fps: float = _USUAL_FPS) -> Clip:
             return PictureFolder(path, fps=fps)
         if path.suffix.lower() in PICTURE_SUFFIXES and os.path.isfile(path):
             raise ValueError(f"{path} is one picture; give a video, a folder of pictures, or a list with this path")
-        return VideoFile(path)
+        return VideoFile(path, check=check)
     if isinstance(source, (np.ndarray, list, tuple)):
         return FrameList(source, fps=fps)
     raise ValueError(

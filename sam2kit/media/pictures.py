@@ -7,12 +7,13 @@ the range of their values, animations give their first frame.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sam2kit.files import check_file
 
@@ -25,7 +26,8 @@ except ImportError:
 
 PictureSource = str | PathLike[str] | bytes | Image.Image | np.ndarray
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 100_000_000  # a gigabyte while it is read, half as much again with 16 bits per channel
+_STRIP = 2**20  # pixels
 _FORMATS = (  # pictures only: Pillow also opens what is a program (EPS), and hands it to one that runs it
     "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "TGA", "PCX", "SGI", "ICO", "HEIF",
     "AVIF",
@@ -116,27 +118,45 @@ def _deep_colour(content: bytes) -> np.ndarray:
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None:
         raise OSError("its 16-bit colours cannot be decoded")
-    order = cv2.COLOR_BGRA2RGBA if decoded.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    return _from_deep_array(cv2.cvtColor(decoded, order))
+    return _from_deep_array(decoded, slice(2, None, -1))  # OpenCV begins with blue
 
 
-def _from_deep_array(array: np.ndarray) -> np.ndarray:
+def _from_deep_array(array: np.ndarray, rgb: slice = slice(0, 3)) -> np.ndarray:
     """uint16 [H, W, 3 or 4] -> uint8 RGB; colours by the range of their values, alpha by that of its type."""
-    colours = _stretch(array[..., :3])
-    if array.shape[2] == 3:
-        return colours
-    alpha = (array[..., 3:] // 257).astype(np.uint8)
-    return _from_pil(Image.fromarray(np.concatenate([colours, alpha], axis=2)))
+    colours = _stretch(array[..., rgb])
+    return colours if array.shape[2] == 3 else on_white(colours, (array[..., 3] // 257).astype(np.uint8))
 
 
 def _from_pil(image: Image.Image) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         return _grey_to_rgb(_stretch(np.asarray(image)))
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.array(image.convert("RGB"))
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    for rows in _strips(rgb):
+        strip = image.crop((0, rows.start, image.width, rows.stop))
+        if image.has_transparency_data:
+            rgba = np.asarray(strip.convert("RGBA"))
+            rgb[rows] = on_white(rgba[..., :3], rgba[..., 3])
+        else:
+            rgb[rows] = np.asarray(strip.convert("RGB"))
+    return rgb
+
+
+def on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Lay colours, uint8 [H, W, 3] with alpha uint8 [H, W], on white: uint8 [H, W, 3]."""
+    laid = np.empty(rgb.shape, np.uint8)
+    for rows in _strips(rgb):
+        share = alpha[rows, :, None].astype(np.uint16)
+        laid[rows] = (rgb[rows] * share + 255 * (255 - share) + 127) // 255
+    return laid
+
+
+def _strips(array: np.ndarray) -> Iterator[slice]:
+    """Some rows at a time, so that what is worked out on the way needs little memory."""
+    height, width = array.shape[:2]
+    step = max(1, _STRIP // width)
+    return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
 def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
@@ -160,7 +180,7 @@ def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
     if array.ndim == 2:
         return _grey_to_rgb(array)
     if array.shape[2] == 4:
-        return _from_pil(Image.fromarray(array))
+        return on_white(array[..., :3], array[..., 3])
     return np.ascontiguousarray(array)
 
 
@@ -176,9 +196,16 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
 
 def _stretch(grey: np.ndarray) -> np.ndarray:
     """Map the smallest value to 0 and the largest to 255; a constant picture becomes black."""
-    values = np.nan_to_num(grey.astype(np.float64))
-    low, high = values.min(), values.max()
-    return np.rint((values - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+
+    def values_of(rows: slice) -> np.ndarray:
+        return np.nan_to_num(grey[rows].astype(np.float64))
+
+    ends = [(values.min(), values.max()) for values in map(values_of, _strips(grey))]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    stretched = np.empty(grey.shape, np.uint8)
+    for rows in _strips(grey):
+        stretched[rows] = np.rint((values_of(rows) - low) / max(high - low, 1e-12) * 255)
+    return stretched
 
 
 def _grey_to_rgb(grey: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ the reader fetch other files or addresses. Broadcast files (.ts) promise no leng
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -30,15 +30,19 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from sam2kit.files import check_file
-from sam2kit.media.pictures import MAX_PIXELS
+from sam2kit.media.pictures import on_white
 
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,av1,obu,ivf,"
     "m4v,nut,mxf,dv,yuv4mpegpipe,rm,amv"
 )
 ONLY_FILMS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}  # for av.open: no lists of other files
+MAX_PIXELS = 36_000_000  # of one frame; 8K has 33
 _NEAR = 4  # frames; a packet that fails is noticed about this far from its frame
 _WORTH_A_SEEK = 8  # frames; decoding this many is cheaper than seeking
+
+
+Check = Callable[[tuple[int, int], int, float], None]  # (height, width), frames and seconds so far
 
 
 @dataclass
@@ -64,14 +68,18 @@ class FrameDecoder:
 
     Not thread-safe: the owner holds a lock.
 
+    Args:
+        path: of the file.
+        check: called after each frame while the file is counted; what it raises ends that.
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no video, has no video stream, is too large, or no frame can be decoded.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check: Check | None = None) -> None:
         check_file(path, "video")
         self.path = path.resolve()
+        self._check = check
         self._careful = self._can_seek = False
         self._seen = self._undecodable = self._failed_reads = 0  # packets, packets, reads
         self._end = Fraction(0)  # seconds at which the last packet ends
@@ -94,7 +102,7 @@ class FrameDecoder:
         self._restart()
 
     def __getstate__(self) -> dict[str, Any]:
-        opened = ("_container", "_stream", "_streams", "_numbered")
+        opened = ("_container", "_stream", "_streams", "_numbered", "_check")
         return {name: value for name, value in vars(self).items() if name not in opened}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -256,6 +264,8 @@ class FrameDecoder:
             if frame.key_frame:
                 scan.keys.append(len(scan.pts))
             scan.pts.append(frame.pts)
+            if self._check is not None:
+                self._check(scan.size_hw, len(scan.pts), self._seconds_so_far(scan.pts))
             durations.append(getattr(frame, "duration", 0) or 0)
             scan.damaged_frames += bool(frame.is_corrupt)
             if frame.is_corrupt or self._undecodable > scan.damaged_packets:
@@ -269,11 +279,25 @@ class FrameDecoder:
             self._set_times(scan, durations)
         return scan
 
+    def _seconds_so_far(self, pts: list[int | None]) -> float:
+        if pts[0] is None or pts[-1] is None:
+            return float(len(pts) * self._step)
+        return float((pts[-1] - pts[0]) * self._tick + self._step)
+
+    @property
+    def _tick(self) -> Fraction:
+        """Seconds of one unit of time stamps."""
+        return self._stream.time_base or Fraction(1, 1000)
+
+    @property
+    def _step(self) -> Fraction:
+        """Seconds from frame to frame, as far as the header knows."""
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        return 1 / rate if rate else Fraction(1, 25)
+
     def _set_times(self, scan: Scan, durations: list[int]) -> None:
         """Time stamps in seconds; one that is missing or does not increase is put just after the one before."""
-        tick = self._stream.time_base or Fraction(1, 1000)
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        step = 1 / rate if rate else Fraction(1, 25)
+        tick, step = self._tick, self._step
         times: list[Fraction] = []
         for pts in scan.pts:
             time = None if pts is None else pts * tick
@@ -325,8 +349,7 @@ class FrameDecoder:
         rgb: np.ndarray
         if any(component.is_alpha for component in frame.format.components):
             rgba = frame.reformat(width, height, "rgba").to_ndarray()
-            alpha = rgba[..., 3:].astype(np.uint16)
-            rgb = ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+            rgb = on_white(rgba[..., :3], rgba[..., 3])
         else:
             rgb = frame.reformat(width, height, "rgb24").to_ndarray()
         return _apply_matrix(rgb, self._matrix)

@@ -42,6 +42,7 @@ _CODECS: dict[tuple[str, bool], tuple[_Codec, str, int | None, dict[str, str]]] 
     ),
     (".mov", True): ("prores_ks", "yuva444p10le", None, {"profile": "4444", "alpha_bits": "16"}),
 }
+_LARGEST_SIDE = {"libx264": 16_384, "libvpx-vp9": 65_535, "prores_ks": 65_535}  # pixels
 
 
 class VideoWriter:
@@ -57,7 +58,7 @@ class VideoWriter:
         quality: constant rate factor of the codec, 0 (best) to 51 for H.264 or 63 for VP9; None takes a default
             that looks like the source. ProRes has none.
     Raises:
-        ValueError: if the suffix is unknown or cannot hold transparency.
+        ValueError: if the suffix is unknown, or cannot hold transparency or frames of this size.
     """
 
     _first: Fraction  # timestamps of the first and the latest frame, from the first one on
@@ -81,6 +82,11 @@ class VideoWriter:
         self._part = self.path.with_name(f"{self.path.stem}.part{self.path.suffix}")
         self._audio_from, self._span = audio_from, span
         self._codec, self._pix_fmt, default, self._options = _CODECS[self._suffix, alpha]
+        if max(self.size_hw) > (most := _LARGEST_SIDE[self._codec]):
+            raise ValueError(
+                f"{self._suffix} holds at most {most} pixels a side, got {self.size_hw[1]}x{self.size_hw[0]}; end the "
+                "name in .webm, which holds larger frames, or make them smaller"
+            )
         crf = default if quality is None else quality
         if default is not None:
             self._options = {**self._options, "crf": str(crf)}

@@ -71,9 +71,10 @@ class ExactLogits:
         return cls(logits.detach().float().cpu().clone())
 
     def check(self, size_hw: tuple[int, int]) -> None:
-        """Raises ValueError unless the map has this size."""
-        if tuple(self.values.shape) != size_hw:
-            raise ValueError(f"logits must be {list(size_hw)}, got {list(self.values.shape)}")
+        """Raises ValueError unless this is a map of finite numbers of this size."""
+        got = self.values
+        if tuple(got.shape) != size_hw or got.dtype != torch.float32 or not bool(got.isfinite().all()):
+            raise ValueError(f"logits must be finite float32 {list(size_hw)}, got {got.dtype} {list(got.shape)}")
 
     def tensor(self) -> Tensor:
         """[h, w] float32 logits on the CPU."""

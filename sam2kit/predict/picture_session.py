@@ -34,7 +34,7 @@ from sam2kit.predict.session_container import (
     write_session_file,
 )
 
-_MOST_OBJECTS = 1000  # each is shown, and a mask as large as the page's picture is kept for it
+MOST_OBJECTS = 1000  # each is shown, and a mask as large as the page's picture is kept for it
 _MOST_NUMBER = 100_000
 _MOST_CANDIDATES = 16
 _SIDES = (1, 4096)  # of low-res logits
@@ -162,8 +162,8 @@ def _session(content: dict[str, Any], file: Any) -> PictureSession:
     if size_hw != stated_hw:
         raise ValueError(f"its picture is {list(size_hw)}, not {list(stated_hw)} as it says")
     stated = content["objects"]
-    if not isinstance(stated, list) or len(stated) > _MOST_OBJECTS:
-        raise ValueError(f"its objects are no list of at most {_MOST_OBJECTS}")
+    if not isinstance(stated, list) or len(stated) > MOST_OBJECTS:
+        raise ValueError(f"its objects are no list of at most {MOST_OBJECTS}")
     objects = tuple(_object(i, one, size_hw, file) for i, one in enumerate(stated))
     for name in ("number", "name"):
         if len({getattr(item, name) for item in objects}) < len(objects):

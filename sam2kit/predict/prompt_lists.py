@@ -18,7 +18,6 @@ from sam2kit.files import check_file, read_json
 from sam2kit.media.pictures import open_image
 from sam2kit.predict.session import FramePrompt
 
-_MOST_POINTS = 500  # of one prompt; the decoder looks at each pair of them
 PlacedPrompt = tuple[int, Hashable, FramePrompt]  # frame, object id, prompt
 
 
@@ -60,8 +59,6 @@ def prompt_of(entry: dict[str, Any], where: str, folder: Path | None) -> PlacedP
         frame, name = int(entry.get("frame", 0)), str(entry.get("object", 1))
         object_id: Hashable = int(name) if re.fullmatch("-?[0-9]+", name) else name
         points = np.array(entry.get("points") or [], np.float32).reshape(-1, 2)
-        if len(points) > _MOST_POINTS:
-            raise ValueError(f"it has {len(points)} points, and {_MOST_POINTS} are the most")
         mask = None
         if folder is not None and entry.get("mask"):
             mask = _mask_of(folder / str(entry["mask"]))

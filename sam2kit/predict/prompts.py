@@ -16,6 +16,7 @@ from sam2kit.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIV
 from sam2kit.model.sam2 import PromptTensors
 from sam2kit.predict.geometry import points_to_square
 
+MOST_POINTS = 1000  # of one prompt; the decoder looks at each pair of them
 _LABELS = (NOT_A_POINT, NEGATIVE, POSITIVE)
 
 
@@ -51,6 +52,7 @@ class Prompt:
             raise ValueError(f"mask_logits must be [1, h, w] or [B, 1, h, w], got {list(masks.shape)}")
         if boxes is not None and bool((boxes[:, :2] > boxes[:, 2:]).any()):
             raise ValueError("box_xyxy must be (x0, y0, x1, y1) with x0 <= x1 and y0 <= y1")
+        check_count(0 if points is None else points.shape[1])
         checked_labels = _checked_labels(labels, points)
         if points is None and boxes is None and masks is None:
             raise ValueError("an empty prompt: give points_xy, box_xyxy or mask_logits")
@@ -93,6 +95,16 @@ class Prompt:
             return PromptTensors(mask_logits=mask)
         square = points_to_square(torch.cat(points, dim=1), size_hw, side)
         return PromptTensors(square.to(device), torch.cat(labels, dim=1).to(device), mask)
+
+
+def check_count(points: int) -> None:
+    """Refuse more clicks than one prompt can have.
+
+    Raises:
+        ValueError: says how many came.
+    """
+    if points > MOST_POINTS:
+        raise ValueError(f"a prompt has {points} points, and {MOST_POINTS} are the most; give a mask instead")
 
 
 def _batched(

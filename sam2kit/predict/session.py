@@ -27,6 +27,7 @@ from sam2kit.media.clips import Clip
 from sam2kit.model.memory_bank import POINTER_FRAMES
 from sam2kit.model.sam2 import ImageFeatures
 from sam2kit.predict.frame_masks import FrameMasks, FrameResult, VideoOptions
+from sam2kit.predict.prompts import check_count
 
 _KEPT_FEATURES = 2  # frames whose image features stay: the current one, and one that a person goes back to
 
@@ -39,7 +40,7 @@ def finite_numbers(values: ArrayLike, name: str) -> np.ndarray:
     """
     try:
         given = np.asarray(values)
-        floats = None if np.iscomplexobj(given) else given.astype(np.float32)
+        floats = given.astype(np.float32) if given.dtype.kind in "biufO" else None  # no dates, texts or complex numbers
     except (TypeError, ValueError, OverflowError):
         floats = None
     if floats is None or not np.isfinite(floats).all():
@@ -80,6 +81,7 @@ class FramePrompt:
             raise ValueError(
                 f"clicks must be [N, 2] with one label each, got {list(points.shape)} and {list(labels.shape)}"
             )
+        check_count(len(points))
         if not np.isin(labels, (0, 1)).all():
             raise ValueError(f"labels must be 1 (this) or 0 (not this), got {labels.tolist()}")
         object.__setattr__(self, "points_xy", points)
@@ -89,6 +91,8 @@ class FramePrompt:
             if box.shape != (4,):
                 raise ValueError(f"a box must be four numbers (x0, y0, x1, y1), got shape {list(box.shape)}")
             object.__setattr__(self, "box_xyxy", box)
+        if self.mask is not None and (self.mask.ndim != 2 or self.mask.dtype != bool):
+            raise ValueError(f"a mask must be bool [H, W], got {self.mask.dtype} {list(self.mask.shape)}")
 
     @property
     def is_empty(self) -> bool:

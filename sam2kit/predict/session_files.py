@@ -217,8 +217,8 @@ class _Reader:
         grid = self.config.embedding_side
         memories = {f: self.file.get_tensor(f"{number}/memory/{f}") for f in map(self._frame, stated["memories"])}
         wanted = (self.config.memory.dim, grid, grid)
-        if any(tuple(m.shape) != wanted for m in memories.values()):
-            raise ValueError(f"a memory is not {list(wanted)}")
+        if any(tuple(m.shape) != wanted or not _are_numbers(m) for m in memories.values()):
+            raise ValueError(f"a memory is not {list(wanted)} of finite numbers")
         directions = self.file.get_tensor(f"{number}/directions").tolist()
         return ObjectTrack(
             prompts={self._frame(f): self._prompt(f"{number}/mask/{f}", p) for f, p in stated["prompts"].items()},
@@ -243,13 +243,16 @@ class _Reader:
         return FramePrompt(points, np.array(stated["labels"]), stated["box"])
 
     def _results(self, name: str) -> dict[int, FrameResult]:
-        rows = self.file.get_tensor(f"{name}/rows").tolist()
+        table = self.file.get_tensor(f"{name}/rows")
+        rows = table.tolist()
         if not rows:
             return {}
+        if not _are_numbers(table):
+            raise ValueError("the scores of its answers are no finite numbers")
         logits = self.file.get_tensor(f"{name}/logits")
         pointers = self.file.get_tensor(f"{name}/pointers").to(self.device)
-        if pointers.shape != (len(rows), self.config.hidden_dim):
-            raise ValueError(f"object pointers are {list(pointers.shape)}")
+        if pointers.shape != (len(rows), self.config.hidden_dim) or not _are_numbers(pointers):
+            raise ValueError(f"object pointers are {list(pointers.shape)} {pointers.dtype}, or not finite")
         results, start = {}, 0
         for i, (frame, score, iou, prompted, run, length) in enumerate(rows):
             stop = start + int(length)
@@ -261,3 +264,7 @@ class _Reader:
             results[self._frame(frame)] = FrameResult(stored, score, iou, pointers[i].clone(), bool(prompted), int(run))
             start = stop
         return results
+
+
+def _are_numbers(values: Tensor) -> bool:
+    return values.is_floating_point() and bool(values.isfinite().all())

@@ -20,7 +20,7 @@ from gradio.events import api
 from gradio.utils import get_function_description
 
 from sam2kit.media.clip_masks import Progress
-from sam2kit.media.clips import Clip, open_clip
+from sam2kit.media.clips import Clip
 from sam2kit.media.effects import EffectPainter
 from sam2kit.media.exports import NamedMask, coco_json, write_image
 from sam2kit.media.pictures import read_picture
@@ -150,8 +150,7 @@ class Endpoints:
             _check_exports(exports, effect)
             _check_cut(start, stop, every)
             self.limits.check_file(path)
-            with self.jobs.join() as turn, open_clip(path) as whole:
-                self.limits.check_clip(whole, name)
+            with self.jobs.join() as turn, self.limits.open_clip(path, name) as whole:
                 last = len(whole) if stop is None else int(stop)
                 cut, numbers = whole.cut(int(start), last, int(every)), range(int(start), last, int(every))
                 turn.wait()

@@ -81,7 +81,7 @@ def build_app(
     images = ImageTab(networks, picture_store, photos, limits, jobs, plain)
     videos = VideoTab(networks, video_store, clips, limits, jobs, plain)
     teaching = TeachTab(networks, teach_store, photos, passes, limits, jobs, plain)
-    visitors = Visitors((picture_store, video_store, teach_store), jobs)
+    visitors = Visitors((picture_store, video_store, teach_store), jobs, seconds_after_leaving=away)
 
     with gr.Blocks(title="sam2kit", analytics_enabled=False, delete_cache=(600, 3600)) as app:
         key = gr.State(SessionStore.new_key, delete_callback=visitors.forget)
@@ -110,6 +110,7 @@ def build_app(
         answering.change(images.change_network, key, image_parts, **unseen)
         if video_parts:
             answering.change(videos.change_network, key, video_parts, **unseen)
+        visitors.page = app
         app.load(visitors.arrive, key, None, show_progress="hidden", api_visibility="undocumented", api_name="arrive")
         app.unload(visitors.leave)
         add_api(networks.base, jobs, limits)
@@ -128,7 +129,7 @@ def launch_options(limits: Limits | None = None) -> dict[str, Any]:
         "show_error": True,
         "max_file_size": f"{(limits or Limits()).upload_mb}mb",
         "max_threads": 60,  # those who wait their turn hold one each
-        # Gradio would keep a session's last page for ever; those who are there are never among the oldest
+        # those whose leaving nobody noticed; who is there is never among the oldest
         "state_session_capacity": 4 * (limits or Limits()).visitors,
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from sam2kit.media.clips import Clip
+from sam2kit.media.clips import Clip, open_clip
 from sam2kit.media.video_facts import video_facts
 
 
@@ -58,20 +58,37 @@ class Limits:
             self._check_seconds(facts.seconds, path.name)
             self._check_frame(facts.size_hw, path.name)
 
-    def check_clip(self, clip: Clip, name: str) -> None:
-        """Raise ValueError if a clip that was opened is too long or too large."""
-        self._check_frame(clip.size_hw, name)
-        self._check_seconds(clip.duration, name)
-        if self.clip_frames is not None and len(clip) > self.clip_frames:
-            raise ValueError(
-                f"{name} has {len(clip)} frames; this app takes {self.clip_frames} at most. Cut it into pieces first"
-            )
+    def open_clip(self, path: Path, name: str) -> Clip:
+        """Open a video; it is given up as soon as it is seen to be too long or too large.
+
+        Raises:
+            ValueError, FileNotFoundError: as `open_clip`; or beyond a limit.
+        """
+
+        def check(size_hw: tuple[int, int], frames: int, seconds: float) -> None:
+            self._check_frame(size_hw, name)
+            self._check_seconds(seconds, name)
+            self._check_count(frames, name)
+
+        clip = open_clip(path, check=check)
+        try:
+            check(clip.size_hw, len(clip), clip.duration)
+        except ValueError:
+            clip.close()
+            raise
+        return clip
 
     def _check_seconds(self, seconds: float, name: str) -> None:
         if self.clip_seconds is not None and seconds > self.clip_seconds + 0.5:
             raise ValueError(
-                f"{name} lasts {seconds:.0f} seconds; this app takes {self.clip_seconds:g} at most. Cut it first, or "
-                "run the app on your own machine, where it takes longer ones"
+                f"{name} lasts more than the {self.clip_seconds:g} seconds that this app takes. Cut it first, or run "
+                "the app on your own machine, where it takes longer ones"
+            )
+
+    def _check_count(self, frames: int, name: str) -> None:
+        if self.clip_frames is not None and frames > self.clip_frames:
+            raise ValueError(
+                f"{name} has more than the {self.clip_frames} frames that this app takes. Cut it into pieces first"
             )
 
     def _check_frame(self, size_hw: tuple[int, int], name: str) -> None:

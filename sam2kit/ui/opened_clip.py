@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sam2kit.media.clips import Clip, open_clip
+from sam2kit.media.clips import Clip
+from sam2kit.ui.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -38,27 +39,34 @@ class OpenedClip:
         self.clip.close()
         self.folder.cleanup()
         if self.upload is not None:
-            with suppress(OSError):
-                self.upload.unlink()
+            _remove(self.upload)
 
 
-def open_video(source: str | Path, *, uploaded: bool) -> OpenedClip:
+def open_video(source: str | Path, limits: Limits, *, uploaded: bool) -> OpenedClip:
     """Open a video for a visitor; an upload is linked into the visitor's own folder, where nobody tidies it away.
 
     Raises:
-        ValueError, FileNotFoundError: if it is no video; nothing is left behind.
+        ValueError, FileNotFoundError: if it is no video, or beyond a limit; nothing is left behind.
     """
+    source = path = Path(source)
     folder = TemporaryDirectory(prefix="sam2kit-", ignore_cleanup_errors=True)
     try:
-        source = Path(source)
-        path = source
+        limits.check_file(source)
         if uploaded:
             path = Path(folder.name) / source.name
             try:
                 os.link(source, path)
             except OSError:  # another disk
                 shutil.copyfile(source, path)
-        return OpenedClip(open_clip(path), source.name, folder, source if uploaded else None)
+        clip = limits.open_clip(path, source.name)
     except BaseException:
         folder.cleanup()
+        if uploaded:
+            _remove(source)
         raise
+    return OpenedClip(clip, source.name, folder, source if uploaded else None)
+
+
+def _remove(upload: Path) -> None:
+    with suppress(OSError):
+        upload.unlink()

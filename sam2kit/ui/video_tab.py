@@ -264,13 +264,7 @@ class VideoTab:
         self.store.cancelled(key).set()
         try:
             models = self.networks.videos(key)
-            self.limits.check_file(Path(source))
-            opened = open_video(source, uploaded=uploaded)
-            try:
-                self.limits.check_clip(opened.clip, opened.file_name)
-            except ValueError:
-                opened.close()
-                raise
+            opened = open_video(source, self.limits, uploaded=uploaded)
         except ERRORS as error:
             gr.Warning(plain_words(error), title="This video cannot be used")
             with self.store.using(key) as work:

@@ -52,6 +52,16 @@ def png_of(width: int, height: int, rows: bytes | None = None, *, extra: bytes =
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+def black_png(width: int, height: int, *, bits: int, kind: int) -> bytes:
+    """A whole black PNG; the kind of colour as the format numbers it: 2 is RGB, 6 has alpha."""
+    packer = zlib.compressobj(1)
+    row = bytes(1 + width * bits // 8 * {0: 1, 2: 3, 6: 4}[kind])
+    rows = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    parts = [_chunk(b"IHDR", header), _chunk(b"IDAT", rows), _chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
 def png_text_bomb() -> bytes:
     """A picture of one pixel with a comment that unpacks to a gigabyte."""
     packer = zlib.compressobj(9)

@@ -149,9 +149,11 @@ def _cut(room: Path, *arguments: int) -> None:
         clip.cut(*arguments)
 
 
-def _export(room: Path, name: str, effect: str = "overlay", masks: Any = None) -> None:
-    clip = open_clip(np.zeros((2, 8, 8, 3), np.uint8))
-    for _ in export_video(clip, masks or (lambda index: {}), room / name, effect):
+def _export(
+    room: Path, name: str, effect: str = "overlay", masks: Any = None, size_hw: tuple[int, int] = (8, 8)
+) -> None:
+    clip = np.zeros((2, *size_hw, 3), np.uint8)
+    for _ in export_video(open_clip(clip), masks or (lambda index: {}), room / name, effect):
         pass
 
 
@@ -160,6 +162,7 @@ CASES = [_damaged(kind, number) for kind in KINDS for number in range(len(list(b
     of_file("picture.mp4", PICTURES["jpeg"], "either"),
     of_file("zeros.mp4", bytes(100_000)),
     of_file("bomb.gif", breaking.gif_of(65_535, 65_535)),
+    of_file("large.gif", breaking.gif_of(9_999, 9_999)),
     of_file("list.m3u8", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"),
     of_file("list.mp4", b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"),
     of_file("secret.mp4", _secret_playlist),
@@ -200,6 +203,7 @@ CASES = [_damaged(kind, number) for kind in KINDS for number in range(len(list(b
     Case("a clip that was closed", _closed),
     *(Case(f"cut {a}", lambda room, a=a: _cut(room, *a)) for a in ((4,), (-1,), (0, 9), (2, 1), (0, 4, 0), (0, 4, -1))),
     Case("a video of no kind", lambda room: _export(room, "a.xyz")),
+    Case("wider than the codec allows", lambda room: _export(room, "a.mp4", size_hw=(8, 17_000))),
     Case("an unknown effect", lambda room: _export(room, "a.mp4", "sparkle")),
     Case("a folder that is not there", lambda room: _export(room, "none/a.mp4")),
     Case("masks of another size", lambda room: _export(room, "a.mp4", masks=lambda i: {1: np.ones((3, 3), bool)})),

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sam2kit.compat.image import SAM2ImagePredictor
+from sam2kit.compat.video import SAM2VideoPredictor
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
 from sam2kit.predict.frame_masks import VideoOptions
 from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor
@@ -76,6 +78,29 @@ def state_of(session: VideoSession) -> tuple:
     return asked, known, list(session.plan), session.run
 
 
+def _compat_image(name: str, *arguments: Any, wanted: str = "error", **named: Any) -> Case:
+    """What the official image predictor's interface is given."""
+
+    def feed(room: Path) -> None:
+        predictor = SAM2ImagePredictor(toy_model())
+        predictor.set_image(np.zeros((*SIZE_HW, 3), np.uint8))
+        masks, ious, _ = predictor.predict(*arguments, **named)
+        assert masks.shape[-2:] == SIZE_HW
+        assert np.isfinite(ious).all()
+
+    return Case(f"official picture: {name}", feed, wanted)
+
+
+def _compat_clip(name: str, act: Callable[[SAM2VideoPredictor, VideoSession], object], wanted: str = "error") -> Case:
+    """What is done through the official video predictor's interface."""
+
+    def feed(room: Path) -> None:
+        predictor = SAM2VideoPredictor(toy_model())
+        act(predictor, predictor.init_state(np.zeros((3, *SIZE_HW, 3), np.uint8)))
+
+    return Case(f"official clip: {name}", feed, wanted)
+
+
 def _list(name: str, entries: Any, wanted: str = "error") -> Case:
     return Case(f"prompt list: {name}", lambda room: prompts_of(entries, "list.json", room), wanted)
 
@@ -139,6 +164,7 @@ CASES = [
     of_picture("as many as one, and two", [[[5, 5]]], box_xyxy=[[0, 0, 9, 9], [0, 0, 9, 9]]),
     of_picture("on the last corner", [[60, 40]], wanted="result"),
     of_picture("a thousand clicks", np.full((1000, 2), 5.0), wanted="result"),
+    of_picture("twenty thousand clicks", np.full((20_000, 2), 5.0)),
     of_picture("three hundred prompts", np.full((300, 1, 2), 5.0), wanted="result"),
     of_picture("a box of no size", box_xyxy=[5, 5, 5, 5], wanted="result"),
     of_picture("a box over the border", box_xyxy=[-10, -10, 70, 50], wanted="result"),
@@ -154,6 +180,8 @@ CASES = [
         for frame in (-1, 5, 10**30, 1.0, NAN, "0", None, [0], 0.5)
     ),
     of_session("frame True", lambda p, s: p.add_points(s, True, 1, [[5, 5]]), "result"),
+    of_session("twenty thousand clicks", lambda p, s: p.add_points(s, 0, 1, np.full((20_000, 2), 5.0))),
+    of_session("one click after a thousand", lambda p, s: p.add_points(s, 1, "cup", np.full((1_000, 2), 5.0)) and p.add_points(s, 1, "cup", [[5, 5]])),
     of_session("a list as object", lambda p, s: p.add_points(s, 0, [1], [[5, 5]])),
     of_session("an array as object", lambda p, s: p.add_points(s, 0, np.zeros(2), [[5, 5]])),
     of_session("a mask of another size", lambda p, s: p.add_mask(s, 0, 1, np.ones((3, 3), bool))),
@@ -180,6 +208,24 @@ CASES = [
     Case("stream: a click before the first frame", lambda room: videos().stream().add_points(1, [[5, 5]])),
     Case("stream: a frame of another size", lambda room: _stream_shrinks()),
     Case("stream: no picture", lambda room: videos().stream().push(None)),
+    *(_compat_image(f"points, {name}", value, [1]) for name, value in _points if name not in ("outside", "above", "no point in a row")),
+    *(_compat_image(f"labels, {name}", [[5, 5]], value) for name, value in _labels if name != "2"),
+    *(_compat_image(f"box, {name}", box=value) for name, value in _boxes if name in ("NaN", "three numbers", "texts", "empty", "nothing in it")),
+    *(_compat_image(f"mask, {name}", mask_input=value) for name, value in _masks),
+    _compat_image("nothing but labels", None, [1], wanted="result"),
+    _compat_image("points without labels", [[5, 5]]),
+    _compat_image("one click for two boxes", [[5, 5]], [1], box=[[0, 0, 9, 9], [0, 0, 9, 9]]),
+    _compat_image("twenty thousand clicks", np.full((20_000, 2), 5.0), np.ones(20_000)),
+    _compat_image("the corners of a box", [[5, 5], [9, 9]], [2, 3], wanted="result"),
+    _compat_image("a click outside", [[500, -5]], [1], wanted="result"),
+    _compat_image("a tensor", torch.tensor([[5.0, 5.0]]), torch.tensor([1]), wanted="result"),
+    *(_compat_clip(f"points, {name}", lambda p, s, v=value: p.add_new_points(s, 0, 1, v, [1])) for name, value in _points if name != "five axes"),
+    *(_compat_clip(f"labels, {name}", lambda p, s, v=value: p.add_new_points(s, 0, 1, [[5, 5]], v)) for name, value in _labels if name not in ("a number", "nested")),
+    *(_compat_clip(f"box, {name}", lambda p, s, v=value: p.add_new_points_or_box(s, 0, 1, box=v)) for name, value in _boxes),
+    *(_compat_clip(f"mask, {name}", lambda p, s, v=value: p.add_new_mask(s, 0, 1, v)) for name, value in [*_masks, ("None", None), ("a file", "mask.png")]),
+    _compat_clip("a mask of another size", lambda p, s: p.add_new_mask(s, 0, 1, np.ones((7, 9), bool)), "result"),
+    _compat_clip("tracking nothing", lambda p, s: list(p.propagate_in_video(s))),
+    _compat_clip("an unknown object is removed", lambda p, s: p.remove_object(s, "spoon", strict=True)),
     _list("a dictionary", {"frame": 0}),
     _list("numbers", [1, 2]),
     _list("nothing asked", [{"frame": 0}]),

@@ -202,7 +202,7 @@ CASES = [
             ("config", "trunk", "embed_dim"): (0, -8, 2**40, "8", None, 8.5),
             ("config", "trunk", "heads"): (0, -1, 3, "1"),
             ("config", "trunk", "blocks_per_stage"): ([], [10**9] * 4, [-1, 1, 1, 1], "1121", 4, [1, 1], [None] * 4),
-            ("config", "trunk", "window_per_stage"): ([0] * 4, [-4] * 4, [], [10**9] * 4, None),
+            ("config", "trunk", "window_per_stage"): ([0] * 4, [-4] * 4, [], [10**9] * 4, None, [8, 7, 14, 7]),
             ("config", "trunk", "global_blocks"): (["x"], None, 3),
             ("config", "trunk", "position_grid"): (0, -7, 10**6, None),
             ("config", "decoder", "heads"): (0, 7, -1, None),

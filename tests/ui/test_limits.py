@@ -10,6 +10,7 @@ import pytest
 from sam2kit.media.clips import open_clip
 from sam2kit.media.video_facts import video_facts
 from sam2kit.ui.limits import Limits, default_limits
+from tests.media.clip_factory import write_clip
 
 
 def test_a_header_tells_length_and_size(assets: Path) -> None:
@@ -23,18 +24,33 @@ def test_a_header_tells_length_and_size(assets: Path) -> None:
 def test_each_limit_says_what_came_what_is_taken_and_what_to_do(assets: Path) -> None:
     clip = assets / "clips" / "cup_grows.mp4"
     for limits, words in (
-        (Limits(clip_seconds=1), "lasts 3 seconds; this app takes 1 at most. Cut it"),
+        (Limits(clip_seconds=1), "lasts more than the 1 seconds that this app takes. Cut it"),
         (Limits(clip_megapixels=0.1), "is 480x360; this app takes videos up to 0.1 megapixels"),
         (Limits(upload_mb=0.1), "more than 0.1 MB"),
     ):
         with pytest.raises(ValueError, match=words):
             limits.check_file(clip)
-    with open_clip(clip) as opened, pytest.raises(ValueError, match=r"frames; this app takes 5 at most"):
-        Limits(clip_frames=5).check_clip(opened, "cup.mp4")
+    with pytest.raises(ValueError, match="disc has more than the 5 frames that this app takes"):
+        Limits(clip_frames=5).open_clip(clip, "disc")
     with pytest.raises(ValueError, match="12 megapixels; this app takes 10 at most"):
         Limits(picture_megapixels=10).check_picture((3000, 4000, 3), "a.jpg")
     Limits().check_file(clip)
     Limits().check_picture(np.zeros((10, 10, 3)).shape, "small.png")
+
+
+@pytest.mark.parametrize("name", ["long.h264", "long.mp4", "long.mkv"])
+def test_a_long_video_is_given_up_while_it_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = write_clip(tmp_path / name, 250, size_hw=(16, 16))  # ten seconds
+    seconds = []
+    open_clip(path, check=lambda size_hw, frames, so_far: seconds.append(so_far)).close()
+    assert np.allclose(seconds, np.arange(1, 251) / 25, atol=0.01)
+    decoded = []
+    monkeypatch.setattr(Limits, "_check_frame", lambda *_: decoded.append(1))
+    with pytest.raises(ValueError, match="long lasts more than the 1 seconds"):
+        Limits(clip_seconds=1).open_clip(path, "long")
+    assert len(decoded) < 45
 
 
 def test_a_space_takes_less_than_a_laptop() -> None:
