@@ -16,12 +16,19 @@ from typing import Any
 from sam2kit.datasets.coco_clips import CocoClip
 from sam2kit.datasets.layouts import json_of_kind, load_json, place_of, split_named, split_of
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth
-from sam2kit.datasets.samples import ODD, BadSampleError, Dataset, Note
+from sam2kit.datasets.samples import BadSampleError, Dataset, Note
 from sam2kit.datasets.segmentations import mask_of_segmentation
+from sam2kit.files import ODD
 
 FORMAT = "COCO JSON"
 _FOLDERS = ("", "images", "data", "JPEGImages", "photos", "{split}", "{split}2017", "{split}2014", "images/{split}",
             "images/{split}2017", "{stem}", "images/{stem}")  # fmt: skip
+
+
+def stated_hw(image: dict[str, Any]) -> tuple[int, int] | None:
+    """Height and width as the entry of a picture has them; None if it has none that can be."""
+    height, width = image.get("height"), image.get("width")
+    return (height, width) if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0 else None
 
 
 @dataclass(frozen=True)
@@ -172,11 +179,7 @@ class _CocoFile:
         return clips
 
     def _sample(self, picture: Path, image: dict[str, Any], annotations: list[dict[str, Any]]) -> FilePicture:
-        height, width = image.get("height"), image.get("width")
-        stated_hw = (
-            (height, width) if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0 else None
-        )
-        truth = AnnotationsTruth(tuple(annotations), stated_hw, self.file.name, self.classes)
+        truth = AnnotationsTruth(tuple(annotations), stated_hw(image), self.file.name, self.classes)
         name = picture.relative_to(self.root) if picture.is_relative_to(self.root) else Path(picture.name)
         return FilePicture(name.as_posix(), picture, truth, self.split or self._folder_split(picture))
 

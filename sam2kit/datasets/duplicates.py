@@ -81,9 +81,9 @@ def _agreeing(stack: np.ndarray) -> list[tuple[int, int]]:
     """Pairs of rows that differ little everywhere; of many alike, each with its next few."""
     means = stack.mean(axis=1)
     order = np.argsort(means, kind="stable")
+    stops = np.searchsorted(means[order], means[order] + 2.0, side="right")
     pairs = []
-    for place, row in enumerate(order):
-        stop = np.searchsorted(means[order], means[row] + 2.0, side="right")
+    for place, (row, stop) in enumerate(zip(order, stops, strict=True)):
         others = order[place + 1 : stop]
         near = np.abs(stack[others] - stack[row]).max(axis=1, initial=0) <= _THUMBNAIL_GAP
         pairs += [(int(row), int(other)) for other in others[near][:_NEIGHBOURS]]

@@ -20,8 +20,9 @@ from numpy.typing import ArrayLike
 
 from sam2kit.datasets.layouts import json_kind, load_json, place_of
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth
-from sam2kit.datasets.samples import ODD, BadSampleError, Dataset, Note
+from sam2kit.datasets.samples import BadSampleError, Dataset, Note
 from sam2kit.datasets.segmentations import outside_notes
+from sam2kit.files import ODD
 
 FORMAT = "Outlined photos"
 
@@ -94,9 +95,12 @@ def open_outlines(path: Path) -> Dataset:
 
 def _samples(file: Path, content: dict[str, Any]) -> tuple[list[FilePicture], list[Note]]:
     pictures, notes = [], []
+    of_photo: dict[str, list[dict[str, Any]]] = {}
+    for one in content["objects"]:
+        of_photo.setdefault(one["photo"], []).append(one)
     for name in content["photos"]:
         if (place := place_of(name, file.parent, file.parent)) is not None and os.path.isfile(place):
-            truth = OutlinesTruth(tuple(o for o in content["objects"] if o["photo"] == name))
+            truth = OutlinesTruth(tuple(of_photo.get(name, ())))
             pictures.append(FilePicture(name, file.parent / name, truth))
         else:
             notes.append(Note("missing", f"{file} lists {name}, which is not beside it; put it there"))

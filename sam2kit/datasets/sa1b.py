@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam2kit.datasets.coco import AnnotationsTruth
+from sam2kit.datasets.coco import AnnotationsTruth, stated_hw
 from sam2kit.datasets.layouts import json_of_kind, load_json, split_of
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth
 from sam2kit.datasets.samples import BadSampleError, Dataset, Note
@@ -34,10 +34,8 @@ class Sa1bTruth(Truth):
         image, annotations = content.get("image"), content.get("annotations")
         if not isinstance(image, dict) or not isinstance(annotations, list):
             raise BadSampleError(f'{self.path} lacks "image" or a list "annotations"; export it again')
-        height, width = image.get("height"), image.get("width")
-        stated_hw = (height, width) if isinstance(height, int) and isinstance(width, int) else None
         usable = tuple(a for a in annotations if isinstance(a, dict) and not a.get("iscrowd"))
-        return AnnotationsTruth(usable, stated_hw, str(self.path)).read(size)
+        return AnnotationsTruth(usable, stated_hw(image), str(self.path)).read(size)
 
 
 def recognises(path: Path) -> bool:

@@ -17,9 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-# what a file of another shape than expected makes Python stumble over
-ODD = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
-
 
 @dataclass(frozen=True)
 class Note:

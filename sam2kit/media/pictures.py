@@ -132,14 +132,11 @@ def _from_pil(image: Image.Image) -> np.ndarray:
         image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         return _grey_to_rgb(_stretch(np.asarray(image)))
+    mode = "RGBA" if image.has_transparency_data else "RGB"
     rgb = np.empty((image.height, image.width, 3), np.uint8)
     for rows in _strips(rgb):
-        strip = image.crop((0, rows.start, image.width, rows.stop))
-        if image.has_transparency_data:
-            rgba = np.asarray(strip.convert("RGBA"))
-            rgb[rows] = on_white(rgba[..., :3], rgba[..., 3])
-        else:
-            rgb[rows] = np.asarray(strip.convert("RGB"))
+        strip = np.asarray(image.crop((0, rows.start, image.width, rows.stop)).convert(mode))
+        rgb[rows] = strip if mode == "RGB" else on_white(strip[..., :3], strip[..., 3])
     return rgb
 
 

@@ -27,7 +27,7 @@ from sam2kit.media.exports import NamedMask
 from sam2kit.media.pictures import read_picture
 from sam2kit.predict.image import ImageOptions, Masks
 from sam2kit.predict.session_container import (
-    ODD,
+    ODD_SESSION,
     PICTURE_FORMAT,
     VIDEO_FORMAT,
     open_session_file,
@@ -134,7 +134,7 @@ class PictureSession:
             raise ValueError(f"{path} is not a session of a picture, or was written by another version of sam2kit")
         try:
             return _session(parse_json(file.metadata()["session"], str(path)), file)
-        except ODD as error:
+        except ODD_SESSION as error:
             raise ValueError(f"{path} is damaged ({error}); save the session again") from error
 
 

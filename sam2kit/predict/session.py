@@ -91,8 +91,11 @@ class FramePrompt:
             if box.shape != (4,):
                 raise ValueError(f"a box must be four numbers (x0, y0, x1, y1), got shape {list(box.shape)}")
             object.__setattr__(self, "box_xyxy", box)
-        if self.mask is not None and (self.mask.ndim != 2 or self.mask.dtype != bool):
-            raise ValueError(f"a mask must be bool [H, W], got {self.mask.dtype} {list(self.mask.shape)}")
+        if self.mask is not None:
+            mask = np.asarray(self.mask)
+            if mask.ndim != 2 or mask.dtype != bool:
+                raise ValueError(f"a mask must be bool [H, W], got {mask.dtype} {list(mask.shape)}")
+            object.__setattr__(self, "mask", mask)
 
     @property
     def is_empty(self) -> bool:

@@ -15,12 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sam2kit.files import check_file, written_whole
+from sam2kit.files import ODD, check_file, written_whole
 
 PICTURE_FORMAT = "sam2kit picture session 1"
 VIDEO_FORMAT = "sam2kit session 1"
-# what a file that was damaged, or made up, makes the readers stumble over
-ODD = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
+ODD_SESSION = (*ODD, RuntimeError, SafetensorError)  # what a damaged or made-up session makes its readers stumble over
 
 
 def write_session_file(path: Path, kind: str, content: Mapping[str, Any], tensors: dict[str, Tensor]) -> Path:

@@ -25,7 +25,7 @@ from sam2kit.predict.frame_masks import FrameResult, VideoOptions
 from sam2kit.predict.logits import CompactLogits, ExactLogits
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
 from sam2kit.predict.session_container import (
-    ODD,
+    ODD_SESSION,
     PICTURE_FORMAT,
     VIDEO_FORMAT,
     open_session_file,
@@ -87,7 +87,7 @@ def read_session(path: Path, clip: Clip, config: SAM2Config, device: torch.devic
     _check_fit(content, clip, config, path)
     try:
         return _session(content, clip, config, file, device)
-    except ODD as error:
+    except ODD_SESSION as error:
         raise ValueError(f"{path} is damaged ({error}); save the session again") from error
 
 
@@ -95,7 +95,7 @@ def reopen_session(path: Path, clip: Clip) -> VideoSession:
     """Read a session to look at it, without the model that made it; arguments and errors as for `read_session`."""
     try:
         config = SAM2Config.from_dict(_content(_opened(path), path)["model"])
-    except ODD as error:
+    except ODD_SESSION as error:
         raise ValueError(f"{path} is damaged ({error}); save the session again") from error
     return read_session(path, clip, config, torch.device("cpu"))
 
@@ -145,7 +145,7 @@ def _content(file: Any, path: Path) -> dict[str, Any]:
         known = isinstance(clip["path"], (str, type(None))) and isinstance(clip["fingerprint"], str)
         if not known or len(clip["size_hw"]) != 2:
             raise ValueError("it does not say what its clip is")
-    except ODD as error:
+    except ODD_SESSION as error:
         raise ValueError(f"{path} is damaged ({error}); save the session again") from error
     return content
 

@@ -92,6 +92,41 @@ def test_sixteen_bit_colours_are_stretched_too(tmp_path: Path) -> None:
     assert (read_picture(see_through) == 255).all()
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["RGB", "RGBA", "LA", "P", "P with a hole", "CMYK", "1", "I;16", "F", "turned", "deep", "deep alpha", "array"],
+)
+def test_read_in_strips_it_is_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large pictures are worked on in strips, for want of memory; 16 bits keep the range of the whole."""
+    noise = np.random.default_rng(0).integers(0, 2**16, (23, 17, 4), np.uint16)
+    image = Image.fromarray((noise >> 8).astype(np.uint8))
+    source: object
+    if kind.startswith("deep"):
+        _, packed = cv2.imencode(".png", noise if kind == "deep alpha" else np.ascontiguousarray(noise[..., :3]))
+        source = packed.tobytes()
+    elif kind == "array":
+        source = noise
+    elif kind in ("I;16", "F"):
+        source = Image.fromarray(noise[..., 0].astype(np.uint16 if kind == "I;16" else np.float32))
+    elif kind == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 8
+        source = encoded(image.convert("RGB"), "PNG", exif=exif)
+    else:
+        source = image.convert(kind[:1] if kind.startswith("P") else kind)
+        if kind == "P with a hole":
+            source.info["transparency"] = 3
+    whole = read_picture(source)
+    assert len(np.unique(whole)) > 1
+    monkeypatch.setattr("sam2kit.media.pictures._STRIP", 40)
+    assert np.array_equal(read_picture(source), whole)
+
+
+def test_half_transparent_on_white() -> None:
+    image = Image.new("RGBA", (1, 1), (100, 0, 255, 51))  # a fifth
+    assert read_picture(image).ravel().tolist() == [224, 204, 255]
+
+
 def test_arrays() -> None:
     assert read_picture(np.ones((3, 4), bool)).tolist() == [[[255] * 3] * 4] * 3
     assert read_picture(np.full((3, 4, 1), 0.5)).max() == 128

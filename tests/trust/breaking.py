@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import io
+import os
 import pickle
 import struct
 import zipfile
@@ -33,6 +34,26 @@ def broken(
     middle, length = len(content) // 3, max(1, len(content) // 8)
     yield "zeros in the middle", content[:middle] + bytes(length) + content[middle + length :]
     yield "its end twice", content + content[-length:]
+
+
+DAMAGES = tuple(how for how, _ in broken(b"x" * 100))
+
+
+def damaged(content: bytes, number: int) -> bytes:
+    """One of the damages alone, for files that are made when it is their turn."""
+    return list(broken(content))[number][1]
+
+
+def pipe(path: Path) -> Path:
+    """A pipe that nobody writes to."""
+    os.mkfifo(path)
+    return path
+
+
+def link(path: Path, target: str) -> Path:
+    """A symbolic link."""
+    path.symlink_to(target)
+    return path
 
 
 def flipped(content: bytes, count: int, seed: int) -> bytes:

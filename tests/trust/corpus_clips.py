@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import tempfile
 from collections.abc import Callable
 from fractions import Fraction
@@ -50,14 +49,13 @@ def look(source: Any) -> None:
 
 def _damaged(kind: str, number: int) -> Case:
     """One kind of damage; made when it is its turn, because encoding takes a moment."""
-    names = [how for how, _ in breaking.broken(b"x" * 100)]
 
     def feed(room: Path) -> None:
         file = room / f"clip.{kind}"
-        file.write_bytes(list(breaking.broken(whole(kind)))[number][1])
+        file.write_bytes(breaking.damaged(whole(kind), number))
         look(file)
 
-    return Case(f"{kind}, {names[number]}", feed, "error" if number == 0 else "either")
+    return Case(f"{kind}, {breaking.DAMAGES[number]}", feed, "error" if number == 0 else "either")
 
 
 def of_file(name: str, content: bytes | Callable[[Path], bytes], wanted: str = "error") -> Case:
@@ -112,16 +110,6 @@ def _folder(room: Path, **files: bytes) -> Path:
     return folder
 
 
-def _fifo(room: Path) -> Path:
-    os.mkfifo(room / "pipe.mp4")
-    return room / "pipe.mp4"
-
-
-def _linked(room: Path, target: str, name: str = "link.mp4") -> Path:
-    (room / name).symlink_to(target)
-    return room / name
-
-
 def _frames_shrink(room: Path) -> Path:
     return _folder(room, a=PICTURES["png"], b=breaking.png_of(9, 9, bytes(100)))
 
@@ -157,7 +145,7 @@ def _export(
         pass
 
 
-CASES = [_damaged(kind, number) for kind in KINDS for number in range(len(list(breaking.broken(b"x" * 100))))] + [
+CASES = [_damaged(kind, number) for kind in KINDS for number in range(len(breaking.DAMAGES))] + [
     of_file("words.mp4", b"this is no video at all"),
     of_file("picture.mp4", PICTURES["jpeg"], "either"),
     of_file("zeros.mp4", bytes(100_000)),
@@ -178,13 +166,13 @@ CASES = [_damaged(kind, number) for kind in KINDS for number in range(len(list(b
     of_source("a name like a device", lambda room: Path("concat:a|b")),
     of_source("a name of 300 characters", lambda room: room / ("n" * 300 + ".mp4")),
     of_source("a name with a zero byte", lambda room: room / "a\0b.mp4"),
-    of_source("a pipe that nobody writes to", _fifo),
-    of_source("a device without end", lambda room: _linked(room, "/dev/zero")),
-    of_source("a link to itself", lambda room: _linked(room, "link.mp4")),
+    of_source("a pipe that nobody writes to", lambda room: breaking.pipe(room / "pipe.mp4")),
+    of_source("a device without end", lambda room: breaking.link(room / "link.mp4", "/dev/zero")),
+    of_source("a link to itself", lambda room: breaking.link(room / "link.mp4", "link.mp4")),
     of_source("an empty folder", lambda room: _folder(room)),
     of_source("a folder of broken pictures", lambda room: _folder(room, a=b"x", b=b"y")),
     of_source("a folder whose frames shrink", _frames_shrink),
-    of_source("a folder that holds itself", lambda room: _linked(room, ".", "loop")),
+    of_source("a folder that holds itself", lambda room: breaking.link(room / "loop", ".")),
     of_source("no frames", lambda room: []),
     of_source("an array without frames", lambda room: np.zeros((0, 8, 8, 3), np.uint8)),
     of_source("an array without pixels", lambda room: np.zeros((3, 0, 8, 3), np.uint8)),

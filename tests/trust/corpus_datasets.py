@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -140,7 +139,7 @@ def _fifo(*names: str) -> Callable[[Path], None]:
         write_picture(root / "images" / "a.png")
         for name in names:
             (root / name).parent.mkdir(exist_ok=True, parents=True)
-            os.mkfifo(root / name)
+            breaking.pipe(root / name)
 
     return build
 
@@ -320,6 +319,6 @@ CASES = [
     Case("data: a name with a zero byte", lambda room: open_dataset(room / "a\0b")),
     Case("data: a name of 300 characters", lambda room: open_dataset(room / ("n" * 300))),
     Case("data: an unknown format", lambda room: open_dataset(room, format="tarot")),
-    Case("data: a pipe", lambda room: (os.mkfifo(room / "a.json"), open_dataset(room / "a.json"))),
-    Case("data: a device without end", lambda room: ((room / "a.json").symlink_to("/dev/zero"), open_dataset(room / "a.json"))),
+    Case("data: a pipe", lambda room: open_dataset(breaking.pipe(room / "a.json"))),
+    Case("data: a device without end", lambda room: open_dataset(breaking.link(room / "a.json", "/dev/zero"))),
 ]  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -64,16 +63,6 @@ def of_array(name: str, array: Callable[[], Any], wanted: str = "error") -> Case
     return Case(name, lambda room: is_picture(read_picture(array())), wanted)
 
 
-def _fifo(room: Path) -> Path:
-    os.mkfifo(room / "pipe.jpg")
-    return room / "pipe.jpg"
-
-
-def _link(room: Path, target: str) -> Path:
-    (room / "link.png").symlink_to(target)
-    return room / "link.png"
-
-
 def _named(room: Path, name: str) -> Path:
     (room / name).write_bytes(WHOLE["png"])
     return room / name
@@ -126,11 +115,11 @@ CASES = [
     of_array("an array of twenty megapixels, 16 bits", lambda: np.zeros((4_000, 5_000, 3), np.uint16), "result"),
     of_file("tall.png", breaking.png_of(10, 40_000), "result"),
     of_path("a program as a picture", _eps),
-    of_path("a pipe that nobody writes to", _fifo),
-    of_path("a device without end", lambda room: _link(room, "/dev/zero")),
-    of_path("a link to itself", lambda room: _link(room, "link.png")),
-    of_path("a link to nothing", lambda room: _link(room, "gone.png")),
-    of_path("a link to a folder", lambda room: _link(room, ".")),
+    of_path("a pipe that nobody writes to", lambda room: breaking.pipe(room / "pipe.jpg")),
+    of_path("a device without end", lambda room: breaking.link(room / "link.png", "/dev/zero")),
+    of_path("a link to itself", lambda room: breaking.link(room / "link.png", "link.png")),
+    of_path("a link to nothing", lambda room: breaking.link(room / "link.png", "gone.png")),
+    of_path("a link to a folder", lambda room: breaking.link(room / "link.png", ".")),
     of_path("a folder with a picture's name", _unreadable),
     of_path("a name of 300 characters", lambda room: room / ("n" * 300 + ".png")),
     of_path("a name with a zero byte", lambda room: room / "a\0b.png"),

@@ -164,9 +164,9 @@ def _either(case: Case, place: tuple, value: Any) -> Case:
 
 CASES = [
     *(
-        of_bytes(f"{whole.__name__.removesuffix('_bytes')} session, {how}", lambda w=whole, n=n: list(breaking.broken(w()))[n][1], "either" if n else "error")
+        of_bytes(f"{whole.__name__.removesuffix('_bytes')} session, {how}", lambda w=whole, n=n: breaking.damaged(w(), n), "either" if n else "error")
         for whole in (picture_bytes, video_bytes)
-        for n, (how, _) in enumerate(breaking.broken(b"x" * 100))
+        for n, how in enumerate(breaking.DAMAGES)
     ),
     *(
         _either(changed(whole, place, value), place, value)
@@ -214,12 +214,5 @@ CASES = [
     of_bytes("picture session: deep", lambda: safetensors.torch.save({"a": torch.zeros(1)}, {"format": "sam2kit picture session 1", "session": breaking.nested()})),
     of_bytes("video session: deep", lambda: safetensors.torch.save({"a": torch.zeros(1)}, {"format": "sam2kit session 1", "session": breaking.nested()})),
     of_bytes("session: a pickle", lambda: breaking.pickle_that_runs(Path("/dev/null"))),
-    Case("session: a pipe", lambda room: _pipe(room)),
+    Case("session: a pipe", lambda room: PictureSession.load(breaking.pipe(room / "a.safetensors"))),
 ]  # fmt: skip
-
-
-def _pipe(room: Path) -> None:
-    import os
-
-    os.mkfifo(room / "a.safetensors")
-    PictureSession.load(room / "a.safetensors")

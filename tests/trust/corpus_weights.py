@@ -119,10 +119,6 @@ def _damaged(room: Path) -> None:
     (room / FINETUNED_WEIGHTS).write_bytes(b"half")
 
 
-def _broken(content: bytes, number: int) -> bytes:
-    return list(breaking.broken(content))[number][1]
-
-
 def _one_tensor(length: int) -> bytes:
     header = {"a": {"dtype": "F32", "shape": [length], "data_offsets": [0, 4]}}
     return breaking.safetensors_of(json.dumps(header).encode(), b"0000")
@@ -141,12 +137,12 @@ _SPARSE = torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=torch.int64), torch.on
 
 CASES = [
     *(
-        of_file(f"{how}.safetensors", lambda _, n=n: _broken(safetensors_bytes(), n), "either" if n else "error")
-        for n, (how, _) in enumerate(breaking.broken(b"x" * 100))
+        of_file(f"{how}.safetensors", lambda _, n=n: breaking.damaged(safetensors_bytes(), n), "either" if n else "error")
+        for n, how in enumerate(breaking.DAMAGES)
     ),
     *(
-        of_file(f"{how}.pt", lambda _, n=n: _broken(breaking.checkpoint_of(toy_state()), n))
-        for n, (how, _) in enumerate(breaking.broken(b"x" * 100))
+        of_file(f"{how}.pt", lambda _, n=n: breaking.damaged(breaking.checkpoint_of(toy_state()), n))
+        for n, how in enumerate(breaking.DAMAGES)
     ),
     of_file("runs.pt", breaking.pickle_that_runs),
     of_file("runs.pth", breaking.checkpoint_that_runs),
@@ -216,8 +212,8 @@ CASES = [
         }.items()
         for value in values
     ),
-    Case("weights: a pipe", lambda room: load(_pipe(room))),
-    Case("weights: a device without end", lambda room: load(_device(room))),
+    Case("weights: a pipe", lambda room: load(breaking.pipe(room / "a.pt"))),
+    Case("weights: a device without end", lambda room: load(breaking.link(room / "a.safetensors", "/dev/zero"))),
     Case("weights: a name of 300 characters", lambda room: load(room / ("n" * 300 + ".pt"))),
     Case("weights: a folder of two", lambda room: load(_two(room))),
     Case("weights: an empty folder", lambda room: load(room)),
@@ -242,18 +238,6 @@ CASES = [
     of_finetuning("a base outside", _text('{"base": "../../../etc/passwd"}')),
     of_finetuning("a recipe that is a list", _text('{"base": "nano", "recipe": []}')),
 ]  # fmt: skip
-
-
-def _pipe(room: Path) -> Path:
-    import os
-
-    os.mkfifo(room / "a.pt")
-    return room / "a.pt"
-
-
-def _device(room: Path) -> Path:
-    (room / "a.safetensors").symlink_to("/dev/zero")
-    return room / "a.safetensors"
 
 
 def _two(room: Path) -> Path:
