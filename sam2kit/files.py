@@ -21,10 +21,6 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _AS_GOOD_AS_FULL = 2**16  # free bytes
 
 
-# what a file of another shape than expected makes Python stumble over
-ODD = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
-
-
 def check_file(path: Path, what: str) -> None:
     """Raise unless there is a file to read.
 

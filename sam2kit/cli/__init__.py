@@ -33,6 +33,7 @@ from sam2kit.cli.pictures import run_auto, run_image
 from sam2kit.cli.session import add_session_command
 from sam2kit.cli.train import add_train_command
 from sam2kit.cli.video import add_video_command
+from sam2kit.errors import is_out_of_memory
 from sam2kit.hub import HubError
 
 
@@ -53,12 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("sam2kit: stopped", file=sys.stderr)
         return 130
     return code or 0
-
-
-def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
-    """Whether an error says that a device is full; a CPU has no class of its own for it."""
-    told = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
 
 
 class _OneLineParser(argparse.ArgumentParser):

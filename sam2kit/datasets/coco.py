@@ -18,7 +18,7 @@ from sam2kit.datasets.layouts import json_of_kind, load_json, place_of, split_na
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth
 from sam2kit.datasets.samples import BadSampleError, Dataset, Note
 from sam2kit.datasets.segmentations import mask_of_segmentation
-from sam2kit.files import ODD
+from sam2kit.errors import ODD
 
 FORMAT = "COCO JSON"
 _FOLDERS = ("", "images", "data", "JPEGImages", "photos", "{split}", "{split}2017", "{split}2014", "images/{split}",

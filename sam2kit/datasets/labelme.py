@@ -23,7 +23,7 @@ from sam2kit.datasets.layouts import json_of_kind, load_json, place_of, split_of
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth
 from sam2kit.datasets.samples import BadSampleError, Dataset, Note
 from sam2kit.datasets.segmentations import check_outlines, outside_notes
-from sam2kit.files import ODD
+from sam2kit.errors import ODD
 from sam2kit.media.clips import PICTURE_SUFFIXES
 from sam2kit.media.pictures import open_image
 

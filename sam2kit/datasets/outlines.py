@@ -22,7 +22,7 @@ from sam2kit.datasets.layouts import json_kind, load_json, place_of
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth
 from sam2kit.datasets.samples import BadSampleError, Dataset, Note
 from sam2kit.datasets.segmentations import outside_notes
-from sam2kit.files import ODD
+from sam2kit.errors import ODD
 
 FORMAT = "Outlined photos"
 

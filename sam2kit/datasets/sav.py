@@ -24,7 +24,7 @@ from sam2kit.datasets.opened_clips import opened_clip, stamp_of
 from sam2kit.datasets.picture_files import pictures_in
 from sam2kit.datasets.samples import BadSampleError, ClipSample, Dataset, LabelledClip, Note
 from sam2kit.datasets.segmentations import mask_of_segmentation
-from sam2kit.files import ODD
+from sam2kit.errors import ODD
 
 FORMAT = "SA-V JSON"
 EVERY = "annotated_every"  # our own key: how many frames lie between two entries

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sam2kit.datasets.samples import BadSampleError, Note
-from sam2kit.files import ODD
+from sam2kit.errors import ODD
 from sam2kit.media.runlengths import runs_to_mask
 
 _MOST_POINTS = 20_000  # of the outlines of one object

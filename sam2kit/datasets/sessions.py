@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from sam2kit.datasets.frame_folders import stack_masks
 from sam2kit.datasets.opened_clips import opened_clip, stamp_of
 from sam2kit.datasets.samples import BadSampleError, ClipSample, Dataset, LabelledClip, Note
-from sam2kit.files import ODD
+from sam2kit.errors import ODD
 from sam2kit.predict.session import VideoSession
 from sam2kit.predict.session_files import reopen_session, session_clip_path
 

@@ -21,7 +21,7 @@ from sam2kit.datasets.layouts import IMAGE_FOLDERS, folder_called, load_json, na
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth, pictures_in
 from sam2kit.datasets.samples import BadSampleError, Dataset, Note
 from sam2kit.datasets.segmentations import mask_of_segmentation, outside_notes
-from sam2kit.files import ODD
+from sam2kit.errors import ODD
 from sam2kit.media.clips import PICTURE_SUFFIXES
 from sam2kit.media.polygons import polygon_to_mask
 

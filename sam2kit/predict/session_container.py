@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sam2kit.files import ODD, check_file, written_whole
+from sam2kit.errors import ODD
+from sam2kit.files import check_file, written_whole
 
 PICTURE_FORMAT = "sam2kit picture session 1"
 VIDEO_FORMAT = "sam2kit session 1"

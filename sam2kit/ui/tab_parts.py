@@ -10,6 +10,8 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from sam2kit.errors import is_out_of_memory
+
 ADD, REMOVE, BOX = "Add", "Remove", "Box"  # what a click on a plain picture will do
 # of what visitors ask for: wrong, unreadable, too much for the device, or no request of ours at all
 ERRORS = (ValueError, OSError, RuntimeError, TypeError, LookupError, ArithmeticError, MemoryError)
@@ -52,9 +54,7 @@ def example_of(examples: Sequence[Path], index: Any) -> Path:
 
 def plain_words(error: Exception | str | None) -> str:
     """An error's text with file names instead of server paths."""
-    if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
-        return _FULL
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return _FULL
     told = error.args[0] if isinstance(error, KeyError) and error.args else error
     return re.sub(r"(?<![\w/.])/(?:[^\s/'\"]+/)+([^\s/'\"]*)", r"\1", " ".join(str(told).split()))
