@@ -36,14 +36,6 @@ def broken(
     yield "its end twice", content + content[-length:]
 
 
-DAMAGES = tuple(how for how, _ in broken(b"x" * 100))
-
-
-def damaged(content: bytes, number: int) -> bytes:
-    """One of the damages alone, for files that are made when it is their turn."""
-    return list(broken(content))[number][1]
-
-
 def pipe(path: Path) -> Path:
     """A pipe that nobody writes to."""
     os.mkfifo(path)
@@ -63,6 +55,14 @@ def flipped(content: bytes, count: int, seed: int) -> bytes:
     places = rng.integers(0, len(turned), count)
     np.bitwise_xor.at(turned, places, (1 << rng.integers(0, 8, count)).astype(np.uint8))
     return turned.tobytes()
+
+
+DAMAGES = tuple(how for how, _ in broken(b"x" * 100))
+
+
+def damaged(content: bytes, number: int) -> bytes:
+    """One of the damages alone, for files that are made when it is their turn."""
+    return list(broken(content))[number][1]
 
 
 def png_of(width: int, height: int, rows: bytes | None = None, *, extra: bytes = b"") -> bytes:
