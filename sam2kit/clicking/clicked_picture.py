@@ -25,7 +25,7 @@ from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import FoundMask
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor, Masks
 from sam2kit.predict.masks import SURE_LOGIT, mask_to_logits
-from sam2kit.predict.picture_session import PictureSession, PromptedObject
+from sam2kit.predict.picture_session import MOST_OBJECTS, PictureSession, PromptedObject
 from sam2kit.predict.prompts import Prompt
 
 _MAX_UNDO = 40
@@ -221,7 +221,11 @@ class ClickedPicture:
             ValueError: if there are too many.
         """
         kept = self.with_masks
-        check_room(len(kept) + len(found))
+        if len(kept) + len(found) > MOST_OBJECTS:
+            raise ValueError(
+                f"{len(found)} masks were found, and {MOST_OBJECTS} objects are the most of one picture; ask with "
+                "fewer points a side, or for surer masks"
+            )
         first = max((item.number for item in kept), default=-1) + 1
         names = {item.name for item in kept}
         objects = list(kept)

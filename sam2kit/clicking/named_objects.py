@@ -74,7 +74,7 @@ def free_name(number: int, taken: Collection[str]) -> str:
 
 
 def check_room(objects: int) -> None:
-    """Refuse more objects than a session may have.
+    """Refuse more objects than a picture or a clip may have.
 
     Raises:
         ValueError: says how many there would be.

@@ -9,16 +9,28 @@ from torch import Tensor
 from sam2kit.predict.session import finite_numbers
 
 
-def rows_of(values: ArrayLike | Tensor, name: str, width: int) -> np.ndarray:
-    """float32 [..., width].
+def points_of(values: ArrayLike | Tensor, name: str) -> np.ndarray:
+    """float32 [B, N, 2], from [N, 2] or [B, N, 2].
 
     Raises:
-        ValueError: if they are something else than rows of this many finite numbers.
+        ValueError: if they are something else, or no finite numbers.
     """
-    rows = array_of(values, name)
-    if not rows.ndim or rows.shape[-1] != width:
-        raise ValueError(f"{name} must be rows of {width} numbers, got shape {list(rows.shape)}")
-    return rows
+    points = array_of(values, name)
+    if points.ndim not in (2, 3) or points.shape[-1] != 2:
+        raise ValueError(f"{name} must be [N, 2] or [B, N, 2], got shape {list(points.shape)}")
+    return points if points.ndim == 3 else points[None]
+
+
+def boxes_of(values: ArrayLike | Tensor, name: str) -> np.ndarray:
+    """float32 [B, 2, 2] corners, from [4], [B, 4] or corners.
+
+    Raises:
+        ValueError: if they are something else, or no finite numbers.
+    """
+    boxes = array_of(values, name)
+    if not boxes.size or boxes.size % 4 or boxes.shape[-1] not in (2, 4):
+        raise ValueError(f"{name} must be [4] or [B, 4], got shape {list(boxes.shape)}")
+    return boxes.reshape(-1, 2, 2)
 
 
 def labels_of(values: ArrayLike | Tensor, name: str, known: tuple[int, ...]) -> np.ndarray:
@@ -40,4 +52,7 @@ def array_of(values: ArrayLike | Tensor, name: str) -> np.ndarray:
     Raises:
         ValueError: if they are no finite numbers.
     """
-    return finite_numbers(values.detach().cpu() if isinstance(values, Tensor) else values, name)
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() else values  # NumPy has no bfloat16
+    return finite_numbers(values, name)

@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
-from sam2kit.compat.arrays import array_of, labels_of, rows_of
+from sam2kit.compat.arrays import array_of, boxes_of, labels_of, points_of
 from sam2kit.compat.build import load_official
 from sam2kit.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIVE, NOT_A_POINT, POSITIVE
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask
 from sam2kit.predict.geometry import points_to_square
 from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor
-from sam2kit.predict.prompts import check_count
+from sam2kit.predict.prompts import check_count, check_same_number
 
 _LABELS = (NOT_A_POINT, NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT)
 
@@ -173,30 +173,29 @@ class SAM2ImagePredictor:
 
         points, labels = [], []
         if box is not None:
-            corners = as_square(rows_of(box, "box", 4).reshape(-1, 2, 2))
+            corners = as_square(boxes_of(box, "box"))
             points.append(corners)
             labels.append(torch.tensor([[BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]], device=self.device).expand(len(corners), -1))
         if point_coords is not None:
             if point_labels is None:
                 raise ValueError("point_labels must be given with point_coords")
-            xy, marks = rows_of(point_coords, "point_coords", 2), labels_of(point_labels, "point_labels", _LABELS)
-            if xy.ndim not in (2, 3) or marks.shape != xy.shape[:-1]:
-                raise ValueError(
-                    "point_coords must be [N, 2] or [B, N, 2] with one label each, got "
-                    f"{list(xy.shape)} and {list(marks.shape)}"
-                )
-            check_count(xy.shape[-2])
-            points.append(as_square(xy.reshape(-1, *xy.shape[-2:])))
-            labels.append(torch.from_numpy(marks.reshape(-1, marks.shape[-1])).to(self.device))
+            xy, marks = points_of(point_coords, "point_coords"), labels_of(point_labels, "point_labels", _LABELS)
+            marks = marks if marks.ndim == 2 else marks[None]
+            if marks.shape != xy.shape[:2]:
+                raise ValueError(f"point_labels must be one per point, {list(xy.shape[:2])}, got {list(marks.shape)}")
+            check_count(xy.shape[1])
+            points.append(as_square(xy))
+            labels.append(torch.from_numpy(marks).to(self.device))
+        check_same_number(*points)
         mask = None
         if mask_input is not None:
             given = array_of(mask_input, "mask_input")
             if given.ndim not in (3, 4) or given.shape[-3] != 1 or not given.size:
                 raise ValueError(f"mask_input must be [1, h, w] or [B, 1, h, w], got shape {list(given.shape)}")
-            mask = torch.from_numpy(given.reshape(-1, *given.shape[-3:])).to(self.device)
-        counts = {len(t) for t in (*points, mask) if t is not None}
-        if len(counts) > 1 or 0 in counts:
-            raise ValueError(f"points, boxes and masks must be for the same number of prompts, got {sorted(counts)}")
+            mask = torch.from_numpy(given if given.ndim == 4 else given[None]).to(self.device)
+            if points and len(mask) == 1:  # one for all
+                mask = mask.expand(len(points[0]), -1, -1, -1)
+            check_same_number(*points, mask)
         if not points:
             return PromptTensors(mask_logits=mask)
         return PromptTensors(torch.cat(points, dim=1), torch.cat(labels, dim=1), mask)

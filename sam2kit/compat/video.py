@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sam2kit.compat.arrays import array_of, labels_of, rows_of
+from sam2kit.compat.arrays import array_of, boxes_of, labels_of, points_of
 from sam2kit.compat.build import build_sam2, load_official
 from sam2kit.media.clips import ClipSource
 from sam2kit.model.sam2 import ABSENT_LOGIT, SAM2
@@ -110,9 +110,9 @@ class SAM2VideoPredictor:
         scale = np.array([1, 1] if normalize_coords else [width, height], np.float32)
 
         prompt = FramePrompt(
-            np.zeros((0, 2), np.float32) if points is None else rows_of(points, "points", 2).reshape(-1, 2) * scale,
+            np.zeros((0, 2), np.float32) if points is None else points_of(points, "points").reshape(-1, 2) * scale,
             np.zeros(0, np.int64) if labels is None else labels_of(labels, "labels", (0, 1)).reshape(-1),
-            None if box is None else (rows_of(box, "box", 4).reshape(-1, 2) * scale).reshape(-1),
+            None if box is None else (boxes_of(box, "box") * scale).reshape(-1),
         )
         self._predictor.add_prompt(inference_state, frame_idx, obj_id, prompt, replace=clear_old_points)
         return self._shown(inference_state, frame_idx)

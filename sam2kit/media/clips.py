@@ -157,7 +157,7 @@ class VideoFile(Clip):
         check: see `open_clip`.
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no video, has no video stream, or no frame can be decoded.
+        ValueError: if it is no video, has no video stream, frames beyond 8K, or none that can be decoded.
     """
 
     def __init__(self, path: str | PathLike[str], *, check: Check | None = None) -> None:
@@ -292,8 +292,8 @@ def open_clip(source: ClipSource, *, fps: float = _USUAL_FPS, check: Check | Non
         source: path of a video or GIF, folder of pictures, uint8 [T, H, W, 3], or a list of pictures (arrays, PIL
             images, paths). A clip comes back as it is.
         fps: frames per second where the source does not say.
-        check: called with (height, width), frames and seconds so far while a video is counted, which takes long for a
-            long one; raise an error in it to refuse the video.
+        check: called with (height, width), frames and seconds so far, from the first to the latest, while a video is
+            counted, which takes long for a long one; raise an error in it to refuse the video.
     Returns:
         the clip; close it when done.
     Raises:

@@ -38,11 +38,12 @@ FORMATS = (
 )
 ONLY_FILMS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}  # for av.open: no lists of other files
 MAX_PIXELS = 36_000_000  # of one frame; 8K has 33
+_TOO_LARGE = f"has frames of more than {MAX_PIXELS / 1e6:.0f} million pixels; make it smaller"
 _NEAR = 4  # frames; a packet that fails is noticed about this far from its frame
 _WORTH_A_SEEK = 8  # frames; decoding this many is cheaper than seeking
 
 
-Check = Callable[[tuple[int, int], int, float], None]  # (height, width), frames and seconds so far
+Check = Callable[[tuple[int, int], int, float], None]  # (height, width), frames, seconds from the first to the latest
 
 
 @dataclass
@@ -204,7 +205,7 @@ class FrameDecoder:
         elif videos[0].codec_context is None:
             problem = "is packed in a way that cannot be decoded here; convert it to H.264"
         elif videos[0].codec_context.width * videos[0].codec_context.height > MAX_PIXELS:
-            problem = f"has frames of more than {MAX_PIXELS / 1e6:.0f} million pixels; make it smaller"
+            problem = _TOO_LARGE
         if problem:
             self._container.close()
             raise ValueError(f"{self.path} {problem}")
@@ -258,7 +259,7 @@ class FrameDecoder:
                 sideways = _turns_sideways(self._matrix)
                 scan.size_hw = self._coded_wh if sideways else self._coded_wh[::-1]
             if frame.width * frame.height > MAX_PIXELS:  # the header promised less
-                raise ValueError(f"{self.path} has frames of more than {MAX_PIXELS / 1e6:.0f} million pixels")
+                raise ValueError(f"{self.path} {_TOO_LARGE}")
             if (frame.width, frame.height) != self._coded_wh and scan.resized_at is None:
                 scan.resized_at = len(scan.pts)
             if frame.key_frame:
@@ -281,8 +282,8 @@ class FrameDecoder:
 
     def _seconds_so_far(self, pts: list[int | None]) -> float:
         if pts[0] is None or pts[-1] is None:
-            return float(len(pts) * self._step)
-        return float((pts[-1] - pts[0]) * self._tick + self._step)
+            return float((len(pts) - 1) * self._step)
+        return float((pts[-1] - pts[0]) * self._tick)
 
     @property
     def _tick(self) -> Fraction:

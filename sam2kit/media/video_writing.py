@@ -83,9 +83,12 @@ class VideoWriter:
         self._audio_from, self._span = audio_from, span
         self._codec, self._pix_fmt, default, self._options = _CODECS[self._suffix, alpha]
         if max(self.size_hw) > (most := _LARGEST_SIDE[self._codec]):
+            otherwise = (
+                "end the name in .webm, which holds larger ones, or " if most < _LARGEST_SIDE["libvpx-vp9"] else ""
+            )
             raise ValueError(
-                f"{self._suffix} holds at most {most} pixels a side, got {self.size_hw[1]}x{self.size_hw[0]}; end the "
-                "name in .webm, which holds larger frames, or make them smaller"
+                f"{self._suffix} holds frames of at most {most} pixels a side, got "
+                f"{self.size_hw[1]}x{self.size_hw[0]}; {otherwise}make them smaller"
             )
         crf = default if quality is None else quality
         if default is not None:

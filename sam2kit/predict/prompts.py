@@ -56,9 +56,7 @@ class Prompt:
         checked_labels = _checked_labels(labels, points)
         if points is None and boxes is None and masks is None:
             raise ValueError("an empty prompt: give points_xy, box_xyxy or mask_logits")
-        sizes = {len(t) for t in (points, boxes, masks) if t is not None}
-        if len(sizes) > 1:
-            raise ValueError(f"points, boxes and masks must be for the same number of prompts, got {sorted(sizes)}")
+        check_same_number(points, boxes, masks)
         object.__setattr__(self, "points_xy", points)
         object.__setattr__(self, "labels", checked_labels)
         object.__setattr__(self, "box_xyxy", boxes)
@@ -105,6 +103,17 @@ def check_count(points: int) -> None:
     """
     if points > MOST_POINTS:
         raise ValueError(f"a prompt has {points} points, and {MOST_POINTS} are the most; give a mask instead")
+
+
+def check_same_number(*parts: Tensor | None) -> None:
+    """Refuse parts that are for different numbers of prompts, which come first in their shapes.
+
+    Raises:
+        ValueError: says how many they are for.
+    """
+    sizes = {len(part) for part in parts if part is not None}
+    if len(sizes) > 1:
+        raise ValueError(f"points, boxes and masks must be for the same number of prompts, got {sorted(sizes)}")
 
 
 def _batched(

@@ -40,7 +40,8 @@ def finite_numbers(values: ArrayLike, name: str) -> np.ndarray:
     """
     try:
         given = np.asarray(values)
-        floats = given.astype(np.float32) if given.dtype.kind in "biufO" else None  # no dates, texts or complex numbers
+        real = given.dtype.kind in "biuf" or all(isinstance(v, numbers.Real) for v in given.flat)  # no dates, no texts
+        floats = given.astype(np.float32) if real else None
     except (TypeError, ValueError, OverflowError):
         floats = None
     if floats is None or not np.isfinite(floats).all():

@@ -26,7 +26,7 @@ from sam2kit.ui.turns import Turns
 from sam2kit.ui.video_layout import UNTRAINED, VIDEO_CSS, build_video_tab
 from sam2kit.ui.video_tab import VideoTab
 from sam2kit.ui.video_work import VideoWork
-from sam2kit.ui.visitors import Visitors
+from sam2kit.ui.visitors import Visitors, key_of_visitor
 from sam2kit.ui.zero_gpu import device_name
 
 _CSS = """
@@ -81,10 +81,9 @@ def build_app(
     images = ImageTab(networks, picture_store, photos, limits, jobs, plain)
     videos = VideoTab(networks, video_store, clips, limits, jobs, plain)
     teaching = TeachTab(networks, teach_store, photos, passes, limits, jobs, plain)
-    visitors = Visitors((picture_store, video_store, teach_store), jobs, seconds_after_leaving=away)
 
     with gr.Blocks(title="sam2kit", analytics_enabled=False, delete_cache=(600, 3600)) as app:
-        key = gr.State(SessionStore.new_key, delete_callback=visitors.forget)
+        key = key_of_visitor()
         answering = gr.State(networks.base.name)
         device = device_name(app_model.model)
         gr.Markdown(
@@ -110,9 +109,8 @@ def build_app(
         answering.change(images.change_network, key, image_parts, **unseen)
         if video_parts:
             answering.change(videos.change_network, key, video_parts, **unseen)
-        visitors.page = app
-        app.load(visitors.arrive, key, None, show_progress="hidden", api_visibility="undocumented", api_name="arrive")
-        app.unload(visitors.leave)
+        stores = (picture_store, video_store, teach_store)
+        app.unload(Visitors(app, key, stores, jobs, seconds_after_leaving=away).leave)
         add_api(networks.base, jobs, limits)
     hide_others(app)
     return app
@@ -130,7 +128,7 @@ def launch_options(limits: Limits | None = None) -> dict[str, Any]:
         "max_file_size": f"{(limits or Limits()).upload_mb}mb",
         "max_threads": 60,  # those who wait their turn hold one each
         # those whose leaving nobody noticed; who is there is never among the oldest
-        "state_session_capacity": 4 * (limits or Limits()).visitors,
+        "state_session_capacity": 2 * (limits or Limits()).visitors,
     }
 
 

@@ -81,14 +81,15 @@ class Limits:
     def _check_seconds(self, seconds: float, name: str) -> None:
         if self.clip_seconds is not None and seconds > self.clip_seconds + 0.5:
             raise ValueError(
-                f"{name} lasts more than the {self.clip_seconds:g} seconds that this app takes. Cut it first, or run "
-                "the app on your own machine, where it takes longer ones"
+                f"{name} lasts {seconds:.0f} seconds or more; this app takes {self.clip_seconds:g} at most. Cut it "
+                "first, or run the app on your own machine, where it takes longer ones"
             )
 
     def _check_count(self, frames: int, name: str) -> None:
         if self.clip_frames is not None and frames > self.clip_frames:
             raise ValueError(
-                f"{name} has more than the {self.clip_frames} frames that this app takes. Cut it into pieces first"
+                f"{name} has {frames} frames or more; this app takes {self.clip_frames} at most. Cut it into pieces "
+                "first"
             )
 
     def _check_frame(self, size_hw: tuple[int, int], name: str) -> None:

@@ -59,9 +59,9 @@ def open_video(source: str | Path, limits: Limits, *, uploaded: bool) -> OpenedC
             except OSError:  # another disk
                 shutil.copyfile(source, path)
         clip = limits.open_clip(path, source.name)
-    except BaseException:
+    except BaseException as error:
         folder.cleanup()
-        if uploaded:
+        if uploaded and isinstance(error, ValueError):  # no use in trying it again
             _remove(source)
         raise
     return OpenedClip(clip, source.name, folder, source if uploaded else None)

@@ -135,9 +135,6 @@ class SessionStore(Generic[Work]):
     def __len__(self) -> int:
         return len(self._slots)
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._slots
-
     def _slot(self, key: str) -> _Slot[Work]:
         with self._lock:
             if key not in self._slots:

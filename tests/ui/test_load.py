@@ -57,7 +57,6 @@ class Visitor:
     def __init__(self, address: str, number: int, folder: Path) -> None:
         self.address, self.number, self.folder = address, number, folder
         self.client = Client(address, verbose=False, download_files=str(folder / f"downloads{number}"))
-        self.client.predict(api_name="/arrive")
         surfaces = [c for c in self.client.config["components"] if c["props"].get("elem_id") == "image-view"]
         self.surface = surfaces[0]["id"]
         self.video_surface = next(

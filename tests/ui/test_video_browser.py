@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -15,6 +16,9 @@ from sam2kit.media.clips import open_clip
 from tests.media.clip_factory import sound_of
 from tests.ui.chromium import SurfaceDriver, choose_file, download, needs_chromium
 from tests.ui.moving_disc import FRAMES, centre, disc, iou, write_disc_clip
+from tests.ui.test_load import app, resident, visitors_folders
+
+__all__ = ["app"]  # the fixture
 
 pytest.importorskip("playwright.sync_api")
 pytestmark = needs_chromium
@@ -30,12 +34,12 @@ DROP = """([content, name]) => {
 class VideoVisitor:
     """One browser window on the Video tab."""
 
-    def __init__(self, browser, address: str) -> None:  # noqa: ANN001
+    def __init__(self, browser, address: str, ready: str = "#image-examples button.gallery-item") -> None:  # noqa: ANN001
         self.context = browser.new_context(viewport={"width": 1400, "height": 1000})
         self.page = self.context.new_page()
         self.page.set_default_timeout(60_000)
         self.page.goto(address)
-        self.page.wait_for_selector("#image-examples button.gallery-item")
+        self.page.wait_for_selector(ready)
         self.surface = SurfaceDriver(self.page, "#video-view")
 
     def drop(self, clip: Path) -> None:
@@ -188,3 +192,15 @@ def test_the_tab_fits_a_phone(browser, address: str, tmp_path: Path) -> None:  #
     visitor.click(*centre(0))
     assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
     visitor.context.close()
+
+
+def test_who_closes_the_page_leaves_nothing_behind(browser, app: tuple[str, psutil.Process], tmp_path: Path) -> None:  # noqa: ANN001
+    address, process = app
+    visitors = [VideoVisitor(browser, address, ready="#image-upload") for _ in range(3)]
+    for number, visitor in enumerate(visitors):
+        visitor.drop(write_disc_clip(tmp_path / f"{number}.mp4"))
+    assert len(visitors_folders(process)) == 3
+    for visitor in visitors:
+        visitor.context.close()
+    resident(process)  # waits for the folders to go
+    assert not visitors_folders(process)

@@ -580,7 +580,7 @@ def test_clips_beyond_the_limits_are_refused(
     tab.limits = Limits(clip_frames=5)
     page = tab.open_upload("me", str(upload))
     assert not upload.exists(), "what is refused is not kept"
-    assert "has more than the 5 frames that this app takes" in warnings[-1]
+    assert "has 6 frames or more; this app takes 5 at most" in warnings[-1]
     assert page.tools["visible"] is True, "the open clip stays"
     tab.limits = Limits(clip_seconds=0.01)
     upload.write_bytes(clip_path.read_bytes())
