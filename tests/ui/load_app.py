@@ -11,6 +11,6 @@ from sam2kit.ui.start import load_for_app
 CLIPS = sorted((Path(__file__).parent.parent.parent / "assets" / "clips").glob("*.mp4"))
 
 if __name__ == "__main__":
-    limits = Limits(minutes_after_leaving=0.2, visitors=32)
+    limits = Limits(minutes_after_leaving=0.1, visitors=32)
     app = build_app(load_for_app("nano", "cpu"), [], CLIPS, limits=limits)
     app.launch(**launch_options(limits))
