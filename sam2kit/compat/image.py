@@ -15,16 +15,22 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
-from sam2kit.compat.arrays import array_of, boxes_of, labels_of, points_of
+from sam2kit.compat.arrays import boxes_of
 from sam2kit.compat.build import load_official
 from sam2kit.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIVE, NOT_A_POINT, POSITIVE
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask
 from sam2kit.predict.geometry import points_to_square
 from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor
-from sam2kit.predict.prompts import check_count, check_same_number
+from sam2kit.predict.prompts import batched, batched_masks, check_count, check_same_number, checked_labels
 
-_LABELS = (NOT_A_POINT, NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT)
+_LABELS = {
+    POSITIVE: "this",
+    NEGATIVE: "not this",
+    BOX_TOP_LEFT: "top left of a box",
+    BOX_BOTTOM_RIGHT: "bottom right",
+    NOT_A_POINT: "no point",
+}
 
 
 class SAM2ImagePredictor:
@@ -166,33 +172,29 @@ class SAM2ImagePredictor:
             ValueError: if shapes, labels or numbers cannot be used.
         """
 
-        def as_square(xy: np.ndarray) -> Tensor:
-            pixels = torch.from_numpy(xy).to(self.device)
+        def as_square(xy: Tensor) -> Tensor:
+            pixels = xy.to(self.device)
             side = self.model.config.side
             return points_to_square(pixels, embedding.size_hw, side) if normalize_coords else pixels * side
 
         points, labels = [], []
         if box is not None:
-            corners = as_square(boxes_of(box, "box"))
+            corners = as_square(torch.from_numpy(boxes_of(box, "box")))
             points.append(corners)
             labels.append(torch.tensor([[BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]], device=self.device).expand(len(corners), -1))
         if point_coords is not None:
             if point_labels is None:
                 raise ValueError("point_labels must be given with point_coords")
-            xy, marks = points_of(point_coords, "point_coords"), labels_of(point_labels, "point_labels", _LABELS)
-            marks = marks if marks.ndim == 2 else marks[None]
-            if marks.shape != xy.shape[:2]:
-                raise ValueError(f"point_labels must be one per point, {list(xy.shape[:2])}, got {list(marks.shape)}")
-            check_count(xy.shape[1])
-            points.append(as_square(xy))
-            labels.append(torch.from_numpy(marks).to(self.device))
+            clicks = batched(point_coords, 3, "point_coords", "[N, 2] or [B, N, 2]", last=2, may_be_empty=True)
+            marks = checked_labels(point_labels, clicks, _LABELS)
+            assert clicks is not None and marks is not None, "both were given"
+            check_count(clicks.shape[1])
+            points.append(as_square(clicks))
+            labels.append(marks.to(self.device))
         check_same_number(*points)
-        mask = None
-        if mask_input is not None:
-            given = array_of(mask_input, "mask_input")
-            if given.ndim not in (3, 4) or given.shape[-3] != 1 or not given.size:
-                raise ValueError(f"mask_input must be [1, h, w] or [B, 1, h, w], got shape {list(given.shape)}")
-            mask = torch.from_numpy(given if given.ndim == 4 else given[None]).to(self.device)
+        mask = batched_masks(mask_input, "mask_input")
+        if mask is not None:
+            mask = mask.to(self.device)
             if points and len(mask) == 1:  # one for all
                 mask = mask.expand(len(points[0]), -1, -1, -1)
             check_same_number(*points, mask)

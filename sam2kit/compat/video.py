@@ -19,11 +19,12 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sam2kit.compat.arrays import array_of, boxes_of, labels_of, points_of
+from sam2kit.compat.arrays import array_of, boxes_of
 from sam2kit.compat.build import build_sam2, load_official
 from sam2kit.media.clips import ClipSource
 from sam2kit.model.sam2 import ABSENT_LOGIT, SAM2
 from sam2kit.predict.frame_masks import VideoOptions
+from sam2kit.predict.prompts import batched
 from sam2kit.predict.session import FramePrompt, VideoSession
 from sam2kit.predict.video import Direction, VideoPredictor
 
@@ -109,9 +110,10 @@ class SAM2VideoPredictor:
         height, width = inference_state.clip.size_hw
         scale = np.array([1, 1] if normalize_coords else [width, height], np.float32)
 
+        clicks = batched(points, 3, "points", "[N, 2] or [1, N, 2]", last=2, may_be_empty=True)
         prompt = FramePrompt(
-            np.zeros((0, 2), np.float32) if points is None else points_of(points, "points").reshape(-1, 2) * scale,
-            np.zeros(0, np.int64) if labels is None else labels_of(labels, "labels", (0, 1)).reshape(-1),
+            np.zeros((0, 2), np.float32) if clicks is None else clicks.reshape(-1, 2).numpy() * scale,
+            np.zeros(0, np.int64) if labels is None else array_of(labels, "labels").reshape(-1),
             None if box is None else (boxes_of(box, "box") * scale).reshape(-1),
         )
         self._predictor.add_prompt(inference_state, frame_idx, obj_id, prompt, replace=clear_old_points)

@@ -80,17 +80,16 @@ class FrameDecoder:
     def __init__(self, path: Path, check: Check | None = None) -> None:
         check_file(path, "video")
         self.path = path.resolve()
-        self._check = check
         self._careful = self._can_seek = False
         self._seen = self._undecodable = self._failed_reads = 0  # packets, packets, reads
         self._end = Fraction(0)  # seconds at which the last packet ends
         self._open()
         try:
-            self.scan = self._scan()
+            self.scan = self._scan(check)
             if self.scan.damaged_at or self.scan.ended_early:
                 self._careful = True
                 self._restart()
-                self.scan = self._scan()
+                self.scan = self._scan(check)
             if not self.scan.timestamps:
                 raise ValueError(f"no frame of {self.path} can be decoded; the file is damaged or empty")
         except BaseException:
@@ -103,7 +102,7 @@ class FrameDecoder:
         self._restart()
 
     def __getstate__(self) -> dict[str, Any]:
-        opened = ("_container", "_stream", "_streams", "_numbered", "_check")
+        opened = ("_container", "_stream", "_streams", "_numbered")
         return {name: value for name, value in vars(self).items() if name not in opened}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -247,7 +246,7 @@ class FrameDecoder:
             except av.error.FFmpegError:
                 self._undecodable += 1
 
-    def _scan(self) -> Scan:
+    def _scan(self, check: Check | None) -> Scan:
         scan, durations = Scan(), []
         self._seen = self._undecodable = self._failed_reads = 0
         self._end = Fraction(0)
@@ -265,8 +264,8 @@ class FrameDecoder:
             if frame.key_frame:
                 scan.keys.append(len(scan.pts))
             scan.pts.append(frame.pts)
-            if self._check is not None:
-                self._check(scan.size_hw, len(scan.pts), self._seconds_so_far(scan.pts))
+            if check is not None:
+                check(scan.size_hw, len(scan.pts), self._seconds_so_far(scan.pts))
             durations.append(getattr(frame, "duration", 0) or 0)
             scan.damaged_frames += bool(frame.is_corrupt)
             if frame.is_corrupt or self._undecodable > scan.damaged_packets:

@@ -17,7 +17,7 @@ from sam2kit.model.sam2 import PromptTensors
 from sam2kit.predict.geometry import points_to_square
 
 MOST_POINTS = 1000  # of one prompt; the decoder looks at each pair of them
-_LABELS = (NOT_A_POINT, NEGATIVE, POSITIVE)
+_LABELS = {POSITIVE: "this", NEGATIVE: "not this", NOT_A_POINT: "no point"}
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -45,20 +45,18 @@ class Prompt:
         box_xyxy: ArrayLike | Tensor | None = None,
         mask_logits: ArrayLike | Tensor | None = None,
     ) -> None:
-        points = _batched(points_xy, 3, "points_xy", "[N, 2] or [B, N, 2]", last=2)
-        boxes = _batched(box_xyxy, 2, "box_xyxy", "[4] or [B, 4]", last=4)
-        masks = _batched(mask_logits, 4, "mask_logits", "[1, h, w] or [B, 1, h, w]")
-        if masks is not None and masks.shape[1] != 1:
-            raise ValueError(f"mask_logits must be [1, h, w] or [B, 1, h, w], got {list(masks.shape)}")
+        points = batched(points_xy, 3, "points_xy", "[N, 2] or [B, N, 2]", last=2)
+        boxes = batched(box_xyxy, 2, "box_xyxy", "[4] or [B, 4]", last=4)
+        masks = batched_masks(mask_logits, "mask_logits")
         if boxes is not None and bool((boxes[:, :2] > boxes[:, 2:]).any()):
             raise ValueError("box_xyxy must be (x0, y0, x1, y1) with x0 <= x1 and y0 <= y1")
         check_count(0 if points is None else points.shape[1])
-        checked_labels = _checked_labels(labels, points)
+        marks = checked_labels(labels, points)
         if points is None and boxes is None and masks is None:
             raise ValueError("an empty prompt: give points_xy, box_xyxy or mask_logits")
         check_same_number(points, boxes, masks)
         object.__setattr__(self, "points_xy", points)
-        object.__setattr__(self, "labels", checked_labels)
+        object.__setattr__(self, "labels", marks)
         object.__setattr__(self, "box_xyxy", boxes)
         object.__setattr__(self, "mask_logits", masks)
 
@@ -116,10 +114,24 @@ def check_same_number(*parts: Tensor | None) -> None:
         raise ValueError(f"points, boxes and masks must be for the same number of prompts, got {sorted(sizes)}")
 
 
-def _batched(
-    values: ArrayLike | Tensor | None, ndim: int, name: str, wanted: str, *, last: int | None = None
+def batched(
+    values: ArrayLike | Tensor | None,
+    ndim: int,
+    name: str,
+    wanted: str,
+    *,
+    last: int | None = None,
+    may_be_empty: bool = False,
 ) -> Tensor | None:
-    """float32 tensor of `ndim` dimensions; a missing batch axis is added."""
+    """float32 tensor of `ndim` dimensions on the CPU; a missing batch axis is added.
+
+    Args:
+        name, wanted: what it is and what shape it should have, for messages.
+        last: how long the last axis must be.
+        may_be_empty: whether it may hold no number at all.
+    Raises:
+        ValueError: if it is something else, or not finite.
+    """
     if values is None:
         return None
     try:
@@ -131,14 +143,36 @@ def _batched(
         raise ValueError(f"{name} must be {wanted} of numbers, got {values!r:.80}") from error
     if tensor.ndim == ndim - 1:
         tensor = tensor[None]
-    if tensor.ndim != ndim or (last is not None and tensor.shape[-1] != last) or tensor.numel() == 0:
+    if tensor.ndim != ndim or (last is not None and tensor.shape[-1] != last) or not (tensor.numel() or may_be_empty):
         raise ValueError(f"{name} must be {wanted}, got shape {list(tensor.shape)}")
     if not bool(tensor.isfinite().all()):
         raise ValueError(f"{name} must be finite numbers, got NaN or infinity")
     return tensor
 
 
-def _checked_labels(labels: ArrayLike | Tensor | None, points: Tensor | None) -> Tensor | None:
+def batched_masks(values: ArrayLike | Tensor | None, name: str) -> Tensor | None:
+    """float32 [B, 1, h, w] low-res mask logits on the CPU.
+
+    Raises:
+        ValueError: if they are something else, or not finite.
+    """
+    wanted = "[1, h, w] or [B, 1, h, w]"
+    masks = batched(values, 4, name, wanted)
+    if masks is not None and masks.shape[1] != 1:
+        raise ValueError(f"{name} must be {wanted}, got {list(masks.shape)}")
+    return masks
+
+
+def checked_labels(
+    labels: ArrayLike | Tensor | None, points: Tensor | None, known: dict[int, str] = _LABELS
+) -> Tensor | None:
+    """int64 [B, N] labels on the CPU, one per point [B, N, 2]; all 1 if there are none, None without points.
+
+    Args:
+        known: labels that may be used, and what they mean.
+    Raises:
+        ValueError: if they do not fit the points, or are others.
+    """
     if points is None:
         if labels is not None:
             raise ValueError("labels were given without points_xy")
@@ -153,8 +187,9 @@ def _checked_labels(labels: ArrayLike | Tensor | None, points: Tensor | None) ->
         given = given[None]
     if given.shape != points.shape[:2]:
         raise ValueError(f"labels must be one per point, {list(points.shape[:2])}, got shape {list(given.shape)}")
-    if not bool(torch.isin(given, torch.tensor(_LABELS)).all()):
-        raise ValueError(f"labels must be 1 (this), 0 (not this) or -1 (no point), got {given.unique().tolist()}")
+    if not bool(torch.isin(given, torch.tensor(list(known))).all()):
+        *others, last = (f"{label} ({meaning})" for label, meaning in known.items())
+        raise ValueError(f"labels must be {', '.join(others)} or {last}, got {given.unique().tolist()}")
     return given.long()
 
 
