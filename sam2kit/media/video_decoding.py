@@ -6,9 +6,9 @@ file is decoded once when it is opened, without turning it into colours, and wha
     scan: every packet -> time stamps, key frames, damage    read: seek to a key frame -> decode -> count by time stamp
 
 Surprises: one broken packet costs that packet, not the file. Once anything is damaged, decoding uses one thread,
-because threads lose good frames beside a broken packet, and no seek goes to where damage would look different. A
-frame's own display matrix turns it upright. Only containers in FORMATS are opened: a playlist could otherwise make
-the reader fetch other files or addresses. Broadcast files (.ts) promise no length, so a cut one looks whole.
+because threads lose good frames beside a broken packet, and no seek goes to where damage would look different. Only
+containers in FORMATS are opened: a playlist could otherwise make the reader fetch other files or addresses. Broadcast
+files (.ts) promise no length, so a cut one looks whole.
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 import av
-import cv2
 import numpy as np
-from av.sidedata.sidedata import SideDataContainer
-from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from sam2kit.files import check_file
 from sam2kit.media.pictures import on_white
+from sam2kit.media.upright import DisplayMatrix
 
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,av1,obu,ivf,"
@@ -253,10 +251,9 @@ class FrameDecoder:
         self._streams = [self._stream, *self._container.streams.audio[:1]]  # how far the sound goes shows a cut
         for frame in self._decoded():
             if not scan.pts:
-                self._matrix = _display_matrix(frame)
+                self._matrix = DisplayMatrix.of(frame)
                 self._coded_wh = frame.width, frame.height
-                sideways = _turns_sideways(self._matrix)
-                scan.size_hw = self._coded_wh if sideways else self._coded_wh[::-1]
+                scan.size_hw = self._coded_wh if self._matrix.is_sideways else self._coded_wh[::-1]
             if frame.width * frame.height > MAX_PIXELS:  # the header promised less
                 raise ValueError(f"{self.path} {_TOO_LARGE}")
             if (frame.width, frame.height) != self._coded_wh and scan.resized_at is None:
@@ -352,34 +349,7 @@ class FrameDecoder:
             rgb = on_white(rgba[..., :3], rgba[..., 3])
         else:
             rgb = frame.reformat(width, height, "rgb24").to_ndarray()
-        return _apply_matrix(rgb, self._matrix)
-
-
-def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """The turning part (a, b, c, d) of x' = a x + c y, y' = b x + d y; the identity if the frame has none."""
-    held = cast(SideDataContainer, frame.side_data)  # PyAV's own annotation knows of motion vectors only
-    side_data = held.get(SideDataType.DISPLAYMATRIX)
-    if side_data is None:
-        return 1, 0, 0, 1
-    a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(side_data), np.int32)[:5])
-    return a, b, c, d
-
-
-def _turns_sideways(matrix: tuple[int, int, int, int]) -> bool:
-    a, b, c, d = matrix
-    return abs(b) + abs(c) > abs(a) + abs(d)
-
-
-def _apply_matrix(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
-    """Turn and mirror by the nearest quarter; signs say which axis runs backwards."""
-    a, b, c, d = matrix
-    sideways = _turns_sideways(matrix)
-    x_sign, y_sign = (c, b) if sideways else (a, d)
-    if sideways:
-        image = cv2.transpose(image)
-    if x_sign < 0 or y_sign < 0:
-        image = cv2.flip(image, -1 if x_sign < 0 and y_sign < 0 else int(x_sign < 0))
-    return np.ascontiguousarray(image)
+        return self._matrix.upright(rgb)
 
 
 def _tagged_seconds(stream: av.VideoStream) -> float | None:
