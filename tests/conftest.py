@@ -12,7 +12,7 @@ from sam2kit.model.sam2 import SAM2
 from sam2kit.weights import load_model
 from tests import HUB_PORT
 from tests.figures import FIGURES
-from tests.golden_models import LARGEST_ERRORS
+from tests.golden_models import LARGEST_ERRORS, note_error
 from tests.loopback_hub import LoopbackHub
 from tests.toy_model import toy_model
 
@@ -48,6 +48,21 @@ def assets() -> Path:
 def photo() -> np.ndarray:
     """A picture of noise, 40 high and 60 wide."""
     return np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes (`pytest -n`) hands over what it measured."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput |= {"figures": FIGURES, "largest errors": LARGEST_ERRORS}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:  # noqa: ANN001
+    """The process that prints takes it."""
+    measured = getattr(node, "workeroutput", {})
+    FIGURES.extend(measured.get("figures", []))
+    for name, error in measured.get("largest errors", {}).items():
+        note_error(name, error)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:  # noqa: ANN001

@@ -164,7 +164,7 @@ def test_readme_pictures_and_links_are_there() -> None:
 def test_readme_has_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text()
     assert "pip install -r requirements.txt && python app.py" in text
-    assert "pip install -r requirements.txt -r tests/requirements.txt && python -m pytest" in text
+    assert "pip install -r requirements.txt -r tests/requirements.txt && python -m pytest -n 2" in text
 
 
 def _environment() -> dict[str, str]:

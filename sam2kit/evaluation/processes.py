@@ -10,11 +10,12 @@ They join each other on CPUs only if accelerate is told `cpu=True`; otherwise ea
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -56,9 +57,32 @@ def join_team(device: str = "auto") -> Team:
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return Team()
     import torch
-    from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate import InitProcessGroupKwargs
 
     on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
-    accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
+    accelerator = join_processes(cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
     own = "cpu" if on_cpu else str(accelerator.device)
     return Team(accelerator.process_index, accelerator.num_processes, own, accelerator)
+
+
+def join_processes(**options: Any) -> Accelerator:
+    """accelerate's Accelerator, whose connections are closed when the program ends.
+
+    Left open, torch sometimes aborts a process that has finished, and the launcher then ends the others, which have not.
+
+    Args:
+        options: of Accelerator.
+    """
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(**options)
+    if accelerator.num_processes > 1:
+        atexit.register(_leave)
+    return accelerator
+
+
+def _leave() -> None:
+    from torch import distributed
+
+    if distributed.is_initialized():  # not yet closed by somebody else
+        distributed.destroy_process_group()

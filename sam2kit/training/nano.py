@@ -26,6 +26,7 @@ from numpy.random import Generator
 
 from sam2kit.config import preset
 from sam2kit.evaluation.pictures import evaluate_pictures
+from sam2kit.evaluation.processes import join_processes
 from sam2kit.media.pictures import read_picture
 from sam2kit.model.attention import Attention
 from sam2kit.model.hiera import block_plan
@@ -173,7 +174,7 @@ def tracking_rules(progress: float, frames: int, rng: Generator) -> Rules:
 
 def _prepare(run: Run) -> tuple[Accelerator, SAM2]:
     torch.manual_seed(run.seed)
-    accelerator = Accelerator(
+    accelerator = join_processes(
         cpu=not torch.cuda.is_available(),  # without this, several processes on CPUs do not find each other
         mixed_precision="bf16",
     )

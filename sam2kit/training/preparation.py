@@ -9,6 +9,7 @@ from accelerate.state import AcceleratorState
 
 from sam2kit.datasets.samples import Dataset, Sample
 from sam2kit.datasets.splitting import split
+from sam2kit.evaluation.processes import join_processes
 from sam2kit.model.sam2 import SAM2
 from sam2kit.training.budget import Budget
 from sam2kit.training.lora import add_lora
@@ -31,7 +32,7 @@ def load_base(base: str, budget: Budget) -> tuple[Accelerator, SAM2]:
     if not torch.distributed.is_initialized():
         AcceleratorState._reset_state(reset_partial_state=True)  # it would insist on an earlier run's precision
     # without `cpu`, several processes on CPUs do not find each other
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=names[dtype])
+    accelerator = join_processes(cpu=device.type == "cpu", mixed_precision=names[dtype])
     return accelerator, load_model(base, accelerator.device, dtype, side=budget.side)
 
 
