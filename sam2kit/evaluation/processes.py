@@ -68,7 +68,7 @@ def join_team(device: str = "auto") -> Team:
 def join_processes(**options: Any) -> Accelerator:
     """accelerate's Accelerator, whose connections are closed when the program ends.
 
-    Left open, torch sometimes aborts a process that has finished, and the launcher then ends the others, which have not.
+    If they stay open, torch sometimes aborts a process that has finished, and the launcher then ends the others, too.
 
     Args:
         options: of Accelerator.
