@@ -1,7 +1,7 @@
 """Eight visitors at once, without a browser: nobody gets another's masks, nobody is shut out, nothing is left behind.
 
-Clicks come as fast as the app answers: in the suite 40 of each visitor. SAM2KIT_LOAD_CLICKS=100 lets each click as often
-as in twenty minutes, at one click in twelve seconds.
+Clicks come as fast as the app answers: in the suite 40 of each visitor. With SAM2KIT_LOAD_CLICKS=100 each clicks as
+often as in twenty minutes, at one click in twelve seconds.
 """
 
 from __future__ import annotations
