@@ -66,7 +66,7 @@ def join_team(device: str = "auto") -> Team:
 
 
 def join_processes(**options: Any) -> Accelerator:
-    """accelerate's Accelerator, whose connections are closed when the program ends.
+    """accelerate's Accelerator, which forgets earlier ones, and whose connections are closed when the program ends.
 
     If they stay open, torch sometimes aborts a process that has finished, and the launcher then ends the others, too.
 
@@ -74,7 +74,11 @@ def join_processes(**options: Any) -> Accelerator:
         options: of Accelerator.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from torch import distributed
 
+    if not distributed.is_initialized():
+        AcceleratorState._reset_state(reset_partial_state=True)  # it would insist on an earlier one's precision
     accelerator = Accelerator(**options)
     if accelerator.num_processes > 1:
         atexit.register(_leave)

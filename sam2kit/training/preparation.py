@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from sam2kit.datasets.samples import Dataset, Sample
 from sam2kit.datasets.splitting import split
@@ -29,8 +28,6 @@ def load_base(base: str, budget: Budget) -> tuple[Accelerator, SAM2]:
     device = choose_device(budget.device)
     dtype = choose_dtype(budget.precision, device)
     names = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
-    if not torch.distributed.is_initialized():
-        AcceleratorState._reset_state(reset_partial_state=True)  # it would insist on an earlier run's precision
     # without `cpu`, several processes on CPUs do not find each other
     accelerator = join_processes(cpu=device.type == "cpu", mixed_precision=names[dtype])
     return accelerator, load_model(base, accelerator.device, dtype, side=budget.side)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from sam2kit.evaluation.processes import join_processes
 from sam2kit.files import make_folder, written_whole
 from sam2kit.training.parameters import ShareOf, everything_alike, parameter_groups
 
@@ -106,7 +107,7 @@ class Trainer(Generic[Model]):
         make_room: Callable[[], bool] = lambda: False,
         bar: bool = True,
     ) -> None:
-        self.accelerator = accelerator or Accelerator()
+        self.accelerator = accelerator or join_processes()
         self.options, self.folder = options, folder
         self.play, self.evaluate, self.make_room = play, evaluate, make_room
         self.about_step, self.watch, self.bar = about_step, watch, bar

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from sam2kit.config import SAM2Config
 from sam2kit.datasets.samples import LabelledPicture
@@ -119,11 +118,6 @@ def learn(folder: Path, steps: int, *, total: int = 40) -> tuple[SAM2, list[floa
 
 
 class TestTraining:
-    @pytest.fixture(autouse=True)
-    def _own_accelerator(self) -> None:
-        """accelerate keeps one state per process, and refuses a second precision."""
-        AcceleratorState._reset_state(reset_partial_state=True)
-
     def test_the_loss_falls_and_a_resumed_run_equals_an_uninterrupted_one(self, tmp_path: Path) -> None:
         whole, losses = learn(tmp_path / "whole", 40)
         assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
