@@ -1,7 +1,6 @@
 """`python -m sam2kit` is the `sam2kit` command."""
 
-import sys
-
 from sam2kit.cli import main
+from sam2kit.evaluation.processes import end_program
 
-sys.exit(main())
+end_program(main())

@@ -12,9 +12,10 @@ PROGRAM = """
 import atexit
 from torch import distributed
 atexit.register(lambda: print("open" if distributed.is_initialized() else "closed"))
-from sam2kit.evaluation.processes import join_processes
+from sam2kit.evaluation.processes import end_program, join_processes
 for _ in range(2):
     print(join_processes(cpu=True).num_processes)
+end_program(7)
 """
 
 
@@ -31,5 +32,5 @@ def test_connections_are_closed_when_the_program_ends() -> None:
         for rank in ("0", "1")
     ]
     assert [(process.communicate(timeout=120)[0].split(), process.returncode) for process in both] == [
-        (["2", "2", "closed"], 0)
+        (["2", "2", "closed"], 7)
     ] * 2
