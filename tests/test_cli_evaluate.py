@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 
 from sam2kit.cli import main
 from tests.evaluation.samples_in_memory import moving_square, write_labels
+from tests.loopback_hub import free_port
 
 ROOT = Path(__file__).parent.parent
 FAST = ["--model", "nano", "--device", "cpu"]
@@ -65,9 +65,7 @@ def test_several_processes_equal_one(assets: Path, tmp_path: Path, capsys: pytes
     """Started by accelerate's own launcher; on a machine without GPUs its --multi_gpu starts processes all the same."""
     arguments = ["evaluate", str(assets / "photos"), *FAST, "--limit", "3", "--clicks", "1", "--json"]
     assert main([*arguments, "--out", str(tmp_path / "one")]) == 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     launch += ["--main_process_port", str(port), "-m", "sam2kit.cli", *arguments, "--out", str(tmp_path / "two")]

@@ -49,13 +49,18 @@ class Team:
             self._accelerator.wait_for_everyone()
 
 
+def _started_together() -> bool:
+    """Whether a launcher has started several processes."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def join_team(device: str = "auto") -> Team:
     """Find the other processes, if there are any.
 
     Args:
         device: where the models shall be: "auto", "cpu" or "cuda".
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if not _started_together():
         return Team()
     import torch
     from accelerate import InitProcessGroupKwargs
@@ -66,13 +71,14 @@ def join_team(device: str = "auto") -> Team:
     return Team(accelerator.process_index, accelerator.num_processes, own, accelerator)
 
 
-def join_processes(**options: Any) -> Accelerator:
+def join_processes(*, cpu: bool = False, **options: Any) -> Accelerator:
     """accelerate's Accelerator, which forgets earlier ones, and whose connections are closed when the program ends.
 
     If they stay open, torch sometimes aborts a process that has finished, and the launcher then ends the others, too.
 
     Args:
-        options: of Accelerator.
+        cpu: whether the models are on CPUs; several processes would not find each other there otherwise.
+        options: others of Accelerator.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -80,7 +86,7 @@ def join_processes(**options: Any) -> Accelerator:
 
     if not distributed.is_initialized():
         AcceleratorState._reset_state(reset_partial_state=True)  # it would insist on an earlier one's precision
-    accelerator = Accelerator(**options)
+    accelerator = Accelerator(cpu=cpu, **options)
     if accelerator.num_processes > 1:
         atexit.register(_leave)
     return accelerator
@@ -98,7 +104,7 @@ def end_program(code: int) -> NoReturn:
 
     While they are, torch aborts now and then even though all connections are closed.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _started_together():
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -174,10 +174,7 @@ def tracking_rules(progress: float, frames: int, rng: Generator) -> Rules:
 
 def _prepare(run: Run) -> tuple[Accelerator, SAM2]:
     torch.manual_seed(run.seed)
-    accelerator = join_processes(
-        cpu=not torch.cuda.is_available(),  # without this, several processes on CPUs do not find each other
-        mixed_precision="bf16",
-    )
+    accelerator = join_processes(cpu=not torch.cuda.is_available(), mixed_precision="bf16")
     model = SAM2(preset("nano"))
     initialise(model)
     if run.weights is not None:

@@ -28,7 +28,6 @@ def load_base(base: str, budget: Budget) -> tuple[Accelerator, SAM2]:
     device = choose_device(budget.device)
     dtype = choose_dtype(budget.precision, device)
     names = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
-    # without `cpu`, several processes on CPUs do not find each other
     accelerator = join_processes(cpu=device.type == "cpu", mixed_precision=names[dtype])
     return accelerator, load_model(base, accelerator.device, dtype, side=budget.side)
 

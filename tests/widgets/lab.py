@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+
+from tests.loopback_hub import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 NOTEBOOK = ROOT / "notebooks" / "1_image_prompts.ipynb"
@@ -75,9 +76,7 @@ def running_jupyter(folder: Path) -> Iterator[str]:
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
     for name in ("assets", "sam2kit"):
         (folder / name).symlink_to(ROOT / name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     own = folder.parent / f"{folder.name}-own"  # nothing of the developer's settings
     settings = {"JUPYTER_CONFIG_DIR": str(own / "config"), "JUPYTER_DATA_DIR": str(own / "data")}
     command = [
