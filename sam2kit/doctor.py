@@ -13,6 +13,7 @@ import torch
 from sam2kit.config import PRESETS, preset
 from sam2kit.hub import cached_weights, hub_repo
 from sam2kit.model.sam2 import SAM2, PromptTensors
+from sam2kit.threads import THREADS
 from sam2kit.weights import BUNDLED, choose_device, choose_dtype, find_weights, load_model
 
 _PACKAGES = (
@@ -39,7 +40,8 @@ def examine(source: str, device: str = "auto") -> dict[str, str]:
     target = choose_device(device)
     report = {
         "python": platform.python_version(),
-        "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "threads": THREADS.describe(),
         "device": _describe(target),
         "precision": str(choose_dtype("auto", target)).removeprefix("torch."),
     }

@@ -11,5 +11,6 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
 os.environ.pop("HF_HUB_OFFLINE", None)
 
-if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # pytest -n: they share the cores
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+# pytest -n: they share the cores. In any case a number that stays, so that equal means equal to the bit
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))

@@ -19,7 +19,7 @@ from tests.readme_tree import block
 ROOT = Path(__file__).parent.parent
 # from the bottom up; a room may import its own floor and those below
 FLOORS = (
-    ("config", "_version", "errors", "files"),
+    ("config", "_version", "errors", "files", "threads"),
     ("media", "model"),
     ("predict", "hub", "transformers_layout"),
     ("weights", "weight_files", "finetuned", "exports", "model_card", "datasets"),

@@ -6,7 +6,6 @@ is wrong is listed by name, the same mistakes together.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from sam2kit.datasets.opening import open_dataset
 from sam2kit.datasets.picture_files import FilePicture, TrueMasks
 from sam2kit.datasets.report import CLIP_FRAMES, FULL_SHARE, KINDS, TINY_AREA, Problem, Report
 from sam2kit.datasets.samples import BadSampleError, ClipSample, Dataset, Note, PictureSample
+from sam2kit.threads import usable_cores
 
 _MANY_COLOURS = 25  # objects of one colour mask
 _LOOKED_AT = 6  # frames of each clip
@@ -54,7 +54,7 @@ def check_dataset(
     """
     if not isinstance(dataset, Dataset):
         dataset = open_dataset(dataset, format=format, separate_parts=separate_parts)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         pictures = list(pool.map(examine_picture, dataset.pictures))
         clips = list(pool.map(examine_clip, dataset.clips))
     notes = [*dataset.notes, *(note for found in (*pictures, *clips) for note in found.notes)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -14,6 +13,7 @@ from PIL import Image
 
 from sam2kit.media.clips import PICTURE_SUFFIXES
 from sam2kit.media.pictures import open_image, read_picture
+from sam2kit.threads import usable_cores
 
 _SIDE = 16  # of a thumbnail
 _THUMBNAIL_GAP = 6  # of 255, the most by which a cell may differ
@@ -29,7 +29,7 @@ def groups_of_same(paths: Sequence[Path | None]) -> list[list[int]]:
     Returns:
         groups in the order of their first members.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         thumbnails = list(pool.map(thumbnail_of_file, paths))
     return groups_of_agreeing(paths, thumbnails)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 from sam2kit.datasets.samples import Dataset
+from sam2kit.threads import usable_cores
 
 _END_BYTES = 64 * 1024
 
@@ -22,7 +22,7 @@ def fingerprint(dataset: Dataset) -> str:
     """
     samples = sorted(dataset.samples, key=lambda sample: sample.name)
     digest = hashlib.sha256()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for source in pool.map(_whole, sorted(dataset.sources, key=lambda p: p.name)):
             digest.update(source)
         for sample in samples:

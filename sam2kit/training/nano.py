@@ -32,6 +32,7 @@ from sam2kit.model.attention import Attention
 from sam2kit.model.hiera import block_plan
 from sam2kit.model.memory_bank import POINTER_FRAMES
 from sam2kit.model.sam2 import SAM2
+from sam2kit.threads import THREADS
 from sam2kit.training.clip_stream import ClipStream
 from sam2kit.training.held_out import held_out_pictures
 from sam2kit.training.losses import LossWeights
@@ -235,7 +236,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1.5e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # one process per core is faster than two threads in one process
+    THREADS.fix(1)  # one process per core is faster than two threads in one process
     cv2.setNumThreads(1)
     photos = [read_picture(p) for p in sorted(arguments.textures.glob("*.jpg"))] if arguments.textures else []
     clips = arguments.lesson == "clips"

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from sam2kit.model.sam2 import SAM2
+from sam2kit.threads import THREADS
 from sam2kit.weights import choose_dtype
 
 MOST_SECONDS = 60  # of a GPU that everybody may ask for
@@ -139,7 +140,7 @@ def _settle(model: SAM2) -> None:
     if multiprocessing.parent_process() is None:
         return
     # threads do not survive a fork, and libraries that had some would wait for them for ever
-    torch.set_num_threads(1)
+    THREADS.fix(1)
     cv2.setNumThreads(0)
     if model.device.type == "cpu" and torch.cuda.is_available():
         model.compute_dtype = choose_dtype("auto", torch.device("cuda"))
