@@ -2,19 +2,24 @@
 
 Two layouts are told apart by their keys: the official one (whose names the modules carry) and that of
 transformers (transformers_layout.py). Size and version follow from the shapes; files that this project wrote
-say what they are. Pickles are opened for their tensors only, so they cannot run code.
+say what they are. Trainers wrap the same weights in their own ways, which are unwrapped. Pickles are opened for their
+tensors only, so they cannot run code.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -40,6 +45,12 @@ LORA_BASE = ".base_layer"  # in a weight's name: peft has wrapped its layer
 LOW_RANK = "low_rank"  # the entry of the metadata that only fine-tunings have
 
 
+_CONTAINERS = ("model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "weights")
+_ADDED_NAMES = ("module", "_orig_mod")  # by torch's wrappers for several GPUs and by torch.compile
+_FIRST_WEIGHTS = (
+    "image_encoder.trunk.patch_embed.proj.weight",
+    "vision_encoder.backbone.patch_embed.projection.weight",
+)
 _LONGEST_NAME = 200  # characters
 _MOST_WEIGHTS = 10**9  # four times those of the largest SAM 2
 _DTYPES = (
@@ -73,6 +84,7 @@ def read_weights(path: Path, name: str) -> Weights:
         raise ValueError(f"{path} is no SAM 2 model: it has a weight called {odd[:40]}…, of {len(odd)} characters")
     if sum(value.numel() * value.element_size() for value in state.values()) > 2 * path.stat().st_size:
         raise ValueError(f"{path} says that it holds more than it does; download it again, or save the weights again")
+    state = _without_added_names(state, path)
     if is_transformers_layout(state):
         state = to_official_names(state)
     state = {key: _plain(value, key, path) for key, value in state.items()}
@@ -88,6 +100,19 @@ def read_weights(path: Path, name: str) -> Weights:
         raise ValueError(f"{path} does not say what model it is: its sam2kit metadata cannot be read") from error
     except ValueError as error:
         raise ValueError(f"{path} is no model that can be built: {error}") from error
+
+
+def _without_added_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The same under the model's own names: trainers put "module.", "_orig_mod." or the name of an attribute before."""
+    named = {
+        ".".join(part for part in key.split(".") if part not in _ADDED_NAMES): value for key, value in state.items()
+    }
+    begins = {key.removesuffix(first) for key in named for first in _FIRST_WEIGHTS if key.endswith(first)}
+    if len(named) < len(state) or len(begins) > 1:
+        found = ", ".join(sorted(map(repr, begins))[:3])
+        raise ValueError(f"{path} holds more than one model (names begin with {found}); save the weights of one alone")
+    begin = next(iter(begins), "")
+    return {key.removeprefix(begin): value for key, value in named.items()}
 
 
 def _plain(tensor: Tensor, name: str, path: Path) -> Tensor:
@@ -172,22 +197,55 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path} is a compressed archive, which could unpack to any size; torch.save writes none, so save it again"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_harmless()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if refused is None:
+            raise ValueError(f"{path} is no plain weight file, or is damaged; get it again") from error
         raise ValueError(
-            f"{path} is no plain weight file: it is damaged, or it holds objects that could run code, which are refused"
+            f"{path} holds more than weights: {refused[1]}, and such objects could run code. If you trust its source, "
+            f"save the weights alone: torch.save(torch.load({path.name!r}, weights_only=False)['model'], 'plain.pt')"
         ) from error
     except Exception as error:  # an unreadable pickle fails in many ways
         raise ValueError(f"{path} cannot be read as weights; it may be cut off: download it again") from error
     metadata: dict[str, str] = {}
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        if METADATA_KEY in content:
-            metadata[METADATA_KEY] = content[METADATA_KEY]
-        content = content["model"]  # the official files keep the weights there, trainers add other things beside
-    pairs = content.items() if isinstance(content, Mapping) else [(None, None)]
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in pairs):
-        raise ValueError(f"{path} holds no weights: a mapping of names to tensors, perhaps under 'model', was expected")
-    return dict(content), metadata
+    if isinstance(content, Mapping) and METADATA_KEY in content:
+        metadata[METADATA_KEY] = content[METADATA_KEY]
+    state = _weights_within(content)
+    if state is None:
+        held = ", ".join(str(key)[:40] for key in list(content)[:6]) if isinstance(content, Mapping) else "no mapping"
+        raise ValueError(
+            f"{path} holds no weights: a mapping of names to tensors was expected, perhaps under one of "
+            f"{', '.join(_CONTAINERS)}; it holds {held or 'nothing'}"
+        )
+    return state, metadata
+
+
+def _weights_within(content: object) -> dict[str, Tensor] | None:
+    """The mapping of names to tensors, which official files and trainers keep beside other things."""
+    for _ in _CONTAINERS:
+        if not isinstance(content, Mapping):
+            return None
+        inner = next((name for name in _CONTAINERS if isinstance(content.get(name), Mapping)), None)
+        if inner is None:
+            break
+        content = content[inner]
+    assert isinstance(content, Mapping), "it was looked at above"
+    fits = all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    return dict(content) if fits and content else None
+
+
+@cache
+def _harmless() -> list[Any]:
+    """What trainers keep beside weights, and cannot run code: numbers and arrays of NumPy, and arguments."""
+    # what NumPy's own pickles call; files name them as the version that wrote them did
+    scalar, array = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
+    listed = [argparse.Namespace, np.dtype, np.ndarray, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}]
+    if [*map(int, torch.__version__.split(".")[:2])] < [2, 6]:  # knows them under one name only
+        return [*listed, scalar, array]
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    return [*listed, *((f, f"{m}.{n}") for m in modules for f, n in ((scalar, "scalar"), (array, "_reconstruct")))]
 
 
 def _may_unpack_to_more(path: Path) -> bool:

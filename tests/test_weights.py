@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -52,6 +55,36 @@ class TestFiles:
         state = tiny.state_dict()
         torch.save({"model": state, "epoch": 3} if nested else state, tmp_path / "sam2.1_hiera_tiny.pt")
         assert same(tiny, load_model(tmp_path, "cpu"))
+
+    @pytest.mark.parametrize(
+        ("wrapped", "what"),
+        [
+            (lambda s: {"model": {"module." + k: v for k, v in s.items()}, "epoch": 1}, "of several GPUs"),
+            (lambda s: {"_orig_mod." + k: v for k, v in s.items()}, "compiled"),
+            (lambda s: {k.replace("trunk.", "trunk._orig_mod."): v for k, v in s.items()}, "compiled in part"),
+            (lambda s: {"state_dict": {"model." + k: v for k, v in s.items()}, "epoch": 1}, "of Lightning"),
+            (lambda s: {"model_state_dict": s, "optimizer_state_dict": {"state": {}}, "loss": 0.1}, "of tutorials"),
+            (lambda s: {"net": {"model": s}, "step": 7}, "nested"),
+            (lambda s: {"model": s, "best": np.float64(0.8), "curve": np.arange(3.0)}, "with numbers of NumPy"),
+            (lambda s: {"model": s, "args": argparse.Namespace(lr=1e-4, out="x")}, "with arguments"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_as_trainers_leave_them(self, tiny: SAM2, tmp_path: Path, wrapped: Callable, what: str) -> None:
+        torch.save(wrapped(tiny.state_dict()), tmp_path / "last.pt")
+        assert same(tiny, load_model(tmp_path / "last.pt", "cpu"))
+
+    def test_what_cannot_be_unwrapped_is_said(self, tiny: SAM2, tmp_path: Path) -> None:
+        state, path = tiny.state_dict(), tmp_path / "odd.pt"
+        torch.save({"student." + k: v for k, v in state.items()} | {"teacher." + k: v for k, v in state.items()}, path)
+        with pytest.raises(ValueError, match=r"more than one model .*'student\.', 'teacher\.'"):
+            load_model(path, "cpu")
+        torch.save({"best_params": state, "epoch": 3}, path)
+        with pytest.raises(ValueError, match=r"perhaps under one of model, state_dict.*it holds best_params, epoch"):
+            load_model(path, "cpu")
+        torch.save({"model": state, "config": SimpleNamespace(a=1)}, path)
+        with pytest.raises(ValueError, match=r"types\.SimpleNamespace.*torch\.load\('odd\.pt', weights_only"):
+            load_model(path, "cpu")
 
     def test_version_2_0_is_told_from_its_keys(self, tmp_path: Path) -> None:
         old = SAM2(preset("sam2-hiera-tiny"))
