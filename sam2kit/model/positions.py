@@ -9,6 +9,7 @@ it where it is: nobody may change what these functions return.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -111,6 +112,15 @@ class FourierPositions(nn.Module):
         super().__init__()
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, channels // 2))
         self._grid = Derived()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FourierPositions:
+        """`half()` and the like leave the matrix in float32: it would move clicks by whole pixels."""
+        exact = self.positional_encoding_gaussian_matrix
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call] # torch's own has no types
+        moved = self.positional_encoding_gaussian_matrix
+        if moved.dtype != exact.dtype:
+            self.positional_encoding_gaussian_matrix = exact.to(moved.device)
+        return self
 
     def forward(self, points_unit: Tensor) -> Tensor:
         """[..., 2] points (x, y) in 0..1 -> [..., channels] float32."""

@@ -37,6 +37,7 @@ from sam2kit.model.memory_encoder import MemoryEncoder
 from sam2kit.model.positions import sine_map, sine_of_time
 from sam2kit.model.prompt_encoder import NOT_A_POINT, PromptEncoder
 from sam2kit.model.quick_products import quick_products
+from sam2kit.threads import fit_threads
 
 ABSENT_LOGIT = -1024.0  # mask logit everywhere on a frame where the object is not
 _PROMPTS = 2  # that are decoded at once on a CPU
@@ -54,6 +55,10 @@ class ImageFeatures:
     def __getitem__(self, index: slice | Tensor) -> ImageFeatures:
         """Some of the pictures, in the given order."""
         return ImageFeatures(self.stride16[index], self.stride8[index], self.stride4[index])
+
+    def clone(self) -> ImageFeatures:
+        """The same in memory of its own."""
+        return ImageFeatures(self.stride16.clone(), self.stride8.clone(), self.stride4.clone())
 
     def to(self, device_or_dtype: torch.device | torch.dtype | str) -> ImageFeatures:
         """The same on another device, or in another dtype."""
@@ -146,20 +151,19 @@ class SAM2(nn.Module):
         They take half the memory and need no casts, but what flows between the layers is rounded, too: masks differ
         a little more from float32's than with weights of float32. Such a model cannot be trained.
         """
-        positions = self.sam_prompt_encoder.pe_layer
-        matrix = positions.positional_encoding_gaussian_matrix
         self.to(dtype)
-        positions.positional_encoding_gaussian_matrix = matrix  # half precision would move clicks by whole pixels
         self.compute_dtype = dtype
         return self
 
     @contextmanager
     def precision(self, *, keep_casts: bool = True) -> Iterator[None]:
-        """Autocast to `compute_dtype`, whatever the calling thread had switched on before.
+        """Autocast to `compute_dtype`, whatever the calling thread had switched on before; on a CPU, fit its threads.
 
         Args:
             keep_casts: cast each weight once, and free it at the end; False where a CUDA graph is recorded.
         """
+        if self.device.type == "cpu":
+            fit_threads()
         if self.compute_dtype is None:
             yield
             return

@@ -1,13 +1,14 @@
 """What a video session answers: one object on one frame (FrameResult), and all of them together (FrameMasks).
 
-Answers stay packed until somebody looks at them; reading one fills its small holes, and leaves each pixel to one
-object if that was asked for.
+What a predictor returns for the frame at hand has its logits in full. So have prompted frames in the session; tracked
+ones are stored packed there, unless `exact_logits` was chosen. Reading an answer fills its small holes, and leaves each
+pixel to one object if that was asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -39,9 +40,13 @@ class VideoOptions:
             tracked frame (the first published predictor); "lost" lets the next tracking overwrite it (the newest).
         replaced_prompts_linger: prompts that replace earlier ones still start from the earlier answer, and cleared
             prompts leave their answer behind (published).
+        lenient_prompts: clicks outside the clip, and the corners of a box in any order, are taken as they are
+            (published); else they are refused as mistakes.
         max_hole_area: holes up to this many low-res pixels are filled; 0 leaves them.
         exclusive: a pixel belongs to one object only, the one with the highest logit.
-        exact_logits: keep logits in full, not rounded; takes many times the space.
+        exact_logits: store logits of tracked frames in full, not rounded to 1/16 within +-8; takes far more space.
+        binary_prompted_memory: the memory of a prompted frame is made from its thresholded mask (published), else from
+            probabilities, like that of a tracked frame.
         forget: keep only the memories near the current frame, and make others again when they are needed.
         memory_dtype: of stored memories; the published predictor rounds them to bfloat16.
     Raises:
@@ -50,9 +55,11 @@ class VideoOptions:
 
     corrections: Literal["stick", "recent", "lost"] = "stick"
     replaced_prompts_linger: bool = False
+    lenient_prompts: bool = False
     max_hole_area: float = 8.0
     exclusive: bool = False
     exact_logits: bool = False
+    binary_prompted_memory: bool = True
     forget: bool = True
     memory_dtype: torch.dtype = torch.bfloat16
 
@@ -64,7 +71,12 @@ class VideoOptions:
     @classmethod
     def official(cls, **changes: Any) -> VideoOptions:
         """The habits of the newest published predictor."""
-        habits: dict[str, Any] = {"corrections": "lost", "replaced_prompts_linger": True, "exact_logits": True}
+        habits: dict[str, Any] = {
+            "corrections": "lost",
+            "replaced_prompts_linger": True,
+            "lenient_prompts": True,
+            "exact_logits": True,
+        }
         return cls(**{**habits, **changes})
 
 
@@ -76,13 +88,19 @@ class FrameResult:
     object_score: float  # logit; > 0 where the object is in the picture
     predicted_iou: float  # 0..1
     pointer: Tensor  # [dim] float32 object pointer
-    prompted: bool  # a person asked for it, so that its memory is made from the hard mask
+    prompted: bool  # a person asked for it
     run: int = 0  # number of the propagation that made it
 
     @property
     def present(self) -> bool:
         """Whether the model sees the object on this frame."""
         return self.object_score > 0
+
+    def stored(self, options: VideoOptions) -> FrameResult:
+        """As a session keeps it: packed, unless the options want exact logits."""
+        if options.exact_logits or isinstance(self.logits, CompactLogits):
+            return self
+        return replace(self, logits=CompactLogits.of(self.logits.values))
 
     def low_res(self, max_hole_area: float = 0.0) -> Tensor:
         """[1, h, w] float32 low-res mask logits on the CPU; ABSENT_LOGIT all over where the object is absent.
@@ -109,6 +127,10 @@ class FrameMasks:
 
     def __len__(self) -> int:
         return len(self.object_ids)
+
+    def __repr__(self) -> str:
+        height, width = self.size_hw
+        return f"FrameMasks(frame {self.frame_index}, {width}x{height}, objects: {list(self.object_ids)})"
 
     def __iter__(self) -> Iterator[tuple[Hashable, np.ndarray]]:
         """(object id, bool [H, W] mask) pairs."""
@@ -162,12 +184,15 @@ class FrameMasks:
     def to_detections(self) -> supervision.Detections:
         """As `supervision.Detections`, without absent objects; confidence is the predicted IoU.
 
-        `tracker_id` is the object's number, the same on all frames.
+        `tracker_id` is the object's number, the same on all frames; `class_id` is the same number from 0, and
+        `data["class_name"]` the object's id as text, so that annotators give each object its own colour and label.
         """
         masks = self.masks
         present = masks.any(axis=(1, 2))
-        found = detections_of(masks[present], self.predicted_iou[present])
-        found.tracker_id = np.array(self.numbers, int)[present]
+        numbers = np.array(self.numbers, int)[present]
+        names = np.array([str(i) for i in self.object_ids], dtype=str)[present]
+        found = detections_of(masks[present], self.predicted_iou[present], class_id=numbers - 1, names=names)
+        found.tracker_id = numbers
         return found
 
 

@@ -127,19 +127,38 @@ class Masks:
         return replace(self, **moved)
 
     def to_detections(self) -> supervision.Detections:
-        """The best mask of every prompt as `supervision.Detections`, with predicted IoU as confidence."""
+        """The best mask of every prompt as `supervision.Detections`: predicted IoU as confidence, prompt as class."""
         best = self.best()
         return detections_of(best.masks[:, 0].cpu().numpy(), best.predicted_iou[:, 0].cpu().numpy())
 
 
-def detections_of(masks: np.ndarray, confidence: np.ndarray) -> supervision.Detections:
-    """bool [N, H, W] masks and [N] confidences as `supervision.Detections`."""
+def detections_of(
+    masks: np.ndarray,
+    confidence: np.ndarray,
+    *,
+    class_id: np.ndarray | None = None,
+    names: np.ndarray | None = None,
+) -> supervision.Detections:
+    """Masks as `supervision.Detections` that its annotators take as they are.
+
+    Args:
+        masks: bool [N, H, W].
+        confidence: [N].
+        class_id: int [N], by which annotators choose colours; 0, 1, 2, ... if left out.
+        names: text [N], which annotators write.
+    """
     import supervision
 
     boxes = mask_boxes(torch.from_numpy(masks)).float()
     # supervision's boxes end after the last pixel, ours on it
     boxes[:, 2:] += torch.from_numpy(masks).flatten(1).any(dim=1).float()[:, None]
-    return supervision.Detections(xyxy=boxes.numpy(), mask=masks, confidence=confidence.astype(np.float32))
+    return supervision.Detections(
+        xyxy=boxes.numpy(),
+        mask=masks,
+        confidence=confidence.astype(np.float32),
+        class_id=np.arange(len(masks)) if class_id is None else class_id,
+        data={} if names is None else {"class_name": names},
+    )
 
 
 class ImagePredictor:
@@ -177,7 +196,8 @@ class ImagePredictor:
         if not len(pictures):
             raise ValueError("no pictures were given")
         arrays = [read_picture(p) for p in pictures]
-        squares = torch.stack([self._square(torch.from_numpy(a)) for a in arrays])
+        # np.asarray of a PIL image may not be written to, of which torch would warn
+        squares = torch.stack([self._square(torch.from_numpy(np.require(a, requirements="W"))) for a in arrays])
         return self.encode_squares(squares, [a.shape[:2] for a in arrays])
 
     def encode_squares(self, squares: Tensor, sizes_hw: list[tuple[int, int]]) -> list[ImageEmbedding]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 SURE_LOGIT = 10.0  # of a finished mask that is turned back into logits
@@ -29,6 +30,35 @@ def mask_to_logits(mask: np.ndarray, side: int) -> Tensor:
         raise ValueError(f"a mask is [H, W], got {list(mask.shape)}")
     share = cv2.resize(np.asarray(mask, np.float32), (side, side), interpolation=cv2.INTER_AREA)
     return torch.from_numpy((2 * share - 1) * SURE_LOGIT)[None]
+
+
+def binary_mask(mask: ArrayLike) -> np.ndarray:
+    """A mask that somebody gave, as bool.
+
+    Args:
+        mask: bool; whole numbers 0 and 1, or 0 and 255; or probabilities in 0..1, of which .5 and more is the object.
+    Raises:
+        ValueError: if it is something else, such as logits or several numbered objects.
+    """
+    given = np.asarray(mask)
+    if given.dtype == bool:
+        return given
+    if given.dtype.kind in "iu":
+        values = np.unique(given)
+        if np.isin(values, (0, 1)).all() or np.isin(values, (0, 255)).all():
+            return given > 0
+        raise ValueError(
+            f"a mask of whole numbers has 0 and 1 (or 0 and 255), got {len(values)} values from {values[0]} to "
+            f"{values[-1]}; choose one object, such as mask == {values[-1]}"
+        )
+    if given.dtype.kind != "f" or not np.isfinite(given).all():
+        raise ValueError(f"a mask is bool, or probabilities in 0..1, got {given.dtype} or numbers that are not finite")
+    if given.size and (given.min() < 0 or given.max() > 1):
+        raise ValueError(
+            f"a mask is bool, or probabilities in 0..1, got values from {given.min():g} to {given.max():g}; of mask "
+            "logits give logits > 0"
+        )
+    return given >= 0.5
 
 
 def clean_logits(

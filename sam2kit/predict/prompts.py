@@ -77,20 +77,50 @@ class Prompt:
         Raises:
             ValueError: if a point or a whole box lies outside the picture.
         """
-        points, labels = [], []
         if self.box_xyxy is not None:
             _check_boxes(self.box_xyxy, size_hw)
-            points.append(self.box_xyxy.unflatten(1, (2, 2)))
-            labels.append(torch.tensor([[BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]]).expand(len(self), -1))
-        if self.points_xy is not None and self.labels is not None:
+        if self.points_xy is not None:
+            assert self.labels is not None, "each click has a label"
             _check_points(self.points_xy[self.labels != NOT_A_POINT], size_hw)
-            points.append(self.points_xy)
-            labels.append(self.labels)
-        mask = None if self.mask_logits is None else self.mask_logits.to(device)
-        if not points:
-            return PromptTensors(mask_logits=mask)
-        square = points_to_square(torch.cat(points, dim=1), size_hw, side)
-        return PromptTensors(square.to(device), torch.cat(labels, dim=1).to(device), mask)
+        clicks = points_and_labels(self.points_xy, self.labels, self.box_xyxy)
+        return prompt_tensors(clicks, self.mask_logits, size_hw, side, device)
+
+
+def points_and_labels(
+    points_xy: Tensor | None, labels: Tensor | None, box_xyxy: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    """Clicks [B, N, 2] with labels [B, N], and boxes [B, 4] as two points before them; None if there are neither."""
+    points, marks = [], []
+    if box_xyxy is not None:
+        points.append(box_xyxy.unflatten(1, (2, 2)))
+        corners = torch.tensor([[BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]], device=box_xyxy.device)
+        marks.append(corners.expand(len(box_xyxy), -1))
+    if points_xy is not None and labels is not None:
+        points.append(points_xy)
+        marks.append(labels)
+    return (torch.cat(points, dim=1), torch.cat(marks, dim=1)) if points else None
+
+
+def prompt_tensors(
+    clicks: tuple[Tensor, Tensor] | None,
+    mask_logits: Tensor | None,
+    size_hw: tuple[int, int],
+    side: int,
+    device: torch.device,
+) -> PromptTensors:
+    """Points with labels and a mask prompt, moved into the model's square; points may lie anywhere.
+
+    Args:
+        clicks: as `points_and_labels` gives them, in pixels of the picture.
+        mask_logits: [B, 1, h, w] low-res mask logits.
+        size_hw: height and width of the picture, in pixels.
+        side: edge of the square.
+    """
+    mask = None if mask_logits is None else mask_logits.to(device)
+    if clicks is None:
+        return PromptTensors(mask_logits=mask)
+    points, labels = clicks
+    return PromptTensors(points_to_square(points, size_hw, side).to(device), labels.to(device), mask)
 
 
 def check_count(points: int) -> None:

@@ -6,8 +6,9 @@ of an object, so removing one is one deletion, and no object can disturb another
 What a frame may hold for an object:
 
     prompts    what the person asked for on this frame
-    prompted   the answer to it; these are the conditioning frames
-    tracked    the answer found by tracking; stays beside `prompted`, which wins, and returns when prompts are cleared
+    prompted   the answer to it, in full; these are the conditioning frames
+    tracked    the answer found by tracking, packed; stays beside `prompted`, which wins, and returns when prompts are
+               cleared
     memories   the spatial memory that later frames recall; kept near the current frame, made again when needed
 """
 
@@ -16,10 +17,11 @@ from __future__ import annotations
 import numbers
 import operator
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -27,7 +29,7 @@ from sam2kit.media.clips import Clip
 from sam2kit.model.memory_bank import POINTER_FRAMES
 from sam2kit.model.sam2 import ImageFeatures
 from sam2kit.predict.frame_masks import FrameMasks, FrameResult, VideoOptions
-from sam2kit.predict.prompts import check_count
+from sam2kit.predict.prompts import check_count, points_and_labels
 
 _KEPT_FEATURES = 2  # frames whose image features stay: the current one, and one that a person goes back to
 
@@ -50,17 +52,17 @@ def finite_numbers(values: ArrayLike, name: str) -> np.ndarray:
 
 
 def checked_id(object_id: Hashable) -> Hashable:
-    """An object id; whole numbers of any kind as int.
+    """An object id; whole numbers and texts of any kind as int and str.
 
     Raises:
-        ValueError: if it cannot be one.
+        ValueError: if it is neither, and so could not be saved.
     """
-    try:
-        hash(object_id)
-    except TypeError as error:
-        raise ValueError(f"an object id is a text or a number, got {object_id!r:.80}") from error
     given: object = object_id  # a type checker takes the numbers of this ABC for unhashable
-    return int(given) if isinstance(given, numbers.Integral) else object_id
+    if isinstance(given, numbers.Integral):
+        return int(given)
+    if isinstance(given, str):
+        return str(given)
+    raise ValueError(f"an object id is a text or a whole number, which can be saved; got {object_id!r:.80}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +99,14 @@ class FramePrompt:
             if mask.ndim != 2 or mask.dtype != bool:
                 raise ValueError(f"a mask must be bool [H, W], got {mask.dtype} {list(mask.shape)}")
             object.__setattr__(self, "mask", mask)
+
+    @property
+    def points_and_labels(self) -> tuple[Tensor, Tensor] | None:
+        """Points [1, N, 2] and labels [1, N], those of the box's corners first; None for a mask."""
+        if self.mask is not None:
+            return None
+        box = None if self.box_xyxy is None else torch.from_numpy(self.box_xyxy)[None]
+        return points_and_labels(torch.from_numpy(self.points_xy)[None], torch.from_numpy(self.labels)[None], box)
 
     @property
     def is_empty(self) -> bool:
@@ -173,15 +183,17 @@ class VideoSession:
         """How many frames pointers look back, the current one included."""
         return self.pointer_frames or min(len(self.clip), POINTER_FRAMES)
 
-    def masks(self, frame: int) -> FrameMasks:
+    def masks(self, frame: int, at_hand: Mapping[int, FrameResult] | None = None) -> FrameMasks:
         """What is known of a frame, without running the model.
 
+        Args:
+            at_hand: answers in full that were just found, by `id` of their track, in place of the stored ones.
         Raises:
             IndexError: if the clip has no such frame.
         """
-        frame = self.checked_frame(frame)
+        frame, fresh = self.checked_frame(frame), at_hand or {}
         numbered = enumerate(self.tracks.items(), start=1)
-        known = [(i, r, n) for n, (i, t) in numbered if (r := t.result(frame)) is not None]
+        known = [(i, r, n) for n, (i, t) in numbered if (r := fresh.get(id(t)) or t.result(frame)) is not None]
         ids, results, numbers = zip(*known, strict=True) if known else ((), (), ())
         return FrameMasks(frame, ids, results, numbers, self.clip.size_hw, self.options)
 
@@ -197,7 +209,7 @@ class VideoSession:
         if answer is not None and self.options.replaced_prompts_linger:
             track.directions.pop(frame, None)
             if frame in track.memories:  # only answers that were tracked from have a memory
-                track.tracked[frame] = answer
+                track.tracked[frame] = answer.stored(self.options)
         else:
             track.memories.pop(frame, None)
         self.mend_plan()

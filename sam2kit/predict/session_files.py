@@ -43,7 +43,6 @@ def write_session(session: VideoSession, config: SAM2Config, path: Path, *, with
         with_path: note where the clip is.
     Raises:
         FileNotFoundError: if the folder does not exist.
-        ValueError: if an object id is neither text nor a whole number.
     """
     tensors: dict[str, Tensor] = {}
     tracks = [_track_out(f"{number}", i, t, tensors) for number, (i, t) in enumerate(session.tracks.items())]
@@ -165,8 +164,6 @@ def _check_fit(content: dict[str, Any], clip: Clip, config: SAM2Config, path: Pa
 
 def _track_out(number: str, object_id: Hashable, track: ObjectTrack, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """The JSON of one track; its numbers go to `tensors` under names that begin with `number`."""
-    if not isinstance(object_id, (str, int)):
-        raise ValueError(f"only text and whole numbers can be object ids in a file, got {object_id!r}")
     for frame, memory in track.memories.items():
         tensors[f"{number}/memory/{frame}"] = memory.cpu().contiguous()
     _results_out(f"{number}/prompted", track.prompted, tensors)
@@ -253,10 +250,12 @@ class _Reader:
         pointers = self.file.get_tensor(f"{name}/pointers").to(self.device)
         if pointers.shape != (len(rows), self.config.hidden_dim) or not _are_numbers(pointers):
             raise ValueError(f"object pointers are {list(pointers.shape)} {pointers.dtype}, or not finite")
+        exact = logits.dtype != torch.uint8
+        if exact and len(logits) != len(rows):
+            raise ValueError(f"{len(rows)} answers have {len(logits)} maps of logits")
         results, start = {}, 0
         for i, (frame, score, iou, prompted, run, length) in enumerate(rows):
             stop = start + int(length)
-            exact = self.session.options.exact_logits
             stored = ExactLogits(logits[i]) if exact else CompactLogits(logits[start:stop].numpy().tobytes())
             if stop > len(logits) and not exact:
                 raise ValueError(f"the answer for frame {int(frame)} is cut off")

@@ -52,11 +52,11 @@ class VideoStream:
             ValueError: if the size is not that of the frames before.
         """
         with self._clip.next_frame(read_picture(frame)) as now:
-            self.predictor.track_frame(self.session, Step(now, False, self.session.object_ids))
+            found = self.predictor.track_frame(self.session, Step(now, False, self.session.object_ids))
         for track in self.session.tracks.values():
             for old in [f for f in track.tracked if f <= now - POINTER_FRAMES]:
                 del track.tracked[old], track.directions[old]
-        return self.session.masks(now)
+        return found
 
     def add_points(self, object_id: Hashable, points_xy: ArrayLike, labels: ArrayLike | None = None) -> FrameMasks:
         """Click on the latest frame; see `VideoPredictor.add_points`."""

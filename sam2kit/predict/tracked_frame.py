@@ -1,7 +1,8 @@
 """The work of one tracked frame as one function of tensors: recall, answer, and what stays of it.
 
 Nothing in here waits for a GPU or depends on what a tensor holds, so the whole can be compiled, or recorded as a CUDA
-graph; see pace.py. Its memories are made from what is kept, so they come out the same when they are made again later.
+graph; see pace.py. Its memories are made from what is stored, so they come out the same when they are made again
+later; the answer itself is given in full.
 """
 
 from __future__ import annotations
@@ -24,17 +25,15 @@ from sam2kit.predict.recorded import Function, Recorded
 class KeptAnswer(NamedTuple):
     """What stays of an answer for B objects."""
 
-    mask: Tensor  # [B, h, w] low-res mask logits: float32, or uint8 levels as CompactLogits packs them
+    mask: Tensor  # [B, h, w] float32 low-res mask logits
     object_score: Tensor  # [B] float32
     predicted_iou: Tensor  # [B] float32
     pointer: Tensor  # [B, dim] float32
 
     @classmethod
-    def of(cls, answer: FrameAnswer, *, exact: bool) -> KeptAnswer:
-        """With logits in full if `exact`."""
-        logits = answer.mask_logits[:, 0]
-        mask = logits if exact else levels_of(logits)
-        return cls(mask, answer.object_score, answer.predicted_iou, answer.pointer)
+    def of(cls, answer: FrameAnswer) -> KeptAnswer:
+        """Without the axis of candidates."""
+        return cls(answer.mask_logits[:, 0], answer.object_score, answer.predicted_iou, answer.pointer)
 
 
 class Passes:
@@ -75,13 +74,13 @@ def track_frame(model: SAM2, features: ImageFeatures, memories: Memories, *, exa
     Args:
         features: of the frame.
         memories: of the objects.
-        exact: keep logits in full.
+        exact: make the memory from logits in full, as they will be stored, not from rounded ones.
     Returns:
         the answer, and the memory [B, memory dim, h, w] that it leaves.
     """
     answer = model.answer(model.recall(features.stride16, memories), features)
-    kept = KeptAnswer.of(answer, exact=exact)
+    kept = KeptAnswer.of(answer)
     present = answer.object_score > 0
-    logits = kept.mask if exact else logits_of(kept.mask)
+    logits = kept.mask if exact else logits_of(levels_of(kept.mask))
     logits = torch.where(present[:, None, None], logits, ABSENT_LOGIT)
     return kept, model.remember(features.stride16, logits[:, None], present, binary=False)

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from sam2kit.model.memories import Memories
 from sam2kit.model.memory_bank import Recollection, choose_memories
-from sam2kit.model.sam2 import SAM2, FrameAnswer, ImageFeatures, PromptTensors
+from sam2kit.model.sam2 import SAM2, ImageFeatures, PromptTensors
 from sam2kit.predict.frame_masks import FrameResult, VideoOptions
 from sam2kit.predict.frames_ahead import FramesAhead
 from sam2kit.predict.geometry import frame_to_square, frame_to_square_on, mask_to_square
-from sam2kit.predict.logits import CompactLogits, ExactLogits
+from sam2kit.predict.logits import ExactLogits
 from sam2kit.predict.pace import Pace
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
 from sam2kit.predict.tracked_frame import KeptAnswer, Passes
@@ -52,7 +52,7 @@ class Tracker:
         features = self._features(session, frame)
         with self._network():
             answer = self.model.answer_mask(features, square[None, None])
-        return _prompted(answer, session)
+        return _results(KeptAnswer.of(answer), prompted=True, run=session.run)[0]
 
     def ask(self, session: VideoSession, frame: int, track: ObjectTrack, prompts: PromptTensors) -> FrameResult:
         """The answer to clicks and a box; on a frame that tracking has reached, with memory."""
@@ -66,12 +66,15 @@ class Tracker:
             raw = features.stride16
             image = self.model.recall(raw, memories) if memories else self.model.without_memory(raw)
             answer = self.model.answer(image, features, prompts)
-        return _prompted(answer, session)
+        return _results(KeptAnswer.of(answer), prompted=True, run=session.run)[0]
 
-    def track(self, session: VideoSession, step: Step) -> None:
+    def track(self, session: VideoSession, step: Step) -> dict[int, FrameResult]:
         """Answer for every object that is not prompted on this frame, and remember.
 
         Objects that recall the same frames go through the network together.
+
+        Returns:
+            the answers in full, by `id` of the track; the tracks have them as they are stored.
         """
         known = (session.tracks[i] for i in step.object_ids if i in session.tracks)
         tracks = [t for t in known if t.prompted]  # of the others nothing is left to recall
@@ -79,16 +82,19 @@ class Tracker:
         for track in tracks:
             if not _is_settled(session, track, step.frame):
                 groups.setdefault(self._choose(session, track, list(track.prompted), step), []).append(track)
+        found: dict[int, FrameResult] = {}
         for chosen, members in groups.items():
             for i in range(0, len(members), _MOST_TOGETHER):
-                self._track_together(session, step, chosen, members[i : i + _MOST_TOGETHER])
+                some = members[i : i + _MOST_TOGETHER]
+                found |= zip(map(id, some), self._track_together(session, step, chosen, some), strict=True)
         if session.options.forget:
             for track in tracks:
                 track.forget(step.frame, self.model.config.memory.slots - 1)
+        return found
 
     def _track_together(
         self, session: VideoSession, step: Step, chosen: Recollection, members: Sequence[ObjectTrack]
-    ) -> None:
+    ) -> list[FrameResult]:
         memories = self._memories(session, members, chosen)
         if self.pace.keeps_shapes:
             prompted = len(members[0].prompted)
@@ -97,11 +103,13 @@ class Tracker:
         features = self._features(session, step.frame)
         with self._network(keep_casts=not self.pace.recorded):
             answer, made = self._passes.track(features, memories, exact=session.options.exact_logits)
-        results = _results(answer, session.options, prompted=False, run=session.run)
+        results = _results(answer, prompted=False, run=session.run)
         for track, result in zip(members, results, strict=True):
-            track.tracked[step.frame], track.directions[step.frame] = result, step.reverse
+            track.tracked[step.frame] = result.stored(session.options)
+            track.directions[step.frame] = step.reverse
             track.memories.pop(step.frame, None)
         _keep(made, members, step.frame, session.options)
+        return results
 
     def _choose(self, session: VideoSession, track: ObjectTrack, prompted: list[int], step: Step) -> Recollection:
         return choose_memories(
@@ -137,8 +145,9 @@ class Tracker:
                 logits = torch.stack([a.low_res(area) for a in answers]).to(self.model.device)
                 present = torch.tensor([a.present for a in answers], device=self.model.device)
                 features = self._features(session, frame)
+                binary = prompted and session.options.binary_prompted_memory
                 with self._network():
-                    made = self.model.remember(features.stride16, logits, present, binary=prompted)
+                    made = self.model.remember(features.stride16, logits, present, binary=binary)
                 _keep(made, missing, frame, session.options)
 
     def ahead(self, session: VideoSession) -> AbstractContextManager[FramesAhead | None]:
@@ -171,17 +180,13 @@ class Tracker:
             yield
 
 
-def _prompted(answer: FrameAnswer, session: VideoSession) -> FrameResult:
-    kept = KeptAnswer.of(answer, exact=session.options.exact_logits)
-    return _results(kept, session.options, prompted=True, run=session.run)[0]
-
-
-def _results(answer: KeptAnswer, options: VideoOptions, *, prompted: bool, run: int) -> list[FrameResult]:
-    """The answers for B objects, packed one by one."""
-    pack = ExactLogits.of if options.exact_logits else CompactLogits.of
+def _results(answer: KeptAnswer, *, prompted: bool, run: int) -> list[FrameResult]:
+    """The answers for B objects, one by one and in full."""
     masks, scores, ious = _on_cpu(answer.mask, answer.object_score, answer.predicted_iou)
     rows = zip(masks, scores.tolist(), ious.tolist(), answer.pointer, strict=True)
-    return [FrameResult(pack(m), score, iou, pointer.clone(), prompted, run) for m, score, iou, pointer in rows]
+    return [
+        FrameResult(ExactLogits.of(m), score, iou, pointer.clone(), prompted, run) for m, score, iou, pointer in rows
+    ]
 
 
 def _on_cpu(*tensors: Tensor) -> list[Tensor]:

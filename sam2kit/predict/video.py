@@ -30,8 +30,9 @@ from numpy.typing import ArrayLike
 from sam2kit.media.clips import ClipSource, open_clip
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.frame_masks import FrameMasks, FrameResult, VideoOptions
+from sam2kit.predict.masks import binary_mask
 from sam2kit.predict.pace import Pace
-from sam2kit.predict.prompts import Prompt
+from sam2kit.predict.prompts import Prompt, prompt_tensors
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession, checked_id, finite_numbers
 from sam2kit.predict.session_files import read_session, session_clip_path, write_session
 from sam2kit.predict.tracker import Tracker
@@ -98,7 +99,6 @@ class VideoPredictor:
             with_path: note in the file where the clip is on this machine, so that `load` finds it.
         Raises:
             FileNotFoundError: if the folder does not exist.
-            ValueError: if an object id is neither text nor a whole number.
         """
         return write_session(session, self.model.config, Path(path), with_path=with_path)
 
@@ -137,7 +137,7 @@ class VideoPredictor:
 
         Args:
             frame: any frame, tracked already or not.
-            object_id: any hashable; a new one begins a new object.
+            object_id: text or a whole number; a new one begins a new object.
             points_xy: [N, 2] or [2] clicks (x, y) in pixels of the clip.
             labels: [N] 1 "this", 0 "not this"; all 1 when left out.
             replace: forget the frame's earlier prompts of this object first.
@@ -163,8 +163,14 @@ class VideoPredictor:
         )
 
     def add_mask(self, session: VideoSession, frame: int, object_id: Hashable, mask: ArrayLike) -> FrameMasks:
-        """Give the object's mask on a frame, bool [H, W] at the size of the clip; it replaces other prompts there."""
-        return self.add_prompt(session, frame, object_id, FramePrompt(mask=np.asarray(mask).astype(bool)))
+        """Give the object's mask on a frame; it replaces other prompts there.
+
+        Args:
+            mask: [H, W] at the size of the clip: bool, or probabilities in 0..1, of which .5 and more is the object.
+        Raises:
+            ValueError: if it is something else, such as logits or several numbered objects.
+        """
+        return self.add_prompt(session, frame, object_id, FramePrompt(mask=binary_mask(mask)))
 
     def add_prompt(
         self, session: VideoSession, frame: int, object_id: Hashable, prompt: FramePrompt, *, replace: bool = False
@@ -189,22 +195,28 @@ class VideoPredictor:
             before = track.result(frame) if lingers else track.tracked.get(frame)
             result = self.tracker.ask(session, frame, track, self._tensors(session, whole, before))
         stays = session.options.corrections == "stick" or frame not in track.directions
-        (track.prompted if stays else track.tracked)[frame] = result
+        if stays:
+            track.prompted[frame] = result
+        else:
+            track.tracked[frame] = result.stored(session.options)
         track.memories.pop(frame, None)
         track.prompts[frame] = whole
         session.tracks[object_id] = track
         if session.options.corrections == "recent":
             _settle_all(session, frame)
-        return session.masks(frame)
+        return session.masks(frame, {id(track): result})
 
     def _tensors(self, session: VideoSession, wanted: FramePrompt, before: FrameResult | None) -> PromptTensors:
         """Clicks and a box, with the earlier answer as a mask prompt."""
         fed_back = None
         if before is not None:
             fed_back = before.low_res(session.options.max_hole_area).clamp(-_FED_BACK_LIMIT, _FED_BACK_LIMIT)
-        points = wanted.points_xy if len(wanted.points_xy) else None
-        prompt = Prompt(points, wanted.labels if points is not None else None, wanted.box_xyxy, fed_back)
-        return prompt.to_square(session.clip.size_hw, self.model.config.side, self.model.device)
+        size_hw, side, device = session.clip.size_hw, self.model.config.side, self.model.device
+        if session.options.lenient_prompts:
+            mask = None if fed_back is None else fed_back[None]
+            return prompt_tensors(wanted.points_and_labels, mask, size_hw, side, device)
+        points, labels = (wanted.points_xy, wanted.labels) if len(wanted.points_xy) else (None, None)
+        return Prompt(points, labels, wanted.box_xyxy, fed_back).to_square(size_hw, side, device)
 
     # tracking
 
@@ -274,15 +286,14 @@ class VideoPredictor:
             while session.plan:
                 if ahead is not None:
                     ahead.bring()
-                step = session.plan[0]
-                self.track_frame(session, step)
+                found = self.track_frame(session, session.plan[0])
                 session.plan.popleft()
-                yield session.masks(step.frame)
+                yield found
 
-    def track_frame(self, session: VideoSession, step: Step) -> None:
+    def track_frame(self, session: VideoSession, step: Step) -> FrameMasks:
         """One step of a propagation: answer for every object that is not prompted on this frame, and remember."""
         session.run = max(session.run, step.since)
-        self.tracker.track(session, step)
+        return session.masks(step.frame, self.tracker.track(session, step))
 
 
 def _is_count(value: object) -> bool:

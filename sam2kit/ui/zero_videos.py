@@ -3,7 +3,7 @@
     the caller's session ---- the part that a chunk needs ---> GPU: track frame after frame, until time is up
     the caller's session <--- what changed, frame by frame ---
 
-The caller sees what a VideoPredictor would show: the same frames in the same order, the session consistent after each,
+The caller sees what a VideoPredictor stores: the same frames in the same order, the session consistent after each,
 its tensors on the CPU. Features of frames stay on the GPU's side; encoding a frame again takes less than sending them.
 """
 
@@ -47,10 +47,11 @@ class ZeroVideoPredictor(VideoPredictor):
         _adopt(session, self.gpu.call(_SECONDS, _add_prompt, part, frame, object_id, prompt, replace))
         return session.masks(frame)
 
-    def track_frame(self, session: VideoSession, step: Step) -> None:
+    def track_frame(self, session: VideoSession, step: Step) -> FrameMasks:
         """As in `VideoPredictor`, in a trip of its own; `resume` takes many frames along."""
         session.run, changes = self.gpu.call(_SECONDS, _track_frame, self._part(session, [step]), step)
         _adopt(session, changes)
+        return session.masks(step.frame)
 
     def resume(self, session: VideoSession) -> Iterator[FrameMasks]:
         """As in `VideoPredictor`, chunk by chunk."""

@@ -69,9 +69,8 @@ class ClickImage(ClickWidget):
         found = self._work.with_masks
         size_hw = self._work.open_image.shape[:2]
         masks = np.stack([o.mask(size_hw) for o in found]) if found else np.zeros((0, *size_hw), bool)
-        detections = detections_of(masks, np.array([o.predicted_iou[o.chosen] for o in found], np.float32))
-        detections.data["class_name"] = np.array([o.name for o in found], str)
-        return detections
+        confidence = np.array([o.predicted_iou[o.chosen] for o in found], np.float32)
+        return detections_of(masks, confidence, names=np.array([o.name for o in found], str))
 
     # what a cell may do as well
 

@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import supervision
 import torch
+from PIL import Image
 
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.image import ImageOptions, ImagePredictor
@@ -120,6 +122,14 @@ class TestImagePredictor:
         assert detections.xyxy.tolist() == [[0, 0, 60, 40]]
         assert detections.mask.shape == (1, 40, 60)
         assert detections.confidence[0] == pytest.approx(answer.predicted_iou.max().item())
+        assert detections.class_id.tolist() == [0], "by which supervision's annotators choose colours"
+        assert supervision.MaskAnnotator().annotate(photo.copy(), detections).shape == photo.shape
+
+    @pytest.mark.filterwarnings("error")
+    def test_a_picture_that_may_not_be_written_to(self, toy: SAM2, photo: np.ndarray) -> None:
+        predictor = ImagePredictor(toy)
+        embedding = predictor.encode(np.asarray(Image.fromarray(photo)))
+        assert torch.equal(embedding.image, predictor.encode(photo).image)
 
     def test_it_runs_in_half_precision_from_any_thread(self, toy: SAM2, photo: np.ndarray) -> None:
         toy.compute_dtype = torch.bfloat16

@@ -8,17 +8,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import supervision
 import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sam2kit.model.memory_bank import choose_memories
-from sam2kit.model.sam2 import SAM2
+from sam2kit.model.sam2 import SAM2, FrameAnswer
 from sam2kit.predict.frame_masks import FrameMasks, VideoOptions
 from sam2kit.predict.session import VideoSession
 from sam2kit.predict.video import VideoPredictor
@@ -253,7 +255,9 @@ class TestStoppingAndSaving:
         refused(lambda stated, _: stated["plan"].append([10**6, False, ["first"], 0]))
         refused(lambda stated, _: stated["tracks"][0].update(id=["a"]))
         refused(lambda stated, _: stated["tracks"][0]["prompts"].update({"99": {"points": [], "labels": []}}))
-        refused(lambda _, kept: kept.update({"0/prompted/logits": kept["0/prompted/logits"][:50]}))
+        refused(lambda _, kept: kept.update({"0/tracked/logits": kept["0/tracked/logits"][:50]}))
+        refused(lambda _, kept: kept.update({"0/prompted/logits": kept["0/prompted/logits"].repeat(2, 1, 1)}))
+        refused(lambda _, kept: kept.update({"0/prompted/logits": kept["0/prompted/logits"].double()}))
 
     def test_saved_goes_on_in_another_process(self, present: SAM2, clip: np.ndarray, tmp_path: Path) -> None:
         predictor = VideoPredictor(present)
@@ -297,9 +301,6 @@ class TestStoppingAndSaving:
         save_model(predictor.model, tmp_path / "toy.safetensors")
         with pytest.raises(ValueError, match="not a session file"):
             predictor.load(tmp_path / "toy.safetensors", clip)
-        session.tracks[("a", "tuple")] = session.tracks["first"]
-        with pytest.raises(ValueError, match="only text and whole numbers"):
-            predictor.save(session, path)
 
 
 def _with_path(root: Path) -> dict[str, str]:
@@ -427,6 +428,90 @@ class TestStream:
         assert len(stream.push(clip[1])) == 0
 
 
+class TestAtHand:
+    def test_logits_are_exact_and_their_stored_copy_is_near(self, predictor: VideoPredictor, clip: np.ndarray) -> None:
+        exact = tracked(VideoPredictor(predictor.model, VideoOptions(exact_logits=True, max_hole_area=0)), clip)
+        predictor.options = VideoOptions(max_hole_area=0)
+        session = predictor.open(clip)
+        first = predictor.add_points(session, 0, 1, [12, 20])
+        assert torch.equal(first.low_res, exact.masks(0).low_res), "rounding has no part in it"
+        for shown in predictor.propagate(session):
+            stored = session.masks(shown.frame_index).low_res
+            if shown.frame_index == 0:
+                assert torch.equal(shown.low_res, stored), "a prompted frame is stored in full"
+            else:
+                assert not torch.equal(shown.low_res, stored)
+            assert (shown.low_res.clamp(-8, 8) - stored).abs().max() <= 1 / 16 + 1e-6
+
+    def test_logits_beyond_what_is_stored(
+        self, predictor: VideoPredictor, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        predictor.options = VideoOptions(max_hole_area=0)
+        answer = predictor.model.answer
+
+        def louder(*arguments: object, **keywords: object) -> FrameAnswer:
+            found = answer(*arguments, **keywords)
+            return replace(found, mask_logits=20 + found.mask_logits)
+
+        monkeypatch.setattr(predictor.model, "answer", louder)
+        session = tracked(predictor, clip)
+        for shown in predictor.propagate(session):
+            assert shown.logits.max() > 15
+        assert session.masks(5).logits.max() <= 8
+
+    def test_what_a_notebook_shows_is_short(self, predictor: VideoPredictor, clip: np.ndarray) -> None:
+        session = predictor.open(clip)
+        shown = repr(predictor.add_points(session, 0, "cup", [12, 20]))
+        assert shown == "FrameMasks(frame 0, 64x48, objects: ['cup'])"
+
+
+class TestMasksGiven:
+    @pytest.mark.parametrize("kind", [bool, np.uint8, np.int64, np.float32, np.float64])
+    def test_kinds(self, predictor: VideoPredictor, clip: np.ndarray, kind: type) -> None:
+        wanted = np.zeros((48, 64), bool)
+        wanted[8:30, 10:40] = True
+        session = predictor.open(clip)
+        predictor.add_mask(session, 0, 1, wanted.astype(kind))
+        assert np.array_equal(session.tracks[1].prompts[0].mask, wanted)
+
+    def test_probabilities_are_cut_at_a_half(self, predictor: VideoPredictor, clip: np.ndarray) -> None:
+        session, soft = predictor.open(clip), np.full((48, 64), 0.02, np.float32)
+        soft[8:30, 10:40] = 0.98
+        soft[8, 10] = 0.5
+        predictor.add_mask(session, 0, 1, soft)
+        assert np.array_equal(session.tracks[1].prompts[0].mask, soft >= 0.5)
+        predictor.add_mask(session, 1, 1, np.array([0, 255], np.uint8)[(soft > 0.5).astype(int)])
+        assert session.tracks[1].prompts[1].mask.sum() == 22 * 30 - 1
+
+    @pytest.mark.parametrize(
+        ("mask", "message"),
+        [
+            (np.linspace(-5, 5, 48 * 64).reshape(48, 64), "from -5 to 5; of mask logits give logits > 0"),
+            (np.arange(48 * 64).reshape(48, 64) % 4, r"got 4 values from 0 to 3; choose one object, such as mask == 3"),
+            (np.full((48, 64), np.nan), "not finite"),
+            (np.full((48, 64), "a"), "bool, or probabilities"),
+            (np.zeros((48, 64), complex), "bool, or probabilities"),
+        ],
+    )
+    def test_what_is_no_mask(self, predictor: VideoPredictor, clip: np.ndarray, mask: np.ndarray, message: str) -> None:
+        session = predictor.open(clip)
+        with pytest.raises(ValueError, match=message):
+            predictor.add_mask(session, 0, 1, mask)
+        assert not session.tracks
+
+
+@pytest.mark.parametrize("object_id", [None, 1.5, (1, 2), b"cup", frozenset()])
+def test_ids_that_cannot_be_saved_are_refused_at_once(
+    predictor: VideoPredictor, clip: np.ndarray, object_id: object
+) -> None:
+    session = predictor.open(clip)
+    with pytest.raises(ValueError, match="a text or a whole number, which can be saved"):
+        predictor.add_points(session, 0, object_id, [12, 20])
+    predictor.add_points(session, 0, np.str_("cup"), [12, 20])
+    predictor.add_points(session, 0, np.int64(3), [12, 20])
+    assert [type(i) for i in session.object_ids] == [str, int]
+
+
 class TestPrompts:
     def test_corrections_stick(self, predictor: VideoPredictor, clip: np.ndarray) -> None:
         session = tracked(predictor, clip)
@@ -460,7 +545,8 @@ class TestPrompts:
     def test_the_first_predictor_keeps_them_without_prompting_from_them(self, present: SAM2, clip: np.ndarray) -> None:
         predictor = VideoPredictor(present, VideoOptions(corrections="recent"))
         session = tracked(predictor, clip)
-        corrected = predictor.add_points(session, 9, 1, [40, 30], [0]).low_res
+        predictor.add_points(session, 9, 1, [40, 30], [0])
+        corrected = session.masks(9).low_res
         run(predictor.propagate(session))
         assert torch.equal(session.masks(9).low_res, corrected)
         assert set(session.tracks[1].prompted) == {0}
@@ -596,6 +682,15 @@ class TestFrameMasks:
         assert session.masks(5).to_detections().tracker_id.tolist() == [1]
         predictor.add_mask(session, 0, "late", ~whole)
         assert session.masks(0).to_detections().tracker_id.tolist() == [2], "an empty mask is nothing to detect"
+
+    def test_supervisions_annotators_take_them_as_they_are(self, predictor: VideoPredictor, clip: np.ndarray) -> None:
+        session = predictor.open(clip)
+        predictor.add_mask(session, 0, "cup", np.indices((48, 64))[1] < 20)
+        found = predictor.add_mask(session, 0, 5, np.ones((48, 64), bool)).to_detections()
+        assert (found.class_id.tolist(), found.tracker_id.tolist()) == ([0, 1], [1, 2])
+        assert found.data["class_name"].tolist() == ["cup", "5"]
+        for annotator in (supervision.MaskAnnotator(), supervision.LabelAnnotator(), supervision.BoxAnnotator()):
+            assert annotator.annotate(clip[0].copy(), found).shape == (48, 64, 3)
 
     def test_exclusive_masks_share_no_pixel(self, present: SAM2, clip: np.ndarray) -> None:
         predictor = VideoPredictor(present, VideoOptions(exclusive=True))
