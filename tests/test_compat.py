@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sam2kit.compat import SAM2AutomaticMaskGenerator, SAM2ImagePredictor, build_sam2, preset_of_config
+from sam2kit.compat import (
+    SAM2AutomaticMaskGenerator,
+    SAM2ImagePredictor,
+    build_sam2,
+    build_sam2_hf,
+    preset_of_config,
+)
 from sam2kit.model.sam2 import SAM2
 from sam2kit.weights import save_model
 
@@ -126,3 +134,171 @@ def test_the_scripts_autocast_decides(toy: SAM2, photo: np.ndarray, tmp_path) ->
 def test_unknown_output_mode(toy: SAM2) -> None:
     with pytest.raises(ValueError, match="output_mode"):
         SAM2AutomaticMaskGenerator(toy, output_mode="png")
+
+
+@pytest.fixture
+def saved(toy: SAM2, tmp_path: Path) -> str:
+    return str(save_model(toy, tmp_path / "toy.safetensors"))
+
+
+class TestKeywords:
+    def test_without_postprocessing_a_wavering_mask_stays(self, saved: str, photo: np.ndarray) -> None:
+        answers = {}
+        for processed in (True, False):
+            predictor = SAM2ImagePredictor(
+                build_sam2("sam2.1_hiera_t.yaml", saved, "cpu", apply_postprocessing=processed)
+            )
+            predictor.set_image(photo)
+            answers[processed] = predictor.predict(box=[[5, 5, 40, 30], [1, 1, 59, 39]], multimask_output=False)[2]
+        assert not np.array_equal(answers[True], answers[False]), "made-up weights waver"
+
+    def test_hydra_overrides(self, saved: str) -> None:
+        side = build_sam2("sam2.1_hiera_t.yaml", saved, "cpu", hydra_overrides_extra=["++model.image_size=96"])
+        assert side.image_size == side.config.side == 96
+        fallback = "++model.sam_mask_decoder_extra_args.dynamic_multimask_via_stability=false"
+        model = build_sam2_hf(saved, device="cpu", hydra_overrides_extra=[fallback], mode="train")
+        assert model.training and not model.config.decoder.replaces_unstable_masks
+        for override, message in {
+            "++model.wings=2": r"'\+\+model.wings=2' is not known.*model.fill_hole_area",
+            "++model.image_size=big": "needs a number",
+            "++model.image_size=true": "needs a number",
+            "++model.memory_temporal_stride_for_eval=2": "memory_temporal_stride_for_eval is 1; leave it out",
+            "++model.fill_hole_area=3": "build_sam2_video_predictor",
+        }.items():
+            with pytest.raises(ValueError, match=message):
+                build_sam2("sam2.1_hiera_t.yaml", saved, "cpu", hydra_overrides_extra=[override])
+
+    def test_of_builder_and_predictor_together(self, saved: str) -> None:
+        predictor = SAM2ImagePredictor.from_pretrained(
+            saved, device="cpu", apply_postprocessing=False, mask_threshold=0.5
+        )
+        assert predictor.mask_threshold == 0.5 and not predictor.model.config.decoder.replaces_unstable_masks
+        generator = SAM2AutomaticMaskGenerator.from_pretrained(saved, device="cpu", points_per_side=2)
+        assert generator.predictor.model.image_size == 64
+
+    def test_unknown_ones_are_refused_by_name(self, saved: str) -> None:
+        for call in (
+            lambda: build_sam2("sam2.1_hiera_t.yaml", saved, wings=2),
+            lambda: build_sam2_hf(saved, wings=2),
+            lambda: SAM2ImagePredictor.from_pretrained(saved, wings=2),
+            lambda: SAM2AutomaticMaskGenerator.from_pretrained(saved, wings=2),
+        ):
+            with pytest.raises(ValueError, match=r"does not take 'wings'; it takes .*device"):
+                call()
+        with pytest.raises(ValueError, match='"eval" or "train"'):
+            build_sam2("sam2.1_hiera_t.yaml", saved, "cpu", mode="test")
+
+
+def test_a_pil_image_keeps_its_frame(predictor: SAM2ImagePredictor, photo: np.ndarray) -> None:
+    """Masks lie over `np.asarray(image)`, which matplotlib shows, whatever its EXIF says."""
+    image = Image.fromarray(photo)
+    image.getexif()[0x112] = 6
+    predictor.set_image(image)
+    assert predictor.predict([[50, 5]], [1])[0].shape[1:] == photo.shape[:2]
+    of_image = predictor.get_image_embedding()
+    predictor.set_image(np.asarray(image))
+    assert torch.equal(predictor.get_image_embedding(), of_image)
+    generator = SAM2AutomaticMaskGenerator(
+        predictor.model, points_per_side=1, pred_iou_thresh=0, stability_score_thresh=0
+    )
+    assert all(found["segmentation"].shape == photo.shape[:2] for found in generator.generate(image))
+
+
+class TestInternals:
+    """What the widely copied fine-tuning scripts call beneath the predictor."""
+
+    def decoded(
+        self, predictor: SAM2ImagePredictor, points: object, labels: object, *, multimask: bool = True
+    ) -> tuple:
+        mask, coords, marks, box = predictor._prep_prompts(
+            np.array(points), np.array(labels), box=None, mask_logits=None, normalize_coords=True
+        )
+        assert mask is None and box is None
+        sparse, dense = predictor.model.sam_prompt_encoder(points=(coords, marks), boxes=None, masks=None)
+        return predictor.model.sam_mask_decoder(
+            image_embeddings=predictor._features["image_embed"][-1].unsqueeze(0),
+            image_pe=predictor.model.sam_prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multimask,
+            repeat_image=coords.shape[0] > 1,
+            high_res_features=[level[-1].unsqueeze(0) for level in predictor._features["high_res_feats"]],
+        )
+
+    @pytest.mark.parametrize("multimask", [True, False])
+    def test_the_parts_give_what_the_predictor_gives(
+        self, predictor: SAM2ImagePredictor, photo: np.ndarray, multimask: bool
+    ) -> None:
+        predictor.set_image(photo)
+        points, labels = [[[30, 20]], [[9, 33]]], [[1], [1]]
+        masks, ious, low_res = predictor.predict(points, labels, multimask_output=multimask, return_logits=True)
+        with torch.no_grad():
+            logits, predicted, tokens, scores = self.decoded(predictor, points, labels, multimask=multimask)
+            shown = predictor._transforms.postprocess_masks(logits, predictor._orig_hw[-1])
+        count = 3 if multimask else 1
+        assert (tokens.shape, scores.shape) == ((2, count, 32), (2, 1))
+        np.testing.assert_allclose(logits.clamp(-32, 32), low_res, atol=1e-4)
+        np.testing.assert_allclose(predicted, ious, atol=1e-5)
+        np.testing.assert_allclose(shown, masks, atol=1e-4)
+
+    def test_boxes_and_masks(self, predictor: SAM2ImagePredictor) -> None:
+        encoder, mask = predictor.model.sam_prompt_encoder, torch.zeros(2, 1, 16, 16)
+        boxes = torch.tensor([[4.0, 4, 20, 30], [0, 0, 60, 60]])
+        sparse, dense = encoder(points=None, boxes=boxes, masks=mask)
+        assert (sparse.shape, dense.shape) == ((2, 2, 32), (2, 32, 4, 4))
+        clicks = boxes[:, :2][:, None], torch.ones(2, 1)
+        assert encoder(points=clicks, boxes=boxes, masks=None)[0].shape == (2, 3, 32), "no padding beside a box"
+        assert encoder(points=clicks, boxes=None, masks=None)[0].shape == (2, 2, 32)
+        assert [part.shape for part in encoder(points=None, boxes=None, masks=None)] == [(1, 0, 32), (1, 32, 4, 4)]
+
+    def test_such_a_script_trains_and_goes_on(self, predictor: SAM2ImagePredictor, tmp_path: Path) -> None:
+        image = np.zeros((48, 64, 3), np.uint8)
+        image[12:36, 16:40] = 220
+        wanted = torch.from_numpy(image[..., 0] > 0).float()
+        model = predictor.model
+        model.sam_mask_decoder.train(True)
+        model.sam_prompt_encoder.train(True)
+        optimizer = torch.optim.AdamW(params=model.parameters(), lr=3e-3)
+        losses = []
+        for _ in range(25):
+            predictor.set_image(image)
+            logits, scores, _, _ = self.decoded(predictor, [[28, 24]], [1])
+            shown = torch.sigmoid(predictor._transforms.postprocess_masks(logits, predictor._orig_hw[-1])[:, 0])
+            loss = (
+                torch.nn.functional.binary_cross_entropy(shown, wanted[None]) + 0.05 * (scores[:, 0] - 1).abs().mean()
+            )
+            model.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0] / 2
+        torch.save(model.state_dict(), tmp_path / "model.torch")
+        predictor.model.load_state_dict(torch.load(tmp_path / "model.torch"))
+
+    def test_the_two_steps_that_train_the_encoder(self, predictor: SAM2ImagePredictor, photo: np.ndarray) -> None:
+        model = predictor.model
+        predictor.set_image(photo)
+        pyramid = model.forward_image(predictor._transforms(photo)[None])
+        _, maps, places, sizes = model._prepare_backbone_features(pyramid)
+        assert sizes == predictor._bb_feat_sizes == [(16, 16), (8, 8), (4, 4)]
+        maps[-1] = maps[-1] + model.no_mem_embed
+        *detail, image = (m.permute(1, 2, 0).reshape(1, -1, *size) for m, size in zip(maps, sizes, strict=True))
+        torch.testing.assert_close(image, predictor._features["image_embed"])
+        for ours, theirs in zip(detail, predictor._features["high_res_feats"], strict=True):
+            torch.testing.assert_close(ours, theirs)
+        assert places[0].shape == (256, 1, 32)
+        image.sum().backward()
+        assert model.image_encoder.trunk.patch_embed.proj.weight.grad is not None
+
+    def test_the_predictor_stands_for_its_model(self, predictor: SAM2ImagePredictor, photo: np.ndarray) -> None:
+        assert predictor.to("cpu") is predictor.eval() is predictor
+        assert sum(p.numel() for p in predictor.parameters()) == sum(p.numel() for p in predictor.model.parameters())
+        predictor.set_image(photo)
+        exact = predictor.predict([[30, 20]], [1])[1]
+        matrix = predictor.model.sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+        assert predictor.half().model.weight_dtype == torch.float16
+        assert matrix.dtype == torch.float32, "half precision would move clicks by whole pixels"
+        predictor.set_image(photo)
+        np.testing.assert_allclose(predictor.predict([[30, 20]], [1])[1], exact, atol=0.02)
+        with pytest.raises(AttributeError, match="SAM2ImagePredictor has no attribute 'wings'"):
+            _ = predictor.wings

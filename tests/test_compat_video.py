@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from sam2kit.compat import SAM2VideoPredictor, build_sam2_video_predictor
-from sam2kit.model.sam2 import SAM2
+from sam2kit.model.sam2 import SAM2, FrameAnswer
 from sam2kit.weights import save_model
+
+BLACK = np.zeros((48, 64, 3), np.uint8)
 
 
 @pytest.fixture
@@ -119,7 +121,173 @@ def test_build(toy: SAM2, tmp_path: Path) -> None:
     predictor = build_sam2_video_predictor("sam2.1_hiera_t.yaml", tmp_path / "toy.safetensors", device="cpu")
     assert predictor.device.type == "cpu"
     assert predictor.model.compute_dtype is None
-    plain = build_sam2_video_predictor(
-        "sam2.1_hiera_t.yaml", tmp_path / "toy.safetensors", "cpu", apply_postprocessing=False
-    )
-    assert plain.init_state([np.zeros((8, 8, 3), np.uint8)]).options.max_hole_area == 0
+
+
+class TestKeywords:
+    @pytest.fixture
+    def saved(self, toy: SAM2, tmp_path: Path) -> str:
+        return str(save_model(toy, tmp_path / "toy.safetensors"))
+
+    def test_without_postprocessing(self, saved: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No hole is filled, wavering masks stay, and prompted frames are remembered softly."""
+        hard = {}
+        for processed in (True, False):
+            predictor = build_sam2_video_predictor("sam2.1_hiera_t.yaml", saved, "cpu", apply_postprocessing=processed)
+            assert predictor.fill_hole_area == (8 if processed else 0)
+            assert predictor.model.config.decoder.replaces_unstable_masks == processed
+            remember, seen = predictor.model.remember, []
+
+            def noted(*given: object, binary: bool, remember=remember, seen=seen) -> torch.Tensor:  # noqa: ANN001
+                seen.append(binary)
+                return remember(*given, binary=binary)
+
+            monkeypatch.setattr(predictor.model, "remember", noted)
+            state = predictor.init_state([BLACK] * 3)
+            predictor.add_new_points_or_box(state, 0, 1, [[20, 20]], [1])
+            list(predictor.propagate_in_video(state))
+            hard[processed] = seen
+        assert hard == {True: [True, False, False], False: [False, False, False]}
+
+    def test_overrides_stand_before_postprocessing(self, saved: str) -> None:
+        predictor = build_sam2_video_predictor(
+            "sam2.1_hiera_t.yaml",
+            saved,
+            "cpu",
+            hydra_overrides_extra=["++model.non_overlap_masks=true", "++model.fill_hole_area=0"],
+            vos_optimized=True,
+        )
+        assert (predictor.non_overlap_masks, predictor.fill_hole_area) == (True, 0)
+        options = predictor.init_state([BLACK]).options
+        assert (options.exclusive, options.max_hole_area) == (True, 0)
+
+    def test_from_pretrained(self, saved: str) -> None:
+        predictor = SAM2VideoPredictor.from_pretrained(
+            saved, device="cpu", vos_optimized=True, mode="eval", fill_hole_area=3
+        )
+        assert predictor.fill_hole_area == 3
+
+    def test_unknown_ones_are_refused_by_name(self, saved: str, toy: SAM2) -> None:
+        for call in (
+            lambda: build_sam2_video_predictor("sam2.1_hiera_t.yaml", saved, wings=2),
+            lambda: SAM2VideoPredictor.from_pretrained(saved, wings=2),
+            lambda: SAM2VideoPredictor(toy, wings=2),
+        ):
+            with pytest.raises(ValueError, match=r"does not take 'wings'; it takes .*fill_hole_area"):
+                call()
+
+    def test_settings_hold_from_the_next_call(self, predictor: SAM2VideoPredictor, folder: Path) -> None:
+        state = predictor.init_state(folder)
+        predictor.fill_hole_area = 0
+        predictor.add_new_points_or_box(state, 0, 1, [[20, 20]], [1])
+        assert state.options.max_hole_area == 0
+
+    def test_a_correction_makes_forget_what_is_around_it(self, toy: SAM2, folder: Path) -> None:
+        for forgets in (False, True):
+            predictor = SAM2VideoPredictor(toy, clear_non_cond_mem_around_input=forgets)
+            state = predictor.init_state([BLACK] * 20)
+            predictor.add_new_points_or_box(state, 0, 1, [[20, 20]], [1])
+            list(predictor.propagate_in_video(state))
+            predictor.add_new_points_or_box(state, 12, 1, [[30, 30]], [0])
+            left = set(state["output_dict_per_obj"][0]["non_cond_frame_outputs"])
+            assert left == ({1, 2, 3, 4} if forgets else {*range(1, 20)} - {12})
+
+
+def test_the_predictor_is_used_like_a_module(predictor: SAM2VideoPredictor) -> None:
+    assert predictor.to("cpu") is predictor.eval() is predictor
+    assert predictor.image_size == 64
+    predictor.load_state_dict(predictor.state_dict())
+    assert not predictor.training and next(predictor.parameters()).device.type == "cpu"
+    assert predictor.half().model.weight_dtype == torch.float16
+
+
+class TestState:
+    def test_reads_like_the_official_dict(self, predictor: SAM2VideoPredictor, folder: Path) -> None:
+        state = predictor.init_state(folder, offload_state_to_cpu=True)
+        assert (state["num_frames"], state["video_height"], state["video_width"]) == (8, 40, 60)
+        assert state["obj_ids"] == [] and state["offload_state_to_cpu"] is True
+        assert state["images"].shape == (8, 3, 64, 64) and state["images"][-1].shape == (3, 64, 64)
+        assert state["images"][2:4].shape == (2, 3, 64, 64)
+        predictor.add_new_points_or_box(state, 0, 7, points=[[30, 20]], labels=[1], box=[0, 0, 30, 20])
+        predictor.add_new_mask(state, 2, "b", np.ones((40, 60)))
+        list(predictor.propagate_in_video(state))
+        assert state["obj_ids"] == [7, "b"] and state["obj_id_to_idx"] == {7: 0, "b": 1}
+        assert state["obj_idx_to_id"][1] == "b"
+        points = state["point_inputs_per_obj"][0][0]
+        assert points["point_coords"].tolist() == [[[0, 0], [32, 32], [32, 32]]]
+        assert points["point_labels"].tolist() == [[2, 3, 1]]
+        assert state["mask_inputs_per_obj"][1][2].shape == (1, 1, 64, 64)
+        outputs = state["output_dict_per_obj"][0]
+        assert set(outputs["cond_frame_outputs"]) == {0} and set(outputs["non_cond_frame_outputs"]) == {*range(1, 8)}
+        first = outputs["cond_frame_outputs"][0]
+        assert (first["pred_masks"].shape, first["obj_ptr"].shape) == ((1, 1, 16, 16), (1, 32))
+        assert state["frames_tracked_per_obj"][0][3] == {"reverse": False}
+        assert all(state.get(key) is not None for key in state.keys()), "each key can be read"  # noqa: SIM118
+        assert "images" in state and "wings" not in state and state.get("wings") is None
+
+    def test_what_it_has_not_is_explained(self, predictor: SAM2VideoPredictor, folder: Path) -> None:
+        state = predictor.init_state(folder)
+        with pytest.raises(KeyError, match="no 'cached_features'; it has images, num_frames"):
+            _ = state["cached_features"]
+        with pytest.raises(TypeError, match=r"'images' cannot be set.*VideoPredictor.stream"):
+            state["images"] = []
+
+
+class TestPrompts:
+    def coordinates(self, predictor: SAM2VideoPredictor, **prompt: object) -> list:
+        state = predictor.init_state([BLACK] * 2)
+        predictor.add_new_points_or_box(state, 0, 1, **prompt)
+        given = state["point_inputs_per_obj"][0][0]
+        return [*zip(given["point_coords"][0].tolist(), given["point_labels"][0].tolist(), strict=True)]
+
+    def test_corners_as_points(self, predictor: SAM2VideoPredictor) -> None:
+        as_box = self.coordinates(predictor, box=[5, 6, 40, 42], points=[[20, 20]], labels=[1])
+        as_points = self.coordinates(predictor, points=[[5, 6], [20, 20], [40, 42]], labels=[2, 1, 3])
+        assert as_points == as_box
+
+    def test_corners_that_make_no_box(self, predictor: SAM2VideoPredictor) -> None:
+        for prompt in (
+            {"points": [[5, 6]], "labels": [2]},
+            {"points": [[5, 6]] * 4, "labels": [2, 3, 2, 3]},
+            {"points": [[5, 6], [9, 9]], "labels": [2, 3], "box": [0, 0, 9, 9]},
+        ):
+            with pytest.raises(ValueError, match="the two corners of one box: give each once"):
+                self.coordinates(predictor, **prompt)
+
+    def test_outside_and_the_other_way_round(self, predictor: SAM2VideoPredictor) -> None:
+        """The official predictor takes them as they are."""
+        outside = self.coordinates(predictor, points=[[64.4, 20], [-3, 50]], labels=[1, 0])
+        np.testing.assert_allclose([xy for xy, _ in outside], [[64.4, 20 / 48 * 64], [-3, 50 / 48 * 64]], rtol=1e-6)
+        assert self.coordinates(predictor, box=[48, 36, 6, 12]) == [([48, 48], 2), ([6, 16], 3)]
+
+
+def test_frames_keep_what_their_files_hold(predictor: SAM2VideoPredictor, tmp_path: Path) -> None:
+    """A phone's JPEGs that lie on their side stay so, as the official loader leaves them."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    for t in range(2):
+        Image.fromarray(np.full((20, 30, 3), 90 * t, np.uint8)).save(tmp_path / f"{t}.jpg", exif=exif)
+    state = predictor.init_state(str(tmp_path))
+    assert (state["video_height"], state["video_width"]) == (20, 30)
+    assert predictor.add_new_points_or_box(state, 1, 1, [[25, 5]], [1])[2].shape == (1, 1, 20, 30)
+
+
+def test_logits_are_exact_and_absent_is_far_below(toy: SAM2, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither cut off nor rounded: what comes out is what the decoder gave, resized."""
+    answer, given = toy.answer, []
+
+    def louder(*arguments: object, **keywords: object) -> FrameAnswer:
+        found = answer(*arguments, **keywords)
+        score = torch.tensor([-1.0 if len(given) == 3 else 1.0])
+        given.append(found.mask_logits * 40)
+        return FrameAnswer(given[-1], found.predicted_iou, score, found.pointer)
+
+    monkeypatch.setattr(toy, "answer", louder)
+    predictor = SAM2VideoPredictor(toy, fill_hole_area=0)
+    state = predictor.init_state(folder)
+    first = predictor.add_new_points_or_box(state, 0, 1, [[20, 20]], [1])[2]
+    shown = [logits for _, _, logits in predictor.propagate_in_video(state)]
+    assert torch.equal(shown[0], first)
+    for t, (got, low_res) in enumerate(zip(shown, given, strict=True)):
+        wanted = torch.nn.functional.interpolate(low_res, (40, 60), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(got, torch.full_like(wanted, -1024) if t == 3 else wanted, atol=1e-3, rtol=0)
+    assert max(logits.abs().max() for logits in given) > 20

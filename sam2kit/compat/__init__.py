@@ -3,11 +3,13 @@
     from sam2kit.compat import SAM2ImagePredictor, SAM2AutomaticMaskGenerator, build_sam2
     from sam2kit.compat import build_sam2_video_predictor
 
-Arguments and returned shapes are the official ones; the few differences on purpose are stated in each module.
+Arguments, returned shapes and numbers are the official ones, and so are the parts of the model that fine-tuning scripts
+touch (internals.py); the few differences on purpose are stated in each module.
 """
 
+from sam2kit.compat.automatic import SAM2AutomaticMaskGenerator
 from sam2kit.compat.build import build_sam2, build_sam2_hf, preset_of_config
-from sam2kit.compat.image import SAM2AutomaticMaskGenerator, SAM2ImagePredictor
+from sam2kit.compat.image import SAM2ImagePredictor
 from sam2kit.compat.video import SAM2VideoPredictor, build_sam2_video_predictor, build_sam2_video_predictor_hf
 
 __all__ = [

@@ -1,24 +1,53 @@
-"""The official builders: config names and Hub ids to models."""
+"""The official builders: config names, Hub ids, hydra overrides and keywords to models and predictors' settings."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
+import torch
+
+from sam2kit.compat.internals import with_official_calls
 from sam2kit.config import PRESETS
 from sam2kit.model.sam2 import SAM2
 from sam2kit.weights import load_model
 
 _CONFIG_SIZES = {"t": "tiny", "s": "small", "b+": "base-plus", "l": "large"}
+BUILDER_KEYWORDS = ("device", "mode", "hydra_overrides_extra", "apply_postprocessing")
+_FALLBACK = "sam_mask_decoder_extra_args.dynamic_multimask_via_stability"
+_MODEL_OVERRIDES = {"image_size": int, _FALLBACK: bool}
+_VIDEO_OVERRIDES = {
+    "fill_hole_area": int,
+    "non_overlap_masks": bool,
+    "add_all_frames_to_correct_as_cond": bool,
+    "clear_non_cond_mem_around_input": bool,
+    "binarize_mask_from_pts_for_mem_enc": bool,
+}
+_FIXED_OVERRIDES: dict[str, tuple[object, ...]] = {  # one value is built in; or all give the same results
+    "_target_": (
+        "sam2.sam2_video_predictor.SAM2VideoPredictor",
+        "sam2.sam2_video_predictor.SAM2VideoPredictorVOS",
+    ),
+    "sam_mask_decoder_extra_args.dynamic_multimask_stability_delta": (0.05,),
+    "sam_mask_decoder_extra_args.dynamic_multimask_stability_thresh": (0.98,),
+    "memory_temporal_stride_for_eval": (1,),
+    "max_cond_frames_in_attn": (-1,),
+    "non_overlap_masks_for_mem_enc": (True, False),  # objects are remembered one by one
+    "compile_image_encoder": (True, False),
+}
 
 
 def build_sam2(
     config_file: str,
     ckpt_path: str | os.PathLike[str] | None = None,
-    device: str = "auto",
+    device: str | torch.device | None = "auto",
     mode: str = "eval",
     hydra_overrides_extra: Sequence[str] = (),
     apply_postprocessing: bool = True,
+    **kwargs: Any,
 ) -> SAM2:
     """Load a model by the official config name ("configs/sam2.1/sam2.1_hiera_l.yaml") or a preset name.
 
@@ -27,24 +56,112 @@ def build_sam2(
         ckpt_path: weights on disk; None takes the published ones from the Hub.
         device: as `load_model`.
         mode: "eval" or "train".
-        hydra_overrides_extra, apply_postprocessing: must be left as they are; there are no config files here.
+        hydra_overrides_extra: "++model.image_size=512" and the switch of the fall-back for unstable masks.
+        apply_postprocessing: a single mask with wavering edges gives way to the best of the other three.
+        kwargs: none; named here to refuse them by name.
+    Raises:
+        ValueError: if a config, override or keyword is unknown; says which are taken.
     """
-    if hydra_overrides_extra or not apply_postprocessing:
-        raise ValueError("there are no config files to override here; set options on the predictors instead")
+    _refuse(kwargs, BUILDER_KEYWORDS, "build_sam2")
+    overrides = read_overrides(hydra_overrides_extra)
+    misplaced = next((name for name in overrides if name not in _MODEL_OVERRIDES), None)
+    if misplaced is not None:
+        raise ValueError(f"model.{misplaced} belongs to the video predictor: give it to build_sam2_video_predictor")
     name = preset_of_config(config_file)
-    return load_official(name if ckpt_path is None else ckpt_path, device).train(mode == "train")
+    return load_official(
+        name if ckpt_path is None else ckpt_path, device, mode, overrides, apply_postprocessing=apply_postprocessing
+    )
 
 
-def build_sam2_hf(model_id: str, device: str = "auto") -> SAM2:
-    """Load a model from the Hub by its repo id."""
-    return load_official(model_id, device)
+def build_sam2_hf(model_id: str, **kwargs: Any) -> SAM2:
+    """Load a model from the Hub by its repo id; keywords as `build_sam2`."""
+    _refuse(kwargs, BUILDER_KEYWORDS, "build_sam2_hf", taken=kwargs.keys() & set(BUILDER_KEYWORDS))
+    return _from_hub(model_id, kwargs)
 
 
-def load_official(source: str | os.PathLike[str], device: str) -> SAM2:
+def from_pretrained(
+    model_id: str, keywords: Mapping[str, Any], own: Sequence[str], what: str
+) -> tuple[SAM2, dict[str, Any]]:
+    """The model of a repo, and those keywords that are for the predictor itself.
+
+    Args:
+        own: the predictor's keywords.
+        what: its name, for messages.
+    """
+    given = dict(keywords)
+    builder = {name: given.pop(name) for name in BUILDER_KEYWORDS if name in given}
+    _refuse(given, (*BUILDER_KEYWORDS, *own), what, taken=set(own))
+    return _from_hub(model_id, builder), given
+
+
+def _from_hub(model_id: str, keywords: Mapping[str, Any]) -> SAM2:
+    overrides = read_overrides(keywords.get("hydra_overrides_extra", ()))
+    return load_official(
+        model_id,
+        keywords.get("device", "auto"),
+        keywords.get("mode", "eval"),
+        overrides,
+        apply_postprocessing=keywords.get("apply_postprocessing", True),
+    )
+
+
+def _refuse(given: Mapping[str, Any], known: Sequence[str], what: str, taken: Collection[str] = ()) -> None:
+    unknown = next((name for name in given if name not in taken), None)
+    if unknown is not None:
+        raise ValueError(f"{what} does not take {unknown!r}; it takes {', '.join(known)}")
+
+
+def load_official(
+    source: str | os.PathLike[str],
+    device: str | torch.device | None = "auto",
+    mode: str = "eval",
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    apply_postprocessing: bool = True,
+) -> SAM2:
     """As the official builders: the script's own autocast, if it enters one, decides the precision."""
-    model = load_model(source, device)
+    if mode not in ("eval", "train"):
+        raise ValueError(f'mode must be "eval" or "train", got {mode!r}')
+    changes = overrides or {}
+    model = load_model(source, "cpu" if device is None else device, side=changes.get("image_size"))
     model.compute_dtype = None
-    return model
+    decoder = model.config.decoder
+    falls_back = changes.get(_FALLBACK, decoder.replaces_unstable_masks and apply_postprocessing)
+    model.config = replace(model.config, decoder=replace(decoder, replaces_unstable_masks=falls_back))
+    return with_official_calls(model).train(mode == "train")
+
+
+def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Hydra's "++model.fill_hole_area=0" as {"fill_hole_area": 0}.
+
+    Raises:
+        ValueError: if one is unknown, or asks for what is not built in.
+    """
+    known = {**_MODEL_OVERRIDES, **_VIDEO_OVERRIDES}
+    read = {}
+    for text in overrides:
+        name, found, value = str(text).lstrip("+").partition("=")
+        name = name.removeprefix("model.")
+        if not found or (name not in known and name not in _FIXED_OVERRIDES):
+            taken = ", ".join(f"model.{other}" for other in known)
+            raise ValueError(f"the override {text!r} is not known; there are no config files here. Taken are: {taken}")
+        given = _value(value)
+        if name in _FIXED_OVERRIDES:
+            if given not in _FIXED_OVERRIDES[name]:
+                wanted = " or ".join(map(str, _FIXED_OVERRIDES[name]))
+                raise ValueError(f"the override {text!r} cannot be followed: model.{name} is {wanted}; leave it out")
+        elif isinstance(given, bool) != (known[name] is bool) or not isinstance(given, (bool, int)):
+            raise ValueError(f"the override {text!r} needs {'true or false' if known[name] is bool else 'a number'}")
+        else:
+            read[name] = given
+    return read
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text.strip().lower())
+    except ValueError:
+        return text.strip()
 
 
 def preset_of_config(config_file: str) -> str:

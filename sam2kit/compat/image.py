@@ -1,11 +1,13 @@
-"""The official image predictor and automatic mask generator.
+"""The official image predictor.
 
-Two differences, both on purpose: masks are bool instead of float 0/1, and small holes and specks are removed on
-every machine, not only where an extension was compiled.
+Differences, all on purpose: masks are bool instead of float 0/1, small holes and specks are removed on every machine,
+not only where an extension was compiled, and pictures that the official one would take for something else (float values
+beyond 1) are refused.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,13 +18,20 @@ from PIL import Image
 from torch import Tensor
 
 from sam2kit.compat.arrays import boxes_of
-from sam2kit.compat.build import load_official
+from sam2kit.compat.build import from_pretrained
+from sam2kit.compat.internals import ForwardsToModel, SAM2Transforms, with_official_calls
+from sam2kit.media.pictures import read_picture
 from sam2kit.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIVE, NOT_A_POINT, POSITIVE
 from sam2kit.model.sam2 import SAM2, PromptTensors
-from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask
-from sam2kit.predict.geometry import points_to_square
 from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor
-from sam2kit.predict.prompts import batched, batched_masks, check_count, check_same_number, checked_labels
+from sam2kit.predict.prompts import (
+    batched,
+    batched_masks,
+    check_count,
+    check_same_number,
+    checked_labels,
+    points_and_labels,
+)
 
 _LABELS = {
     POSITIVE: "this",
@@ -33,20 +42,25 @@ _LABELS = {
 }
 
 
-class SAM2ImagePredictor:
+class SAM2ImagePredictor(ForwardsToModel):
     """The official image predictor's interface: it holds the current picture (or pictures)."""
 
     def __init__(
         self, sam_model: SAM2, mask_threshold: float = 0.0, max_hole_area: float = 0.0, max_sprinkle_area: float = 0.0
     ) -> None:  # fmt: skip
-        self.model = sam_model
-        self._predictor = ImagePredictor(sam_model, ImageOptions(mask_threshold, max_hole_area, max_sprinkle_area))
+        self.model = with_official_calls(sam_model)
+        self.mask_threshold = mask_threshold
+        options = ImageOptions(mask_threshold, max_hole_area, max_sprinkle_area)
+        self._predictor = ImagePredictor(self.model, options)
+        self._transforms = SAM2Transforms(self.model.image_size, options)
         self.reset_predictor()
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2ImagePredictor:
-        """Load the model of a Hub repo, or a preset or path, into a predictor."""
-        return cls(load_official(model_id, kwargs.pop("device", "auto")), **kwargs)
+        """Load the model of a Hub repo, or a preset or path, into a predictor; keywords of `build_sam2` and its own."""
+        own = tuple(inspect.signature(cls.__init__).parameters)[2:]
+        model, settings = from_pretrained(model_id, kwargs, own, f"{cls.__name__}.from_pretrained")
+        return cls(model, **settings)
 
     @property
     def device(self) -> torch.device:
@@ -59,21 +73,48 @@ class SAM2ImagePredictor:
         self._is_batch = False
 
     def set_image(self, image: np.ndarray | Image.Image) -> None:
-        """Encode an RGB picture: uint8 [H, W, 3] or a PIL image."""
+        """Encode an RGB picture: uint8 [H, W, 3] or a PIL image, as `np.asarray` shows it (a phone's photo may lie)."""
         self.reset_predictor()
-        self._embeddings = [self._predictor.encode(image)]
+        self._embeddings = self._encoded([image])
 
     def set_image_batch(self, image_list: Sequence[np.ndarray | Image.Image]) -> None:
         """Encode several pictures, for `predict_batch`."""
         self.reset_predictor()
-        self._embeddings, self._is_batch = self._predictor.encode_batch(image_list), True
+        self._embeddings, self._is_batch = self._encoded(image_list), True
+
+    def _encoded(self, images: Sequence[np.ndarray | Image.Image]) -> list[ImageEmbedding]:
+        made = self._predictor.encode_batch([read_picture(image, upright=False) for image in images])
+        # ordinary tensors, so that scripts can train what comes after them
+        return [ImageEmbedding(e.image.clone(), e.features.clone(), e.size_hw) for e in made]
+
+    @property
+    def _is_image_set(self) -> bool:
+        return bool(self._embeddings)
+
+    @property
+    def _orig_hw(self) -> list[tuple[int, int]]:
+        """Height and width of each picture, in pixels."""
+        return [embedding.size_hw for embedding in self._embeddings]
+
+    @property
+    def _bb_feat_sizes(self) -> list[tuple[int, int]]:
+        """Sizes of the feature maps at strides 4, 8 and 16."""
+        side = self.model.image_size
+        return [(side // stride, side // stride) for stride in (4, 8, 16)]
 
     @property
     def _features(self) -> dict[str, Any]:
-        """What the official notebook prints of the current picture."""
-        embedding = self._current()
-        details = [embedding.features.stride4, embedding.features.stride8]
-        return {"image_embed": embedding.image, "high_res_feats": details}
+        """What the official notebook prints, and fine-tuning scripts train on: maps of the current pictures."""
+        if not self._embeddings:
+            raise RuntimeError("there is no current picture: call set_image(...) first")
+        every = self._embeddings
+        return {
+            "image_embed": torch.cat([e.image for e in every]),
+            "high_res_feats": [
+                torch.cat([e.features.stride4 for e in every]),
+                torch.cat([e.features.stride8 for e in every]),
+            ],
+        }
 
     def get_image_embedding(self) -> Tensor:
         """[1, dim, h, w] embedding of the current picture."""
@@ -102,10 +143,9 @@ class SAM2ImagePredictor:
         Returns:
             masks [C, H, W], predicted IoU [C] and low-res logits [C, h, w]; with a leading B for several prompts.
         """
-        return self._predict(
-            self._current(), point_coords, point_labels, box, mask_input, multimask_output, return_logits,
-            normalize_coords,
-        )  # fmt: skip
+        self._current()
+        prompt = self._prep_prompts(point_coords, point_labels, box, mask_input, normalize_coords)
+        return self._arrays(prompt, multimask_output, return_logits, -1)
 
     def predict_batch(
         self,
@@ -125,11 +165,14 @@ class SAM2ImagePredictor:
             return None if batch is None else batch[i]
 
         answers = [
-            self._predict(
-                embedding, of(point_coords_batch, i), of(point_labels_batch, i), of(box_batch, i),
-                of(mask_input_batch, i), multimask_output, return_logits, normalize_coords,
+            self._arrays(
+                self._prep_prompts(
+                    of(point_coords_batch, i), of(point_labels_batch, i), of(box_batch, i), of(mask_input_batch, i),
+                    normalize_coords, i,
+                ),
+                multimask_output, return_logits, i,
             )
-            for i, embedding in enumerate(self._embeddings)
+            for i in range(len(self._embeddings))
         ]  # fmt: skip
         masks, ious, low_res = ([answer[k] for answer in answers] for k in range(3))
         return masks, ious, low_res
@@ -139,49 +182,30 @@ class SAM2ImagePredictor:
             raise RuntimeError("there is no current picture: call set_image(...) before predict(...)")
         return self._embeddings[0]
 
-    def _predict(
+    def _prep_prompts(
         self,
-        embedding: ImageEmbedding,
         point_coords: ArrayLike | None,
         point_labels: ArrayLike | None,
         box: ArrayLike | None,
-        mask_input: ArrayLike | None,
-        multimask_output: bool,
-        return_logits: bool,
+        mask_logits: ArrayLike | None,
         normalize_coords: bool,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        prompts = self._tensors(embedding, point_coords, point_labels, box, mask_input, normalize_coords)
-        answer = self._predictor.predict_square(embedding, prompts, multimask_output)
-        masks = answer.logits if return_logits else answer.masks
-        outputs = (masks, answer.predicted_iou, answer.low_res)
-        squeezed = (o[0] if len(answer) == 1 else o for o in outputs)
-        return tuple(o.cpu().numpy() for o in squeezed)  # type: ignore[return-value]
+        img_idx: int = -1,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        """Prompts in the model's square; points may lie outside the picture.
 
-    def _tensors(
-        self,
-        embedding: ImageEmbedding,
-        point_coords: ArrayLike | None,
-        point_labels: ArrayLike | None,
-        box: ArrayLike | None,
-        mask_input: ArrayLike | None,
-        normalize_coords: bool,
-    ) -> PromptTensors:
-        """Prompts in the model's square; points may lie outside the picture, as in the official predictor.
-
+        Returns:
+            mask prompt [B, 1, h, w], points [B, N, 2], labels [B, N] int32, corners of boxes [B, 2, 2]; None for each
+            that was not given.
         Raises:
             ValueError: if shapes, labels or numbers cannot be used.
         """
+        size_hw = self._embeddings[img_idx].size_hw if self._embeddings else None
 
-        def as_square(xy: Tensor) -> Tensor:
-            pixels = xy.to(self.device)
-            side = self.model.config.side
-            return points_to_square(pixels, embedding.size_hw, side) if normalize_coords else pixels * side
+        def in_square(xy: Tensor) -> Tensor:
+            return self._transforms.transform_coords(xy.to(self.device), normalize_coords, size_hw)
 
-        points, labels = [], []
-        if box is not None:
-            corners = as_square(torch.from_numpy(boxes_of(box, "box")))
-            points.append(corners)
-            labels.append(torch.tensor([[BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]], device=self.device).expand(len(corners), -1))
+        corners = None if box is None else in_square(torch.from_numpy(boxes_of(box, "box")))
+        points, labels = None, None
         if point_coords is not None:
             if point_labels is None:
                 raise ValueError("point_labels must be given with point_coords")
@@ -189,99 +213,40 @@ class SAM2ImagePredictor:
             marks = checked_labels(point_labels, clicks, _LABELS)
             assert clicks is not None and marks is not None, "both were given"
             check_count(clicks.shape[1])
-            points.append(as_square(clicks))
-            labels.append(marks.to(self.device))
-        check_same_number(*points)
-        mask = batched_masks(mask_input, "mask_input")
-        if mask is not None:
-            mask = mask.to(self.device)
-            if points and len(mask) == 1:  # one for all
-                mask = mask.expand(len(points[0]), -1, -1, -1)
-            check_same_number(*points, mask)
-        if not points:
-            return PromptTensors(mask_logits=mask)
-        return PromptTensors(torch.cat(points, dim=1), torch.cat(labels, dim=1), mask)
+            points, labels = in_square(clicks), marks.to(self.device, torch.int32)
+        mask = batched_masks(mask_logits, "mask_input")
+        return None if mask is None else mask.to(self.device), points, labels, corners
 
-
-class SAM2AutomaticMaskGenerator:
-    """The official automatic mask generator's interface."""
-
-    def __init__(
+    @torch.no_grad()
+    def _predict(
         self,
-        model: SAM2,
-        points_per_side: int | None = 32,
-        points_per_batch: int = 64,
-        pred_iou_thresh: float = 0.8,
-        stability_score_thresh: float = 0.95,
-        stability_score_offset: float = 1.0,
-        mask_threshold: float = 0.0,
-        box_nms_thresh: float = 0.7,
-        crop_n_layers: int = 0,
-        crop_nms_thresh: float = 0.7,
-        crop_overlap_ratio: float = 512 / 1500,
-        crop_n_points_downscale_factor: int = 1,
-        point_grids: Sequence[np.ndarray] | None = None,
-        min_mask_region_area: float = 0,
-        output_mode: str = "binary_mask",
-        use_m2m: bool = False,
+        point_coords: Tensor | None,
+        point_labels: Tensor | None,
+        boxes: Tensor | None = None,
+        mask_input: Tensor | None = None,
         multimask_output: bool = True,
-    ) -> None:
-        if output_mode not in ("binary_mask", "uncompressed_rle", "coco_rle"):
-            raise ValueError(f"output_mode must be binary_mask, uncompressed_rle or coco_rle, got {output_mode!r}")
-        if (points_per_side is None) == (point_grids is None):
-            raise ValueError("give either points_per_side or point_grids")
-        self.output_mode = output_mode
-        self._automatic = AutomaticMasks(
-            model,
-            AutomaticOptions(
-                points_per_side=points_per_side or 1,
-                point_grids=None if point_grids is None else tuple(point_grids),
-                points_per_batch=points_per_batch,
-                min_predicted_iou=pred_iou_thresh,
-                min_stability=stability_score_thresh,
-                stability_offset=stability_score_offset,
-                threshold=mask_threshold,
-                max_box_overlap=box_nms_thresh,
-                crop_layers=crop_n_layers,
-                max_crop_overlap=crop_nms_thresh,
-                crop_overlap=crop_overlap_ratio,
-                points_shrink=crop_n_points_downscale_factor,
-                min_region_area=min_mask_region_area,
-                refine=use_m2m,
-                multimask=multimask_output,
-            ),
-        )
-
-    @classmethod
-    def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2AutomaticMaskGenerator:
-        """Load the model of a Hub repo, or a preset or path, into a generator."""
-        return cls(load_official(model_id, kwargs.pop("device", "auto")), **kwargs)
-
-    def generate(self, image: np.ndarray) -> list[dict[str, Any]]:
-        """All masks of an RGB picture, uint8 [H, W, 3].
+        return_logits: bool = False,
+        img_idx: int = -1,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `predict`, with tensors whose coordinates are pixels of the model's square.
 
         Returns:
-            A dict per mask: segmentation, area, bbox (XYWH), predicted_iou, point_coords, stability_score and
-            crop_box (XYWH).
+            masks [B, C, H, W], predicted IoU [B, C] and low-res logits [B, C, h, w].
         """
-        return [self._record(found) for found in self._automatic.generate(image)]
+        clicks = points_and_labels(point_coords, point_labels, None if boxes is None else boxes.reshape(-1, 4))
+        parts = [None if clicks is None else clicks[0], mask_input]
+        if clicks is not None and mask_input is not None and len(mask_input) == 1:  # one for all
+            parts[1] = mask_input.expand(len(clicks[0]), -1, -1, -1)
+        check_same_number(*parts)
+        prompts = PromptTensors(parts[0], None if clicks is None else clicks[1], parts[1])
+        answer = self._predictor.predict_square(self._embeddings[img_idx], prompts, multimask_output)
+        return answer.logits if return_logits else answer.masks, answer.predicted_iou, answer.low_res
 
-    def _record(self, found: FoundMask) -> dict[str, Any]:
-        if self.output_mode == "binary_mask":
-            segmentation: Any = found.mask
-        else:
-            segmentation = found.runs if self.output_mode == "uncompressed_rle" else found.coco_rle
-        return {
-            "segmentation": segmentation,
-            "area": found.area,
-            "bbox": _xywh(found.box_xyxy),
-            "predicted_iou": found.predicted_iou,
-            "point_coords": [list(found.point_xy)],
-            "stability_score": found.stability,
-            "crop_box": _xywh(found.crop_xyxy),
-        }
-
-
-def _xywh(box_xyxy: Sequence[float]) -> list[float]:
-    x0, y0, x1, y1 = box_xyxy
-    return [x0, y0, x1 - x0, y1 - y0]
+    def _arrays(
+        self, prompt: tuple[Tensor | None, ...], multimask_output: bool, return_logits: bool, img_idx: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As NumPy arrays, without the axis of prompts if there is one."""
+        mask, points, labels, corners = prompt
+        answer = self._predict(points, labels, corners, mask, multimask_output, return_logits, img_idx)
+        squeezed = (part[0] if len(part) == 1 else part for part in answer)
+        return tuple(part.cpu().numpy() for part in squeezed)  # type: ignore[return-value]

@@ -213,21 +213,24 @@ class FrameList(Clip):
     Args:
         frames: uint8 [T, H, W, 3], or a sequence of pictures that `read_picture` reads.
         fps: frames per second.
+        upright: as `read_picture`.
     Raises:
         ValueError: if there is no frame, sizes differ or fps is not a positive number.
     """
 
-    def __init__(self, frames: np.ndarray | Sequence[PictureSource], *, fps: float = _USUAL_FPS) -> None:
+    def __init__(
+        self, frames: np.ndarray | Sequence[PictureSource], *, fps: float = _USUAL_FPS, upright: bool = True
+    ) -> None:
         if isinstance(frames, np.ndarray) and (frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8):
             raise ValueError(f"frames must be uint8 [T, H, W, 3], got {frames.dtype} {list(frames.shape)}")
         if len(frames) == 0:
             raise ValueError("a clip needs at least one frame, got none")
         if not _is_rate(fps):
             raise ValueError(f"fps must be a number from {_SLOWEST} to 1000, got {fps!r:.80}")
-        self._frames = frames
-        self.size_hw = _size_of(frames[0])
+        self._frames, self._upright = frames, upright
+        self.size_hw = _size_of(frames[0], upright)
         for i in range(1, len(frames)):
-            if (size_hw := _size_of(frames[i])) != self.size_hw:
+            if (size_hw := _size_of(frames[i], upright)) != self.size_hw:
                 raise ValueError(
                     f"{_name_of(frames[i], i)} is {size_hw[1]}x{size_hw[0]}, but {_name_of(frames[0], 0)} is "
                     f"{self.size_hw[1]}x{self.size_hw[0]}; all frames of a clip need one size"
@@ -237,7 +240,7 @@ class FrameList(Clip):
 
     def _read(self, index: int) -> np.ndarray:
         source = self._frames[index]
-        frame = read_picture(source)
+        frame = read_picture(source, upright=self._upright)
         return frame.copy() if frame is source or isinstance(source, np.ndarray) else frame
 
 
@@ -247,12 +250,13 @@ class PictureFolder(FrameList):
     Args:
         folder: holds pictures of one size; other files and hidden ones are passed over.
         fps: frames per second.
+        upright: as `read_picture`.
     Raises:
         FileNotFoundError: if there is no such folder.
         ValueError: if it holds no picture, or pictures of several sizes; names the first that differs.
     """
 
-    def __init__(self, folder: str | PathLike[str], *, fps: float = _USUAL_FPS) -> None:
+    def __init__(self, folder: str | PathLike[str], *, fps: float = _USUAL_FPS, upright: bool = True) -> None:
         folder = Path(folder)
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder at {folder}")
@@ -264,9 +268,9 @@ class PictureFolder(FrameList):
         if not pictures:
             raise ValueError(f"{folder} holds no pictures; it needs files such as 00000.jpg or frame 1.png")
         pictures.sort(key=_natural)
-        super().__init__(pictures, fps=fps)
+        super().__init__(pictures, fps=fps, upright=upright)
         self.path = folder.resolve()
-        self.origin = self.path if fps == _USUAL_FPS else None
+        self.origin = self.path if fps == _USUAL_FPS and upright else None
 
 
 class _Cut(Clip):
@@ -285,7 +289,7 @@ class _Cut(Clip):
 ClipSource = Clip | str | PathLike[str] | np.ndarray | Sequence[PictureSource]
 
 
-def open_clip(source: ClipSource, *, fps: float = _USUAL_FPS, check: Check | None = None) -> Clip:
+def open_clip(source: ClipSource, *, fps: float = _USUAL_FPS, check: Check | None = None, upright: bool = True) -> Clip:
     """Open whatever holds frames.
 
     Args:
@@ -294,6 +298,7 @@ def open_clip(source: ClipSource, *, fps: float = _USUAL_FPS, check: Check | Non
         fps: frames per second where the source does not say.
         check: called with (height, width), frames and seconds so far, from the first to the latest, while a video is
             counted, which takes long for a long one; raise an error in it to refuse the video.
+        upright: as `read_picture`, for pictures; videos are always turned upright.
     Returns:
         the clip; close it when done.
     Raises:
@@ -305,12 +310,12 @@ def open_clip(source: ClipSource, *, fps: float = _USUAL_FPS, check: Check | Non
     if isinstance(source, (str, PathLike)):
         path = Path(source)
         if os.path.isdir(path):
-            return PictureFolder(path, fps=fps)
+            return PictureFolder(path, fps=fps, upright=upright)
         if path.suffix.lower() in PICTURE_SUFFIXES and os.path.isfile(path):
             raise ValueError(f"{path} is one picture; give a video, a folder of pictures, or a list with this path")
         return VideoFile(path, check=check)
     if isinstance(source, (np.ndarray, list, tuple)):
-        return FrameList(source, fps=fps)
+        return FrameList(source, fps=fps, upright=upright)
     raise ValueError(
         f"a clip must be a path, a folder, an array [T, H, W, 3] or a list of pictures, got {type(source).__name__}"
     )
@@ -333,21 +338,21 @@ def _name_of(source: PictureSource, index: int) -> str:
     return str(source) if isinstance(source, (str, PathLike)) else f"frame {index}"
 
 
-def _size_of(source: PictureSource) -> tuple[int, int]:
+def _size_of(source: PictureSource, upright: bool) -> tuple[int, int]:
     """Height and width after EXIF rotation, without decoding where a header says it."""
     if isinstance(source, np.ndarray):
         return source.shape[:2]
     if isinstance(source, (str, PathLike)) and Path(source).is_file():
         try:
             with open_image(Path(source)) as image:
-                return _pil_size(image)
+                return _pil_size(image, upright)
         except Exception:  # a broken header fails in many ways; reading it as a whole says what is wrong
-            return read_picture(source).shape[:2]
+            return read_picture(source, upright=upright).shape[:2]
     if isinstance(source, Image.Image):
-        return _pil_size(source)
-    return read_picture(source).shape[:2]
+        return _pil_size(source, upright)
+    return read_picture(source, upright=upright).shape[:2]
 
 
-def _pil_size(image: Image.Image) -> tuple[int, int]:
-    sideways = image.getexif().get(0x0112) in _SIDEWAYS
+def _pil_size(image: Image.Image, upright: bool) -> tuple[int, int]:
+    sideways = upright and image.getexif().get(0x0112) in _SIDEWAYS
     return (image.width, image.height) if sideways else (image.height, image.width)

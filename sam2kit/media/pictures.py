@@ -57,13 +57,14 @@ def open_image(file: Path | io.BytesIO, name: str = "", max_pixels: int = MAX_PI
     return image
 
 
-def read_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS, upright: bool = True) -> np.ndarray:
     """Read a picture.
 
     Args:
         source: path, encoded bytes, PIL image, or array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]: uint8,
             uint16, bool, or float in 0..1.
         max_pixels: larger pictures are refused before they are decoded.
+        upright: follow EXIF rotation; False leaves pictures as they are stored.
     Returns:
         uint8 [H, W, 3] RGB.
     Raises:
@@ -74,20 +75,20 @@ def read_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> np.n
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
         _check_size(source.width, source.height, "the given image", max_pixels)
-        return _from_pil(source)
+        return _from_pil(source, upright)
     if isinstance(source, bytes):
-        return _decode(source, "the given bytes", max_pixels)
+        return _decode(source, "the given bytes", max_pixels, upright)
     if isinstance(source, (str, PathLike)):
         path = Path(source)
         check_file(path, "picture")
         try:
-            return _decode(path.read_bytes(), str(path), max_pixels)
+            return _decode(path.read_bytes(), str(path), max_pixels, upright)
         except OSError as error:
             raise ValueError(f"{path} cannot be opened ({error.strerror})") from error
     raise ValueError(f"a picture must be a path, bytes, PIL image or numpy array, got {type(source).__name__}")
 
 
-def _decode(content: bytes, name: str, max_pixels: int) -> np.ndarray:
+def _decode(content: bytes, name: str, max_pixels: int, upright: bool) -> np.ndarray:
     try:
         image = open_image(io.BytesIO(content), name, max_pixels)
     except UnidentifiedImageError as error:
@@ -100,7 +101,7 @@ def _decode(content: bytes, name: str, max_pixels: int) -> np.ndarray:
         try:
             if _is_deep_colour(image):
                 return _deep_colour(content)
-            return _from_pil(image)
+            return _from_pil(image, upright)
         except Exception as error:
             raise ValueError(f"{name} is damaged and cannot be read ({error})") from error
 
@@ -127,8 +128,8 @@ def _from_deep_array(array: np.ndarray, rgb: slice = slice(0, 3)) -> np.ndarray:
     return colours if array.shape[2] == 3 else on_white(colours, (array[..., 3] // 257).astype(np.uint8))
 
 
-def _from_pil(image: Image.Image) -> np.ndarray:
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+def _from_pil(image: Image.Image, upright: bool) -> np.ndarray:
+    if upright and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         return _grey_to_rgb(_stretch(np.asarray(image)))
