@@ -19,6 +19,7 @@ from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, 
 from sam2kit.datasets.samples import BadSampleError, Dataset, Note
 from sam2kit.datasets.segmentations import mask_of_segmentation
 from sam2kit.errors import ODD
+from sam2kit.media.clips import VIDEO_SUFFIXES
 
 FORMAT = "COCO JSON"
 _FOLDERS = ("", "images", "data", "JPEGImages", "photos", "{split}", "{split}2017", "{split}2014", "images/{split}",
@@ -106,6 +107,7 @@ class _CocoFile:
         self.file, self.root = file, root
         self.notes: list[Note] = []
         self.images = [i for i in content["images"] if isinstance(i, dict)]
+        self.video = content.get("video") if all("frame_index" in i for i in self.images) else None
         self.split = split_of(file, root) or split_named(file.stem)
         named = [c for c in content.get("categories") or [] if isinstance(c, dict) and "id" in c]
         used = {a.get("category_id") for a in content["annotations"] if isinstance(a, dict)}
@@ -137,13 +139,20 @@ class _CocoFile:
 
     def pictures(self) -> list[FilePicture]:
         """A sample for every listed picture whose file is there and that has annotations."""
-        samples = []
+        samples: list[FilePicture] = []
+        if self._of_video() is not None:
+            return samples
         for image in self.images:
             if "clip" in image:
                 continue
             annotations = self.annotations.get(image.get("id"), [])
             name = str(image.get("file_name", ""))
             picture = self._find(name)
+            if picture is None and isinstance(self.video, dict):
+                clip = self.video.get("file_name") or "a clip"
+                text = f"{self.file} is about frames of {clip}, which is not beside it; put the clip there"
+                self.notes.append(Note("missing", text))
+                return samples
             if picture is None:
                 text = f"{self.file} lists {name or 'a picture without file_name'}, which is not there"
                 self.notes.append(Note("missing", f"{text}; put the pictures beside it or in images/"))
@@ -154,7 +163,12 @@ class _CocoFile:
         return samples
 
     def clips(self) -> list[CocoClip]:
-        """The clips that sam2kit wrote as pictures, frame by frame."""
+        """The clips that sam2kit wrote as pictures, frame by frame, or of which it wrote the masks."""
+        if (video := self._of_video()) is not None:
+            truth = {int(i["frame_index"]): tuple(self.annotations.get(i.get("id"), [])) for i in self.images}
+            name = video.relative_to(self.root).as_posix() if video.is_relative_to(self.root) else video.name
+            clip = CocoClip(name, (), truth, self.file, self.split, video)
+            return [clip] if clip.object_ids else []
         by_clip: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for image in self.images:
             if "clip" in image:
@@ -177,6 +191,16 @@ class _CocoFile:
             if clip.object_ids:  # asking also finds masks without a track_id
                 clips.append(clip)
         return clips
+
+    def _of_video(self) -> Path | None:
+        """The clip beside the JSON whose masks it holds; by the name it states, or by its own."""
+        if not isinstance(self.video, dict):
+            return None
+        stated = Path(str(self.video.get("file_name") or "").replace("\\", "/")).name
+        own = [f"{self.file.stem.removesuffix('_coco')}{suffix}" for suffix in VIDEO_SUFFIXES]
+        names = [name for name in (stated, *own) if name not in ("", "..")]
+        places = (folder / name for folder in (self.file.parent, self.file.parent.parent) for name in names)
+        return next((place for place in places if place.exists()), None)
 
     def _sample(self, picture: Path, image: dict[str, Any], annotations: list[dict[str, Any]]) -> FilePicture:
         truth = AnnotationsTruth(tuple(annotations), stated_hw(image), self.file.name, self.classes)

@@ -33,6 +33,7 @@ _SLOWEST = 0.001  # frames per second
 _USUAL_FPS = 25.0  # of frames that have no times of their own
 CACHE_BYTES = 96 * 2**20
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
+VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif")
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -45,7 +46,8 @@ class Clip(ABC):
         last_duration: seconds for which the last frame is shown.
         notes: sentences that say what could not be read; empty if all is well.
         path: the file or folder that the frames come from; None for frames in memory.
-        origin: the path with which `open_clip` gives the same clip again; None where no path does.
+        origin: the path with which `open_clip` gives the same clip again, or of which this is a part; None where no
+            path does.
         has_audio: True if the file at `path` has a sound track.
     """
 
@@ -93,6 +95,11 @@ class Clip(ABC):
             stop = len(self) if step > 0 else -1
         for index in range(start, stop, step):
             yield self.frame(index)
+
+    @property
+    def source_frames(self) -> range:
+        """Which frames of the whole clip these are; files and commands count frames so, whatever part is used."""
+        return range(len(self))
 
     @property
     def fps(self) -> float:
@@ -273,10 +280,15 @@ class _Cut(Clip):
     def __init__(self, source: Clip, numbers: range, stop: int) -> None:
         self._source, self._numbers = source, numbers
         self.size_hw, self.notes = source.size_hw, source.notes
-        self.path, self.has_audio = source.path, source.has_audio
+        self.path, self.origin, self.has_audio = source.path, source.origin, source.has_audio
         self.timestamps = tuple(source.timestamps[i] for i in numbers)
         end = source.timestamps[stop] if stop < len(source) else source.span[1]
         self.last_duration = end - self.timestamps[-1]
+
+    @property
+    def source_frames(self) -> range:
+        within = self._source.source_frames
+        return within[self._numbers.start : self._numbers.stop : self._numbers.step]
 
     def _read(self, index: int) -> np.ndarray:
         return self._source.frame(self._numbers[index])

@@ -169,7 +169,7 @@ def test_no_answer_leaves_no_files() -> None:
 
 MISTAKES = [
     ("/segment_image", {"prompts": []}, "prompts must be a list such as"),
-    ("/segment_image", {"prompts": [{}]}, "prompt 0 has neither a point nor a box"),
+    ("/segment_image", {"prompts": [{}]}, "entry 0 of prompts has neither a point nor a box"),
     ("/segment_image", {"prompts": [{"points": [[999, 5]]}]}, r"point \(999, 5\) lies outside the 300x200 picture"),
     ("/segment_image", {"prompts": [{"points": [[9, 5]], "labels": [3]}]}, "labels must be 1"),
     ("/segment_image", {"prompts": [{"mask": "/etc/passwd"}]}, "a mask, which cannot be given here"),
