@@ -84,7 +84,7 @@ SOFTENED: dict[str, Callable[[], np.ndarray]] = {
     "bicubic": lambda: cv2.resize(ellipse(1)[::3, ::3], (160, 120), interpolation=cv2.INTER_CUBIC),
     "Lanczos": lambda: np.array(Image.fromarray(ellipse(3)).resize((160, 120), Image.Resampling.LANCZOS)),
     "blurred": lambda: cv2.GaussianBlur(ellipse(1), (0, 0), 5),
-    "drawn smoothly": lambda: cv2.ellipse(np.zeros((120, 160), np.uint8), (80, 60), (36, 24), 0, 0, 360, 255, -1, cv2.LINE_AA),
+    "drawn smoothly": lambda: cv2.ellipse(ellipse(1) * 0, (80, 60), (36, 24), 0, 0, 360, 255, -1, cv2.LINE_AA),
     "once a JPEG": lambda: cv2.imdecode(cv2.imencode(".jpg", ellipse(1))[1], cv2.IMREAD_UNCHANGED),
     "16 bits": lambda: cv2.resize(ellipse(2), (160, 120), interpolation=cv2.INTER_AREA).astype(np.uint16) * 257,
     "whole floats": lambda: cv2.resize(ellipse(2), (160, 120), interpolation=cv2.INTER_AREA).astype(np.float32),
