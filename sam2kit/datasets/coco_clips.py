@@ -15,7 +15,7 @@ import numpy as np
 
 from sam2kit.datasets.frame_folders import stack_masks
 from sam2kit.datasets.opened_clips import opened_clip
-from sam2kit.datasets.picture_files import picture_of
+from sam2kit.datasets.picture_files import frame_of
 from sam2kit.datasets.samples import BadSampleError, ClipSample, LabelledClip
 from sam2kit.datasets.segmentations import mask_of_segmentation
 
@@ -58,7 +58,7 @@ class CocoClip(ClipSample):
             BadSampleError: if it cannot be read, or the clip is shorter.
         """
         if self.video is None:
-            return picture_of(self.frame_files[index], self.frame_files[index])
+            return frame_of(self.frame_files, index)
         try:
             return opened_clip(self.video).frame(index)
         except IndexError as error:

@@ -187,8 +187,9 @@ def _every(content: dict[str, Any], entries: int, frames: int) -> int:
 def _stated_frames(content: dict[str, Any], entries: int) -> list[int] | None:
     """Which frame of the video each entry is about, where the JSON says so."""
     frames = content.get(FRAMES)
-    known = isinstance(frames, list) and all(isinstance(n, int) and n >= 0 for n in frames)
-    return frames if known and len(frames) == entries else None
+    if not isinstance(frames, list) or len(frames) != entries:
+        return None
+    return frames if all(isinstance(n, int) and n >= 0 for n in frames) else None
 
 
 def _object_ids(content: dict[str, Any], masklet: list[Any], file: Path) -> list[int]:

@@ -86,11 +86,11 @@ def one_colour(colours: np.ndarray) -> np.ndarray | None:
     to_black = np.linalg.norm(colours.astype(float), axis=2)
     is_either = np.minimum(to_colour, to_black) < max(48, 0.2 * np.linalg.norm(colour))
     # chroma is smeared over some pixels along the edge, and nowhere else
-    edge = cv2.dilate((to_colour < to_black).astype(np.uint8), np.ones((3, 3), np.uint8), iterations=8)
-    edge -= cv2.erode((to_colour < to_black).astype(np.uint8), np.ones((3, 3), np.uint8), iterations=8)
-    if is_either.mean() < 0.9 or not is_either[edge == 0].all():
+    inside = np.asarray(to_colour < to_black).astype(np.uint8)
+    edge = cv2.dilate(inside, np.ones((17, 17), np.uint8)) != cv2.erode(inside, np.ones((17, 17), np.uint8))
+    if is_either.mean() < 0.9 or not is_either[~edge].all():
         return None
-    return to_colour < to_black
+    return inside > 0
 
 
 def _flat(values: np.ndarray, width: int, tolerance: int) -> np.ndarray:
@@ -98,7 +98,7 @@ def _flat(values: np.ndarray, width: int, tolerance: int) -> np.ndarray:
     window = np.ones((width, width), np.uint8)
     channels = values.reshape(*values.shape[:2], -1)
     spread = cv2.dilate(channels, window).astype(int) - cv2.erode(channels, window)
-    return (spread.reshape(channels.shape) <= tolerance).all(axis=2)
+    return np.all(spread.reshape(channels.shape) <= tolerance, axis=2)
 
 
 def _around(channels: np.ndarray, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sam2kit.media.pictures import PictureSource, open_image, read_picture
+from sam2kit.media.pictures import PictureSource, open_image, read_picture, shared_range
+from sam2kit.media.value_range import ValueRange
 from sam2kit.media.video_decoding import Check, FrameDecoder
 
 _SLOWEST = 0.001  # frames per second
@@ -217,6 +218,8 @@ class VideoFile(Clip):
 class FrameList(Clip):
     """Frames from memory or from picture files, at a constant rate; files are read when their frame is.
 
+    Frames of 16 bits or floats are stretched by one range of values, which up to 32 of them tell.
+
     Args:
         frames: uint8 [T, H, W, 3], or a sequence of pictures that `read_picture` reads.
         fps: frames per second.
@@ -232,6 +235,9 @@ class FrameList(Clip):
         if not _is_rate(fps):
             raise ValueError(f"fps must be a number from {_SLOWEST} to 1000, got {fps!r:.80}")
         self._frames = frames
+        self._range: ValueRange | None = shared_range(frames)  # a fade of 16 bits stays a fade
+        if self._range is not None and self._range.note:
+            self.notes = (f"its frames have one range of values: {self._range.note}",)
         self.size_hw = _size_of(frames[0])
         for i in range(1, len(frames)):
             if (size_hw := _size_of(frames[i])) != self.size_hw:
@@ -244,7 +250,7 @@ class FrameList(Clip):
 
     def _read(self, index: int) -> np.ndarray:
         source = self._frames[index]
-        frame = read_picture(source)
+        frame = read_picture(source, value_range=self._range)
         return frame.copy() if frame is source or isinstance(source, np.ndarray) else frame
 
 
