@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from fractions import Fraction
 from pathlib import Path
@@ -13,9 +14,12 @@ from PIL import Image
 
 from sam2kit.cli import main
 from sam2kit.cli.video import parse_prompt, read_prompts
+from sam2kit.datasets.opening import open_dataset
 from sam2kit.media.clips import open_clip
 from sam2kit.media.video_writing import VideoWriter
+from sam2kit.predict.prompt_lists import prompts_of
 from sam2kit.predict.video import VideoPredictor
+from sam2kit.weights import load_model
 
 
 @pytest.fixture
@@ -71,6 +75,30 @@ def test_cut_and_prompts_from_a_file(clip: Path, tmp_path: Path, capsys: pytest.
     assert report["objects"] == [1, "corner", 3]
 
 
+def test_a_part_of_a_clip_counts_frames_in_the_whole_one(clip: Path, tmp_path: Path) -> None:
+    """Prompts, names of mask files and frame_index; the session finds its clip again, and is data."""
+    out = tmp_path / "out"
+    part = ("--start", "2", "--stop", "10", "--every", "3", "--export", "masks", "--export", "coco")
+    assert track(clip, out, "--prompt", "frame=5,object=4,point=55,48", *part) == 0
+    names = zipfile.ZipFile(out / "disc_masks.zip").namelist()
+    assert [n for n in names if n.endswith(".png")] == ["00002.png", "00005.png", "00008.png"]
+    coco = json.loads((out / "disc_coco.json").read_text())
+    assert [image["frame_index"] for image in coco["images"]] == [2, 5, 8]
+    assert {annotation["track_id"] for annotation in coco["annotations"]} == {4}
+    session = VideoPredictor(load_model("nano", "cpu")).load(out / "session.sam2kit")
+    assert list(session.clip.source_frames) == [2, 5, 8]
+    assert main(["session", str(out / "session.sam2kit"), "--export", "masks", "--out", str(tmp_path / "again")]) == 0
+    assert zipfile.ZipFile(tmp_path / "again" / "disc_masks.zip").namelist() == names
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    shutil.move(out / "session.sam2kit", moved / "disc.session.safetensors")
+    shutil.move(clip, moved)
+    (sample,) = open_dataset(moved).clips
+    with open_clip(moved / "disc.mp4") as whole:
+        assert np.array_equal(sample.read([1]).frames[0], whole.frame(5))
+        assert np.array_equal(sample.frame(2), whole.frame(8))
+
+
 def test_a_broken_run_keeps_what_it_has(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     prompt = ("--prompt", "frame=0,object=1,point=30,48", "--export", "masks")
@@ -105,7 +133,9 @@ def test_a_broken_run_keeps_what_it_has(clip: Path, tmp_path: Path, monkeypatch:
         (["--prompt", "here"], "should look like frame=0,object=1,point=120,80"),
         (["--prompt", "frame=0,object=1"], "neither a point nor a box nor a mask"),
         (["--prompt", "frame=0,point=1;2"], "is not x,y"),
-        (["--prompt", "frame=99,point=1,2"], "not among the frames in use"),
+        (["--prompt", "frame=99,point=1,2"], "on frame 99 is not among the frames in use, 0 to 11 (counted"),
+        (["--prompt", "frame=4,point=1,2", "--start", "3", "--every", "5"], "in use, 3 to 8, every 5 (counted from 0"),
+        (["--prompt", "box=5,5,20,20", "--prompt", "box=60,40,100,80"], "two boxes for object 1 on frame 0, of which"),
         (["--prompt", "frame=x,point=1,2"], "cannot be read as a prompt"),
         (["--prompt", "frame=0,point=500,2"], "lies outside the 128x96"),
         (["--prompt", "frame=0,point=5,2", "--fast"], "are for CUDA GPUs, and this runs on cpu; leave them out"),
@@ -126,6 +156,56 @@ def test_prompts_as_text() -> None:
     assert prompt.box_xyxy.tolist() == [1, 2, 30, 40]
     assert prompt.labels.tolist() == [0]
     assert parse_prompt("point=5,6")[:2] == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("entry", "meant"),
+    [
+        ({"frame_idx": 3, "points": [[1, 1]]}, 'unknown key "frame_idx"; did you mean "frame"'),
+        ({"obj_id": 2, "points": [[1, 1]]}, 'unknown key "obj_id"; did you mean "object"'),
+        ({"points": [[1, 1]], "label": [0]}, 'unknown key "label"; did you mean "labels"'),
+        ({"bbox": [1, 1, 5, 5]}, 'unknown key "bbox"; did you mean "box"'),
+        ({"pionts": [[1, 1]]}, 'unknown key "pionts"; did you mean "points"'),
+        ({"points": [[1, 1]], "colour": "red"}, 'unknown key "colour"; known are: frame, object, points, labels, box'),
+    ],
+)
+def test_unknown_keys_of_a_prompt_are_refused_by_name(entry: dict, meant: str) -> None:
+    with pytest.raises(ValueError, match=r"entry 1 of list\.json has the") as refused:
+        prompts_of([{"points": [[1, 1]]}, entry], "list.json", Path())
+    assert meant in str(refused.value)
+
+
+def test_clicks_of_a_list_add_up_but_boxes_do_not() -> None:
+    clicks = [{"points": [[1, 1]]}, {"points": [[9, 9]], "labels": [0]}, {"box": [0, 0, 20, 20]}]
+    assert len(prompts_of(clicks, "list.json", Path())) == 3
+    assert len(prompts_of([*clicks, {"object": 2, "box": [5, 5, 9, 9]}], "list.json", Path())) == 4
+    with pytest.raises(ValueError, match=r'list\.json has two boxes for object 1 on frame 0.* or another "object"'):
+        prompts_of([*clicks, {"box": [5, 5, 9, 9]}], "list.json", Path())
+
+
+def test_mask_files_that_are_prompts(tmp_path: Path) -> None:
+    """Palette pictures count by number, not by colour; of 16 bits, the middle is that of the file."""
+    mask = np.zeros((12, 16), np.uint8)
+    mask[2:8, 3:9] = 1
+    palette = Image.fromarray(mask)
+    palette.putpalette([0, 0, 0, 128, 0, 0])
+    files = {
+        "palette.png": palette,
+        "ones.png": Image.fromarray(mask),
+        "white.png": Image.fromarray(mask * np.uint8(255)),
+        "deep.png": Image.fromarray(mask.astype(np.uint16) * 65535),
+        "colour.png": Image.fromarray(mask * np.uint8(255)).convert("RGB"),
+    }
+    for name, image in files.items():
+        image.save(tmp_path / name)
+        ((_, _, prompt),) = prompts_of([{"mask": name}], "list.json", tmp_path)
+        assert np.array_equal(prompt.mask, mask > 0), name
+        with pytest.raises(ValueError, match="a mask and something else for object 1 on frame 0"):
+            prompts_of([{"mask": name}, {"points": [[1, 1]]}], "list.json", tmp_path)
+    mask[9:11, 10:15] = 2
+    Image.fromarray(mask).save(tmp_path / "two.png")
+    with pytest.raises(ValueError, match=r"two\.png holds several objects, numbered up to 2; save"):
+        prompts_of([{"mask": "two.png"}], "list.json", tmp_path)
 
 
 def test_prompt_files_that_are_none(tmp_path: Path) -> None:

@@ -132,6 +132,8 @@ def test_a_device_without_memory_fails_one_clip(batch: Path, monkeypatch: pytest
         ("{", "is not JSON"),
         ("[]", "must hold a list"),
         ('[{"prompts": []}]', 'entry 0 of .* needs "clip"'),
+        ('[{"clip": "a.mp4", "prompt": []}]', 'entry 0 of .* the unknown key "prompt"; did you mean "prompts"'),
+        ('[{"clip": "a.mp4", "prompts": [{"obj_id": 1, "points": [[1, 1]]}]}]', 'unknown key "obj_id"; did you'),
         ('[{"clip": "a.mp4", "prompts": []}]', "has no prompt"),
         (
             '[{"clip": "a.mp4", "prompts": [{"frame": 0}]}]',

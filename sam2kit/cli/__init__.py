@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -40,6 +41,7 @@ from sam2kit.hub import HubError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 when the user can put it right, or what a check found."""
     options = _parser().parse_args(arguments)
+    warnings.formatwarning = lambda message, *_, **__: f"sam2kit: {message}\n"  # a sentence, without a line of code
     try:
         code = options.run(options)
     except (ValueError, HubError, OSError, FloatingPointError, IndexError) as error:

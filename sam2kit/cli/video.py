@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sam2kit.cli.options import Commands, add_results_options, load, numbers_of
 from sam2kit.files import make_folder
 from sam2kit.media.effects import EFFECTS, EffectPainter
-from sam2kit.predict.prompt_lists import PlacedPrompt, prompt_of, read_prompts
+from sam2kit.predict.prompt_lists import PlacedPrompt, place_prompts, prompt_of, read_prompts, refuse_lost_prompts
 
 if TYPE_CHECKING:
     from sam2kit.media.clip_masks import Progress
@@ -44,7 +44,7 @@ def add_video_command(commands: Commands) -> None:
     )  # fmt: skip
     video.add_argument("--prompts", type=Path, metavar="FILE.json", help="a list of such prompts; see the README")
     add_export_options(video)
-    video.add_argument("--start", type=int, default=0, help="first frame to use; prompts count from the clip's")
+    video.add_argument("--start", type=int, default=0, help="first frame to use; frames count in the whole clip")
     video.add_argument("--stop", type=int, help="frame to end before")
     video.add_argument("--every", type=int, default=1, metavar="N", help="use every N-th frame")
     video.add_argument("--direction", default="both", choices=("forward", "backward", "both"))
@@ -89,6 +89,7 @@ def run_video(options: argparse.Namespace) -> int:
 
         return run_batch(options)
     prompts = [parse_prompt(p) for p in options.prompt] + (read_prompts(options.prompts) if options.prompts else [])
+    refuse_lost_prompts(prompts, "the list of prompts")
     if options.resume and not session_file(options.out).exists():
         raise ValueError(f"there is no session to resume in {options.out}; run without --resume first")
     if not options.resume and not prompts:
@@ -127,10 +128,8 @@ def follow(predictor: VideoPredictor, whole: Clip, prompts: list[PlacedPrompt], 
     numbers = range(options.start, len(whole) if options.stop is None else options.stop, options.every)
     make_folder(options.out)
     session = predictor.load(saved, clip) if options.resume else predictor.open(clip)
-    for frame, object_id, prompt in prompts:
-        if frame not in numbers:
-            raise ValueError(f"the prompt on frame {frame} is not among the frames in use, {numbers}")
-        predictor.add_prompt(session, numbers.index(frame), object_id, prompt)
+    for index, object_id, prompt in place_prompts(prompts, numbers):
+        predictor.add_prompt(session, index, object_id, prompt)
     if not options.resume or prompts:
         session.plan = predictor.plan(session, direction=options.direction)
     _track(predictor, session, saved, options)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2kit.cli.video import follow, predictor_of, session_file
+from sam2kit.errors import refuse_unknown_keys
 from sam2kit.evaluation.processes import join_team
 from sam2kit.files import make_folder, read_json, written_whole
 from sam2kit.predict.prompt_lists import PlacedPrompt, prompts_of, read_prompts
@@ -58,6 +59,9 @@ def read_batch(path: Path) -> list[BatchClip]:
 
 
 def _entry(entry: dict[str, Any], where: str, folder: Path) -> BatchClip:
+    refuse_unknown_keys(
+        entry, ("clip", "prompts", "name"), where, {"video": "clip", "path": "clip", "prompt": "prompts"}
+    )
     if not isinstance(entry.get("clip"), str) or "prompts" not in entry:
         raise ValueError(f'{where} needs "clip", a path, and "prompts", a list or the path of one')
     clip, asked = folder / entry["clip"], entry["prompts"]

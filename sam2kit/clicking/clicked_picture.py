@@ -20,7 +20,7 @@ from sam2kit.clicking.object_list import ListedObject, thumbnail_of
 from sam2kit.clicking.views import view_of
 from sam2kit.config import SAM2Config
 from sam2kit.media.exports import NamedMask
-from sam2kit.media.pictures import PictureSource, read_picture
+from sam2kit.media.pictures import PictureSource, read_picture, shared_range
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import FoundMask
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor, Masks
@@ -54,6 +54,7 @@ class ClickedPicture:
     now: Moment = field(default_factory=Moment)
     past: list[Moment] = field(default_factory=list)
     _seen_by: SAM2 | None = None  # whose embedding it is
+    note: str = ""  # what was left out of the contrast of a scientific picture
     opened: int = 0  # another number for each picture, of whichever visitor
     _drawn: dict[PromptedObject, np.ndarray] = field(default_factory=dict)
     _thumbnails: dict[PromptedObject, str] = field(default_factory=dict)
@@ -68,11 +69,14 @@ class ClickedPicture:
         Raises:
             ValueError: if it cannot be read or used; what was open stays open, whatever goes wrong.
         """
-        image, name = read_picture(source), Path(source).name if isinstance(source, (str, Path)) else "picture"
+        contrast = shared_range([source])
+        image = read_picture(source, value_range=contrast)
+        name = Path(source).name if isinstance(source, (str, Path)) else "picture"
         if check is not None:
             check(image.shape, name)
         embedding = predictor.encode(image).to("cpu")
         self.show(image, name)
+        self.note = (contrast and contrast.note) or ""
         self.embedding, self._seen_by = embedding, predictor.model
 
     def show(self, image: np.ndarray, file_name: str) -> None:

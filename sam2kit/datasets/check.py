@@ -12,13 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from os import PathLike
 
+import cv2
 import numpy as np
 
 from sam2kit.datasets.duplicates import groups_of_agreeing, thumbnail_of
+from sam2kit.datasets.label_images import LabelImageTruth
 from sam2kit.datasets.opening import open_dataset
 from sam2kit.datasets.picture_files import FilePicture, TrueMasks
 from sam2kit.datasets.report import CLIP_FRAMES, FULL_SHARE, KINDS, TINY_AREA, Problem, Report
 from sam2kit.datasets.samples import BadSampleError, ClipSample, Dataset, Note, PictureSample
+from sam2kit.datasets.splitting import split
+from sam2kit.datasets.voc import VocTruth
 from sam2kit.threads import usable_cores
 
 _MANY_COLOURS = 25  # objects of one colour mask
@@ -37,6 +41,7 @@ class Examined:
     objects: int = 0
     thumbnail: np.ndarray | None = None
     notes: list[Note] = field(default_factory=list)
+    scattered: list[str] = field(default_factory=list)  # a sentence for each mask that has several large parts
 
 
 def check_dataset(
@@ -60,7 +65,8 @@ def check_dataset(
     notes = [*dataset.notes, *(note for found in (*pictures, *clips) for note in found.notes)]
     known = {note.text for note in dataset.notes}
     notes += [Note("unreadable", text) for text in dataset.skipped if text not in known]
-    notes += _same_pictures(dataset.pictures, pictures) + _of_all(dataset, [*pictures, *clips])
+    notes += _same_pictures(dataset.pictures, pictures)
+    notes += _of_all(dataset, [*pictures, *clips], bool(notes))
     return _report(dataset, pictures, clips, notes)
 
 
@@ -80,7 +86,18 @@ def examine_picture(sample: PictureSample) -> Examined:
     found.size_hw, found.thumbnail = size_hw, thumbnail_of(image)
     found.notes += truth.notes
     _look_at_masks(found, truth.masks, size_hw, sample.name)
+    if isinstance(sample, FilePicture) and isinstance(sample.truth, LabelImageTruth | VocTruth):
+        whole = truth.masks if not sample.truth.separate_parts else []
+        parts = [(number, _large_parts(mask)) for number, mask in enumerate(whole, start=1)]
+        found.scattered = [f"mask {number} of {sample.name} in {count}" for number, count in parts if count > 1]
     return found
+
+
+def _large_parts(mask: np.ndarray) -> int:
+    """Connected parts of a mask that are no specks beside the largest."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    return int((areas >= max(TINY_AREA, areas.max(initial=0) / 4)).sum())
 
 
 def examine_clip(clip: ClipSample) -> Examined:
@@ -151,14 +168,23 @@ def _same_pictures(samples: Sequence[PictureSample], found: Sequence[Examined]) 
     return notes
 
 
-def _of_all(dataset: Dataset, found: Sequence[Examined]) -> list[Note]:
-    """What only all samples together show."""
+def _of_all(dataset: Dataset, found: Sequence[Examined], said_why: bool) -> list[Note]:
+    """What only all samples together show.
+
+    Args:
+        said_why: whether something else is said of the dataset, too.
+    """
     usable = [f for f in found if f.objects]
     if not usable:
-        return [Note("nothing", f"{dataset.path}: no sample has a picture and a mask that can be used; see below")]
-    notes = []
-    if len(usable) == 1:
-        notes.append(Note("few", f"{dataset.path} has one usable sample; add more, so that some can be held out"))
+        why = "see below" if said_why else f"it holds {len(found) or 'no'} samples; add pictures with masks"
+        return [Note("nothing", f"{dataset.path}: no sample has a picture and a mask that can be used; {why}")]
+    notes = _cannot_be_split(dataset, {f.name for f in usable})
+    scattered = [text for f in found for text in f.scattered]
+    masks = sum(f.objects for f in usable)
+    if 2 * len(scattered) > masks:
+        text = f"{dataset.path}: {len(scattered)} of {masks} masks have several separate parts ({scattered[0]}, ...)"
+        cure = "give --separate-parts if each part is an object of its own; else all of them together are one object"
+        notes.append(Note("parts", f"{text}; {cure}"))
     empty = sum(note.kind == "empty" for f in found for note in f.notes)
     shares = [share for f in found for share in f.shares]
     if empty > len(shares):
@@ -168,6 +194,21 @@ def _of_all(dataset: Dataset, found: Sequence[Examined]) -> list[Note]:
         text = f"{dataset.path}: nearly all masks cover their whole picture; are black and white swapped?"
         notes.append(Note("all_full", text))
     return notes
+
+
+def _cannot_be_split(dataset: Dataset, usable: set[str]) -> list[Note]:
+    """Whether training would have nothing to learn from, or nothing to hold out."""
+    if len(usable) == 1:
+        text = f"{dataset.path} has one usable sample; add more, so that some can be held out: training needs two"
+        return [Note("few", text)]
+    if len(usable) == len(dataset):
+        return []
+    for part, what in zip(split(dataset), ("to learn from", "to hold out"), strict=True):
+        if not any(sample.name in usable for sample in part.samples):
+            names = ", ".join(sample.name for sample in part.samples[:3])
+            text = f"{dataset.path}: of the samples {what} none can be used ({names}); mend them, or split anew"
+            return [Note("few", text)]
+    return []
 
 
 def _report(dataset: Dataset, pictures: Sequence[Examined], clips: Sequence[Examined], notes: Sequence[Note]) -> Report:

@@ -1,4 +1,8 @@
-"""Clips in COCO JSON, as sam2kit writes them: pictures with `clip` and `frame_index`, masks with `track_id`."""
+"""Clips in COCO JSON, as sam2kit writes them: pictures with `frame_index`, masks with `track_id`.
+
+`data convert` writes the frames as pictures, of which each names its `clip`; `video --export coco` is about a clip that
+lies beside it, and names it under `video`.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from sam2kit.datasets.frame_folders import stack_masks
-from sam2kit.datasets.picture_files import picture_of
-from sam2kit.datasets.samples import ClipSample, LabelledClip
+from sam2kit.datasets.opened_clips import opened_clip
+from sam2kit.datasets.picture_files import frame_of
+from sam2kit.datasets.samples import BadSampleError, ClipSample, LabelledClip
 from sam2kit.datasets.segmentations import mask_of_segmentation
 
 
@@ -24,16 +29,17 @@ class CocoClip(ClipSample):
     truth: dict[int, tuple[dict[str, Any], ...]]  # frame -> its annotations
     source: Path
     split: str | None = None
+    video: Path | None = None  # holds the frames, if there are no files of them
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The frames."""
-        return self.frame_files
+        """The frames, or the clip that holds them."""
+        return self.frame_files if self.video is None else (self.video,) if self.video.is_file() else ()
 
     @property
     def frame_count(self) -> int:
-        """Of all frames."""
-        return len(self.frame_files)
+        """Of all frames; of a clip that is not opened yet, those up to the last annotated one."""
+        return len(self.frame_files) or max(self.truth, default=-1) + 1
 
     @property
     def truth_frames(self) -> Sequence[int]:
@@ -46,8 +52,22 @@ class CocoClip(ClipSample):
         return sorted({int(a["track_id"]) for annotations in self.truth.values() for a in annotations})
 
     def frame(self, index: int) -> np.ndarray:
-        """One frame, uint8 [H, W, 3]."""
-        return picture_of(self.frame_files[index], self.frame_files[index])
+        """One frame, uint8 [H, W, 3].
+
+        Raises:
+            BadSampleError: if it cannot be read, or the clip is shorter.
+        """
+        if self.video is None:
+            return frame_of(self.frame_files, index)
+        try:
+            return opened_clip(self.video).frame(index)
+        except IndexError as error:
+            text = (
+                f"{self.source} has masks for frame {index}, which {self.video} has not; use the clip that was tracked"
+            )
+            raise BadSampleError(text, "size") from error
+        except ValueError as error:
+            raise BadSampleError(f"{error}; replace the file") from error
 
     def read(self, frames: Sequence[int]) -> LabelledClip:
         """Some frames and their masks.

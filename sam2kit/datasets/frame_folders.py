@@ -19,7 +19,7 @@ import numpy as np
 
 from sam2kit.datasets.label_images import VOID, LabelImage, read_label_image
 from sam2kit.datasets.layouts import IMAGE_FOLDERS, SPLIT_FOLDERS, folders_in, natural_key, split_named, split_of
-from sam2kit.datasets.picture_files import PictureSize, picture_of, pictures_in
+from sam2kit.datasets.picture_files import PictureSize, frame_of, pictures_in
 from sam2kit.datasets.samples import BadSampleError, ClipSample, Dataset, LabelledClip, Note
 
 FORMAT = "Frame and mask folders (DAVIS, MOSE)"
@@ -67,7 +67,7 @@ class FolderClip(ClipSample):
         Raises:
             BadSampleError: if it cannot be read.
         """
-        return picture_of(self.frame_files[index], self.frame_files[index])
+        return frame_of(self.frame_files, index)
 
     def read(self, frames: Sequence[int]) -> LabelledClip:
         """Some frames and their masks.

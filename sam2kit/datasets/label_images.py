@@ -6,6 +6,7 @@ Nothing in such a file says how it is meant, so its values decide:
     a palette, or numbers of 8 or 16 bits   a number per object, 0 is background
     flat colours                            a colour per object, black is background
     soft or JPEG edges between two values   one object, cut at the middle
+    soft edges between several flat values  each edge pixel goes to the nearest of them; see soft_edges.py
     a photo, or smeared colours             refused: nobody could tell its objects
 
 Surprise: 255 next to small numbers is the void that VOC and DAVIS draw around objects, and belongs to none.
@@ -22,6 +23,7 @@ from PIL import Image
 
 from sam2kit.datasets.picture_files import PictureSize, TrueMasks, Truth
 from sam2kit.datasets.samples import BadSampleError, Note
+from sam2kit.datasets.soft_edges import hardened, is_one_soft_object, one_colour
 from sam2kit.media.pictures import open_image
 
 VOID = 255
@@ -60,6 +62,7 @@ def read_label_image(path: Path, *, void: int | None = None, ids: bool = False) 
         with open_image(path) as image:
             lossy = image.format in _LOSSY
             array, kind = _array(image)
+            shown = _grey_if_grey(np.array(image.convert("RGB"))) if kind == "palette" and not ids else None
     except FileNotFoundError as error:
         raise BadSampleError(f"there is no mask {path}; put it back", "missing") from error
     except Exception as error:  # broken files fail in many ways
@@ -68,6 +71,8 @@ def read_label_image(path: Path, *, void: int | None = None, ids: bool = False) 
         raise BadSampleError(text) from error
     if kind == "alpha":
         return LabelImage((array >= 128).astype(np.uint8), {}, (_note("alpha", path, "its transparency is the mask"),))
+    if shown is not None and (soft := _soft_palette(array, shown, path)) is not None:
+        return soft
     if array.ndim == 3:
         return _from_colours(array, path, lossy)
     return _from_numbers(array, path, lossy, void, ids or kind == "palette")
@@ -104,15 +109,21 @@ def _from_numbers(values: np.ndarray, path: Path, lossy: bool, void: int | None,
     found, counts = _values(values)
     if found[0] < 0:
         raise BadSampleError(f"{path} holds negative numbers, down to {found[0]}; object numbers begin at 1", "colours")
+    grey = _as_grey(values, int(found[-1])) if len(found) > 2 and not lossy and void is None else None
+    if grey is not None and is_one_soft_object(grey):
+        text = f"soft edges with {len(found)} grey values; it was cut at the middle. To be exact, {_CURE}"
+        inside = values > int(found[-1]) // 2
+        return LabelImage(inside * (found[-1] if ids else 1), {}, (_note("soft_mask", path, text),))
     if ids and not lossy:
         return LabelImage(np.where(values == void, 0, values) if void is not None else values, {})
     objects = found[found > 0]
     if len(objects) <= 1:
         return LabelImage((values > 0).astype(np.uint8) if len(objects) else values, {})
-    if _is_soft(found, counts, lossy) and not _has_plateau(values, int(found[-1])):
-        kind, what = ("jpeg_mask", "a lossy file") if lossy else ("soft_mask", "soft edges")
-        text = f"{what} with {len(found)} grey values; it was cut at the middle. To be exact, {_CURE}"
-        return LabelImage((values > int(found[-1]) // 2).astype(np.uint8), {}, (_note(kind, path, text),))
+    if lossy and _is_lossy_black_and_white(found, counts) and not _has_plateau(values, int(found[-1])):
+        text = f"a lossy file with {len(found)} grey values; it was cut at the middle. To be exact, {_CURE}"
+        return LabelImage((values > int(found[-1]) // 2).astype(np.uint8), {}, (_note("jpeg_mask", path, text),))
+    if grey is not None and (hard := hardened(grey)) is not None:
+        return _with_note(_from_numbers(hard, path, lossy, void, ids), _softened(path, len(found), "grey values"))
     if lossy or _flatness(values) < _FLAT:
         what = "a lossy file, whose numbers are smeared" if lossy else "a photo rather than a mask"
         raise BadSampleError(f"{path} has {len(found)} grey values and looks like {what}; {_CURE}", "colours")
@@ -125,18 +136,47 @@ def _from_numbers(values: np.ndarray, path: Path, lossy: bool, void: int | None,
 def _from_floats(values: np.ndarray, path: Path) -> LabelImage:
     found = np.unique(values[np.isfinite(values)])
     if len(found) and (found == np.rint(found)).all() and found[0] >= 0:
-        return LabelImage(np.nan_to_num(values).astype(np.int64), {})
+        return _from_numbers(np.nan_to_num(values).astype(np.int64), path, False, None, False)
     if len(found) and found[0] >= 0 and found[-1] <= 1:
         return LabelImage((np.nan_to_num(values) >= 0.5).astype(np.uint8), {})
     raise BadSampleError(f"{path} holds fractions outside 0..1, so it is no mask; {_CURE}", "colours")
 
 
-def _is_soft(found: np.ndarray, counts: np.ndarray, lossy: bool) -> bool:
+def _as_grey(values: np.ndarray, top: int) -> np.ndarray | None:
+    """uint8 [H, W] of numbers that may be shades of grey, of 8 bits or of 16; None where they can only be numbers."""
+    if top <= 255:
+        return values.astype(np.uint8)
+    return (values // 257).astype(np.uint8) if 65000 <= top <= 65535 else None
+
+
+def _is_lossy_black_and_white(found: np.ndarray, counts: np.ndarray) -> bool:
     """Whether nearly all pixels are black or white, and the rest only lies on edges."""
     top = int(found[-1])
-    margin = _LOSSY_MARGIN if lossy else 5
-    ends = counts[(found <= margin) | (found >= top - margin)].sum() / counts.sum()
-    return (64 if lossy else 250) <= top <= 255 and ends >= 0.9 and (lossy or len(found) > 16)
+    ends = counts[(found <= _LOSSY_MARGIN) | (found >= top - _LOSSY_MARGIN)].sum() / counts.sum()
+    return 64 <= top <= 255 and ends >= 0.9
+
+
+def _soft_palette(indices: np.ndarray, shown: np.ndarray, path: Path) -> LabelImage | None:
+    """A palette that was made of a soft picture, as programs that shrink PNGs do; None if its numbers are objects."""
+    if len(_values(indices)[0]) <= 2:
+        return None
+    if shown.ndim == 2 and is_one_soft_object(shown):
+        return _from_numbers(shown, path, False, None, False)
+    hard = hardened(shown)
+    if hard is None:
+        return None
+    if hard.ndim == 2:
+        hard = np.repeat(hard[..., None], 3, axis=2)
+    return _with_note(_from_colours(hard, path, False), _softened(path, len(_values(indices)[0]), "colours"))
+
+
+def _softened(path: Path, count: int, what: str) -> Note:
+    text = f"soft edges with {count} {what}; each edge pixel was given to the nearest flat one. To be exact, {_CURE}"
+    return _note("soft_mask", path, text)
+
+
+def _with_note(labels: LabelImage, note: Note) -> LabelImage:
+    return LabelImage(labels.ids, labels.colours, (*labels.notes, note))
 
 
 def _has_plateau(values: np.ndarray, top: int) -> bool:
@@ -148,6 +188,11 @@ def _has_plateau(values: np.ndarray, top: int) -> bool:
 def _from_colours(colours: np.ndarray, path: Path, lossy: bool) -> LabelImage:
     packed = colours[..., 0].astype(np.int32) << 16 | colours[..., 1].astype(np.int32) << 8 | colours[..., 2]
     found, counts = np.unique(packed, return_counts=True)
+    if lossy and (inside := one_colour(colours)) is not None:
+        text = f"a lossy file with one colour on black; edge pixels went to the nearer of both. To be exact, {_CURE}"
+        return LabelImage(inside.astype(np.uint8), {}, (_note("jpeg_mask", path, text),))
+    if not lossy and len(found) > 2 and (hard := hardened(colours)) is not None:
+        return _with_note(_from_colours(hard, path, lossy), _softened(path, len(found), "colours"))
     specks = (counts < max(4, packed.size / 10_000)).mean()
     smeared = lossy or len(found) > MAX_COLOURS or (len(found) > 16 and specks > 0.5) or _flatness(packed) < _FLAT
     if smeared:

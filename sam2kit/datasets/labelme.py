@@ -1,17 +1,19 @@
 """LabelMe JSON: one file per picture, with polygons, rectangles, circles and painted masks.
 
 Shapes of one label with the same group number are one object. Shapes without area (points, lines) say nothing about
-masks and are left out. Areas are filled as LabelMe itself fills them, with Pillow.
+masks and are left out, as are those called `__ignore__` or `_background_`. Areas are filled as LabelMe itself fills
+them, with Pillow. Surprise: a JSON that was renamed or copied may name a picture that is another's, or nobody's.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import glob
 import io
 import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,19 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sam2kit.datasets.layouts import json_of_kind, load_json, place_of, split_of
+from sam2kit.datasets.layouts import (
+    IMAGE_FOLDERS,
+    folder_called,
+    json_of_kind,
+    load_json,
+    names_no_object,
+    no_object_note,
+    place_of,
+    split_of,
+)
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth
-from sam2kit.datasets.samples import BadSampleError, Dataset, Note
-from sam2kit.datasets.segmentations import check_outlines, outside_notes
+from sam2kit.datasets.samples import BadSampleError, Dataset, Note, left_out
+from sam2kit.datasets.segmentations import OutlineCount, check_outlines, outside_notes
 from sam2kit.errors import ODD
 from sam2kit.media.clips import PICTURE_SUFFIXES
 from sam2kit.media.pictures import open_image
@@ -49,6 +60,8 @@ class LabelmeTruth(Truth):
         truth = TrueMasks()
         areas: dict[tuple[str | None, int | str], np.ndarray] = defaultdict(lambda: np.zeros(truth_hw, bool))
         for number, shape in enumerate(content["shapes"], start=1):
+            if isinstance(shape, dict) and names_no_object(shape.get("label")):
+                continue
             name = f"{self.path}, shape {number}"
             try:
                 mask, notes = _mask_of(shape, truth_hw, name)
@@ -89,35 +102,103 @@ def recognises(path: Path) -> bool:
 def open_labelme(path: Path) -> Dataset:
     """All pictures that have a LabelMe JSON."""
     root = path if path.is_dir() else path.parent
-    pictures, notes = [], []
+    pictures: list[FilePicture] = []
+    notes: list[Note] = []
     classes: dict[str, None] = {}
+    ignored: Counter[str] = Counter()
+    outlines, renamed = OutlineCount(), list[str]()
     for file in json_of_kind(path, "labelme"):
         try:
             content = load_json(file)
             if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
                 raise BadSampleError(f'{file} has no list "shapes"; save it again in LabelMe')
-            pictures.append(_sample(file, content, root))
-            labels = [s.get("label") for s in content["shapes"] if isinstance(s, dict)]
-            classes |= dict.fromkeys(str(label) for label in labels if label)
+            sample = _sample(file, content, root, renamed)
+            ignored.update(str(s["label"]) for s in content["shapes"] if names_no_object(_label(s)))
+            meant = [s for s in content["shapes"] if not names_no_object(_label(s))]
+            if not meant:
+                raise BadSampleError(f"{file} outlines no object; outline one, or remove it", "no_mask")
+            pictures.append(sample)
+            classes |= dict.fromkeys(str(label) for s in meant if (label := _label(s)))
+            for shape in meant:
+                _count_outline(shape, outlines)
         except BadSampleError as error:
             notes.append(Note(error.kind, str(error)))
         except (*ODD, OSError) as error:
             notes.append(Note("unreadable", f"{file} is not as LabelMe's JSON should be ({error!r}); save it again"))
-    return Dataset(path, FORMAT, pictures, [], [n.text for n in notes], notes, tuple(classes))
+    notes += no_object_note(ignored, path) + outlines.notes(path)
+    if renamed:
+        text = f"{path}: {len(renamed)} JSON name a picture that is not theirs, so another was taken: {renamed[0]}"
+        notes.append(Note("other_picture", text + (", ..." if len(renamed) > 1 else "")))
+    return Dataset(path, FORMAT, pictures, [], left_out(notes), notes, tuple(classes))
 
 
-def _sample(file: Path, content: dict[str, Any], root: Path) -> FilePicture:
+def _label(shape: Any) -> Any:
+    return shape.get("label") if isinstance(shape, dict) else None
+
+
+def _sample(file: Path, content: dict[str, Any], root: Path, renamed: list[str]) -> FilePicture:
+    """The picture that a JSON is about: the one it names, else the one beside it, else the one inside it.
+
+    Args:
+        renamed: takes a sentence if it is another one than the JSON names.
+    """
     stated = str(content.get("imagePath") or "").replace("\\", "/")
-    beside = [file.with_suffix(suffix) for suffix in sorted(PICTURE_SUFFIXES)]
     candidates = [place_of(stated, file.parent, root), file.parent / Path(stated).name] if stated else []
-    image = next((p for p in [*candidates, *beside] if p is not None and os.path.isfile(p)), None)
+    named = next((p for p in candidates if p is not None and os.path.isfile(p)), None)
+    beside = _picture_beside(file, root)
     name, split = file.relative_to(root).as_posix(), split_of(file, root)
-    if image is not None:
-        return FilePicture(name, image, LabelmeTruth(file), split)
+    if named is not None and _is_of(named, file, content, alone=beside is None and not content.get("imageData")):
+        return FilePicture(name, named, LabelmeTruth(file), split)
+    if beside is not None:
+        if stated:
+            renamed.append(f"{file.name} names {Path(stated).name}, and is about {beside.name} beside it")
+        return FilePicture(name, beside, LabelmeTruth(file), split)
     if content.get("imageData"):
+        if named is not None:
+            renamed.append(f"{file.name} names {named.name}, and is about the picture inside it")
         return EmbeddedPicture(name, file, LabelmeTruth(file), split)
     text = f"{file} is about {stated or 'a picture without a name'}, which is not beside it; put the picture there"
     raise BadSampleError(text, "missing")
+
+
+def _picture_beside(file: Path, root: Path) -> Path | None:
+    """The picture of a JSON's name, beside it or in a folder of pictures next to it."""
+    near = [folder_called(p, IMAGE_FOLDERS) for p in (file.parent, file.parent.parent)]
+    for folder in (file.parent, *near):
+        if folder is not None and folder.is_relative_to(root):
+            found = {p.suffix.lower(): p for p in folder.glob(f"{glob.escape(file.stem)}.*") if p.is_file()}
+            picture = next((found[suffix] for suffix in sorted(PICTURE_SUFFIXES) if suffix in found), None)
+            if picture is not None:
+                return picture
+    return None
+
+
+def _is_of(picture: Path, file: Path, content: dict[str, Any], *, alone: bool) -> bool:
+    """Whether a JSON is about the picture that it names: not if that is no picture, has another size or a JSON.
+
+    Args:
+        alone: there is no other picture that it could be about.
+    """
+    if alone or picture.stem == file.stem:
+        return True
+    stated = content.get("imageHeight"), content.get("imageWidth")
+    try:
+        with open_image(picture) as image:
+            size_hw = image.height, image.width
+    except (OSError, ValueError):
+        return False
+    fits = not all(isinstance(n, int) for n in stated) or stated in (size_hw, size_hw[::-1])
+    return fits and not picture.with_suffix(".json").is_file()
+
+
+def _count_outline(shape: Any, outlines: OutlineCount) -> None:
+    if not isinstance(shape, dict):
+        return
+    kind, points = shape.get("shape_type", "polygon"), shape.get("points")
+    if kind == "rectangle" and isinstance(points, list) and len(points) == 2:
+        outlines.boxes += 1
+    elif kind in ("polygon", "rectangle", "circle", "mask"):
+        outlines.add(points if kind != "circle" else [])
 
 
 def _mask_of(shape: Any, size_hw: tuple[int, int], name: str) -> tuple[np.ndarray, list[Note]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sam2kit.datasets.samples import BadSampleError
+from sam2kit.datasets.samples import BadSampleError, Note
 from sam2kit.files import read_json
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "inputs", "input", "rgb")
@@ -21,6 +21,7 @@ SPLIT_FOLDERS = {  # and the split that they hold
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+_NO_OBJECTS = ("ignore", "ignored", "background", "void", "unlabeled", "unlabelled")
 _SNIFFED_BYTES = 2**20  # of each end of a file
 _JSON_KINDS = (  # the first whose texts are all there
     ("sav", (r'"masklet"\s*:',)),
@@ -46,6 +47,19 @@ def split_of(path: Path, root: Path) -> str | None:
         if part.lower() in SPLIT_FOLDERS:
             return SPLIT_FOLDERS[part.lower()]
     return None
+
+
+def names_no_object(label: object) -> bool:
+    """Whether a label says "nothing here", as `__ignore__` and `_background_` in LabelMe."""
+    return isinstance(label, str) and label.strip("_ ").lower() in _NO_OBJECTS
+
+
+def no_object_note(counts: Mapping[str, int], where: Path) -> list[Note]:
+    """The note on labels that were left out because they name no object; none if there were none."""
+    if not counts:
+        return []
+    told = ", ".join(f"{count} of {label}" for label, count in counts.items())
+    return [Note("ignored", f"{where}: outlines that name no object are left out: {told}; rename what is one")]
 
 
 def folders_in(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Folders of pictures and folders of masks, in the ways that people name them.
 
 images/a.jpg   masks/a.png                 also labels/, gt/, ...; train/ val/ test/ above or below
+photos/a.jpg   photos_masks/a.png          also train_images/ with train_masks/, x/ with x-gt/, ...
 a.jpg          a_mask.png                  side by side
 images/a.jpg   masks/a/1.png, 2.png        one file per object
 images/a.jpg   masks/a_0.png, a_1.png      one file per object
@@ -15,7 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sam2kit.datasets.label_images import LabelImageTruth, ObjectFilesTruth
-from sam2kit.datasets.layouts import IMAGE_FOLDERS, MASK_FOLDERS, folder_called, folders_in, natural_key, split_of
+from sam2kit.datasets.layouts import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    folder_called,
+    folders_in,
+    natural_key,
+    split_named,
+    split_of,
+)
 from sam2kit.datasets.picture_files import FilePicture, Truth, pictures_in
 from sam2kit.datasets.samples import Dataset, Note
 
@@ -23,6 +32,7 @@ FORMAT = "Picture and mask folders"
 _WORDS = "masks?|gt|ground_?truth|seg|segmentation|labels?|annotations?|matte|labelids|instanceids"
 _AFTER = re.compile(rf"[_\-. ](?:{_WORDS})$", re.IGNORECASE)
 _NUMBER = re.compile(rf"[_\-. ](?:(?:{_WORDS}|obj(?:ect)?|inst(?:ance)?)[_\-. ]?)?\d+$", re.IGNORECASE)
+_BETWEEN = re.compile(r"[_\-. ]+")
 _BEFORE = re.compile(rf"^(?:img|images?|photos?|pictures?|{_WORDS})[_\-. ]?(?=.)", re.IGNORECASE)
 
 
@@ -68,6 +78,24 @@ def _folder_pairs(path: Path) -> list[tuple[Path, Path]]:
         images = folder_called(folder, IMAGE_FOLDERS)
         masks = folder_called(folder, MASK_FOLDERS)
         if images and masks and any(pictures_in(masks)):
+            pairs.append((images, masks))
+        else:
+            pairs += _named_pairs(folder)
+    return pairs
+
+
+def _named_pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """photos/ with photos_masks/, train_images/ with train_masks/: folders whose names differ by such words only."""
+    words = {f: _BETWEEN.split(f.name.lower()) for f in folders_in(folder)}
+    bare = {f: [w for w in found if w not in (*IMAGE_FOLDERS, *MASK_FOLDERS)] for f, found in words.items()}
+    mask_folders = [f for f, found in words.items() if len(found) > 1 and any(w in MASK_FOLDERS for w in found)]
+    pairs = []
+    for masks in mask_folders:
+        rest = [w for w in words[masks] if w not in MASK_FOLDERS]
+        others = [f for f in words if f not in mask_folders and f.name.lower() not in MASK_FOLDERS]
+        images = next((f for f in others if words[f] == rest), None)
+        images = images or next((f for f in others if bare[f] == bare[masks]), None)
+        if images is not None and any(pictures_in(images)) and any(pictures_in(masks)):
             pairs.append((images, masks))
     return pairs
 
@@ -148,5 +176,7 @@ def _samples(
             text = f"{image} has no mask: {masks / (image.stem + '.png')} was looked for; add it, or remove the picture"
             notes.append(Note("no_mask", text))
             continue
-        samples.append(FilePicture(image.relative_to(root).as_posix(), image, truth, split_of(image, root)))
+        place = image.relative_to(root)
+        split = split_of(image, root) or (split_named(place.parts[0]) if len(place.parts) > 1 else None)
+        samples.append(FilePicture(place.as_posix(), image, truth, split))
     return sorted(samples, key=lambda sample: natural_key(sample.name))

@@ -8,17 +8,15 @@ What is read again is what was written: numbers come with a palette, so that nob
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from sam2kit.media.bundles import FileBundle, png_bytes
-from sam2kit.media.exports import NamedMask, mask_image
+from sam2kit.media.exports import NamedMask, jpeg_bytes, mask_image
 
 _MOST_NUMBERS = 255  # in a palette
-_JPEG: dict[str, int] = {"quality": 95, "subsampling": 0}
 
 
 def write_labelled(
@@ -39,7 +37,7 @@ def write_labelled(
     full = [item for item in objects if item.area]
     if not full:
         raise ValueError(f"{stem} has no object that covers anything; click one, or leave the picture out")
-    suffix, content = ("jpg", _jpeg_bytes(image)) if lossy else ("png", png_bytes(Image.fromarray(image)))
+    suffix, content = ("jpg", jpeg_bytes(image)) if lossy else ("png", png_bytes(Image.fromarray(image)))
     bundle.write(f"{split}/images/{stem}.{suffix}", content)
     if len(full) <= _MOST_NUMBERS and not _overlap(full):
         bundle.write(f"{split}/masks/{stem}.png", png_bytes(mask_image(full)))
@@ -56,9 +54,3 @@ def _overlap(objects: Sequence[NamedMask]) -> bool:
             return True
         covered |= mask
     return False
-
-
-def _jpeg_bytes(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", **_JPEG)
-    return buffer.getvalue()

@@ -9,12 +9,17 @@ from __future__ import annotations
 import importlib
 import os
 from dataclasses import dataclass
+from itertools import combinations
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
 
+from sam2kit.datasets.layouts import IMAGE_FOLDERS, MASK_FOLDERS, folders_in
+from sam2kit.datasets.picture_files import pictures_in
 from sam2kit.datasets.samples import Dataset
 from sam2kit.files import check_file
+
+_LOOKED_AT = 20  # folders in which something is looked for that may have been meant
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,25 @@ def open_dataset(path: str | PathLike[str], *, format: str | None = None, separa
         if reader.recognises(path):
             return reader.open(path, separate_parts)
     wanted = "; ".join(reader.looks_for for reader in FORMATS.values())
-    raise ValueError(f"{path} holds {_contents(path)}, and no format that is known. Looked for: {wanted}")
+    text = f"{path} holds {_contents(path)}, and no format that is known. Looked for: {wanted}"
+    raise ValueError(text + (f". {near}" if (near := _what_is_near(path)) else ""))
+
+
+def _what_is_near(path: Path) -> str | None:
+    """What somebody may have meant: a folder above or below, or two folders of other names."""
+    if not path.is_dir():
+        return None
+    above = [path.absolute().parent] if path.name.lower() in (*IMAGE_FOLDERS, *MASK_FOLDERS) else []
+    for place in (*above, *folders_in(path)[:_LOOKED_AT]):
+        reader = next((reader for reader in FORMATS.values() if reader.recognises(place)), None)
+        if reader is not None:
+            return f"Did you mean {place}? It looks like {reader.looks_for}"
+    stems = {folder: {p.stem for p in pictures_in(folder)} for folder in folders_in(path)[:_LOOKED_AT]}
+    for one, other in combinations(stems, 2):
+        if len(both := stems[one] & stems[other]) and 2 * len(both) >= min(len(stems[one]), len(stems[other])):
+            told = f"{one.name} and {other.name} hold pictures of the same names, such as {min(both)}"
+            return f"Did you mean pictures and their masks? {told}; call one of them images and the other masks"
+    return None
 
 
 def _contents(path: Path) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ import numpy as np
 
 from sam2kit.datasets.samples import BadSampleError, LabelledPicture, Note, PictureSample
 from sam2kit.media.clips import PICTURE_SUFFIXES
-from sam2kit.media.pictures import open_image, read_picture
+from sam2kit.media.pictures import open_image, read_picture, shared_range
+from sam2kit.media.value_range import ValueRange
 
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation -> what puts the stored picture upright
     2: np.fliplr,
@@ -175,10 +177,24 @@ class FilePicture(PictureSample):
         return LabelledPicture(image, [m for m, _ in full], [label for _, label in full])
 
 
-def picture_of(source: Path | bytes, path: Path) -> np.ndarray:
+def frame_of(files: tuple[Path, ...], index: int) -> np.ndarray:
+    """A frame of a clip, uint8 [H, W, 3]; of 16 bits or floats, all have one range of values.
+
+    Raises:
+        BadSampleError: if it cannot be read.
+    """
+    return picture_of(files[index], files[index], _range_of(files))
+
+
+@lru_cache(maxsize=64)
+def _range_of(files: tuple[Path, ...]) -> ValueRange | None:
+    return shared_range(files)
+
+
+def picture_of(source: Path | bytes, path: Path, value_range: ValueRange | None = None) -> np.ndarray:
     """uint8 [H, W, 3]; whatever is wrong becomes one sentence that names `path`."""
     try:
-        return read_picture(source)
+        return read_picture(source, value_range=value_range)
     except FileNotFoundError as error:
         raise BadSampleError(f"there is no picture {path}; put it back or remove its labels", "missing") from error
     except ValueError as error:

@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "many_objects": ("spoils", "colour masks read as very many objects"),
     "all_full": ("spoils", "nearly every mask covers its whole picture"),
     "mostly_empty": ("spoils", "most masks are empty"),
+    "few": ("spoils", "too few samples to hold some out"),
     "unpaired": ("warning", "labels or pictures that were left out"),
     "no_mask": ("warning", "pictures or clips without masks"),
     "empty": ("warning", "empty masks"),
@@ -34,6 +35,11 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "duplicate": ("warning", "the same picture several times"),
     "box_only": ("warning", "labels without an outline"),
     "crowd": ("warning", "crowd regions"),
+    "kept_crowd": ("warning", "masks that are marked as crowds, and kept"),
+    "ignored": ("warning", "labels that name no object"),
+    "rectangles": ("warning", "outlines that are boxes"),
+    "other_picture": ("warning", "labels that name another picture"),
+    "parts": ("warning", "masks of several parts"),
     "no_background": ("warning", "colour masks without black"),
     "colour_mask": ("warning", "colour masks, read as one object per colour"),
     "jpeg_mask": ("warning", "masks in a lossy file"),
@@ -41,7 +47,6 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "alpha": ("warning", "masks in the transparency"),
     "void": ("warning", "frames or pixels that say nothing"),
     "short": ("warning", f"clips with fewer than {CLIP_FRAMES} annotated frames"),
-    "few": ("warning", "too few samples to hold some out"),
 }
 
 
@@ -102,7 +107,14 @@ class Report:
             yield from (f"  {sentence}" for sentence in problem.sentences[:_SHOWN])
             if len(problem.sentences) > _SHOWN:
                 yield f"  ... and {len(problem.sentences) - _SHOWN} more"
-        yield "\n" + ("Something would spoil training; see above." if self.spoiled else "Ready for training.")
+        yield "\n" + ("Something would spoil training; see above." if self.spoiled else self._ready())
+
+    def _ready(self) -> str:
+        if any(problem.kind == "parts" for problem in self.problems):
+            return (
+                "Ready for training. If each part of a mask is an object of its own, give --separate-parts there, too."
+            )
+        return "Ready for training."
 
     def as_dict(self) -> dict[str, Any]:
         """For programs, with all sentences."""

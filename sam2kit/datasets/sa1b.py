@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam2kit.datasets.coco import AnnotationsTruth, stated_hw
+from sam2kit.datasets.coco import AnnotationsTruth, crowds_are_objects, stated_hw
 from sam2kit.datasets.layouts import json_of_kind, load_json, split_of
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth
 from sam2kit.datasets.samples import BadSampleError, Dataset, Note
@@ -34,8 +34,13 @@ class Sa1bTruth(Truth):
         image, annotations = content.get("image"), content.get("annotations")
         if not isinstance(image, dict) or not isinstance(annotations, list):
             raise BadSampleError(f'{self.path} lacks "image" or a list "annotations"; export it again')
-        usable = tuple(a for a in annotations if isinstance(a, dict) and not a.get("iscrowd"))
-        return AnnotationsTruth(usable, stated_hw(image), str(self.path)).read(size)
+        known = [a for a in annotations if isinstance(a, dict)]
+        usable = tuple(a for a in known if not a.get("iscrowd") or crowds_are_objects(known))
+        truth = AnnotationsTruth(usable, stated_hw(image), str(self.path)).read(size)
+        if len(usable) < len(known):
+            text = f"{self.path}: {len(known) - len(usable)} crowd regions are left out, each outlines many objects"
+            truth.notes.append(Note("crowd", text))
+        return truth
 
 
 def recognises(path: Path) -> bool:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+REMARKS = ("kept_crowd", "rectangles", "other_picture")  # kinds of notes on what is used all the same
+
 
 @dataclass(frozen=True)
 class Note:
@@ -139,7 +141,7 @@ class Dataset:
     pictures: Sequence[PictureSample] = field(default_factory=list)
     clips: Sequence[ClipSample] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)  # a sentence for everything that was found but cannot be used
-    notes: list[Note] = field(default_factory=list)  # the same sentences with their kinds, and remarks
+    notes: list[Note] = field(default_factory=list)  # the same sentences with their kinds, and REMARKS
     classes: tuple[str, ...] = ()  # names, where the format has them
     sources: tuple[Path, ...] = ()  # lists and JSON that belong to all samples together
 
@@ -166,7 +168,8 @@ class Dataset:
         splits = {name: n for name in ("train", "val", "test") if (n := len(self.of_split(name)))}
         told = f" ({', '.join(f'{n} {name}' for name, n in splits.items())})" if splits else ""
         skipped = f"; {len(self.skipped)} skipped" if self.skipped else ""
-        return f"{self.format}: {', '.join(found) or 'nothing that can be used'}{told}{skipped}"
+        remarks = "".join(f"; {note.text}" for note in self.notes if note.kind in REMARKS)
+        return f"{self.format}: {', '.join(found) or 'nothing that can be used'}{told}{skipped}{remarks}"
 
     def of_split(self, name: str) -> Dataset:
         """The samples of one split, as a dataset."""
@@ -177,6 +180,11 @@ class Dataset:
         wanted = set(names)
         pictures = [sample for sample in self.pictures if sample.name in wanted]
         return replace(self, pictures=pictures, clips=[clip for clip in self.clips if clip.name in wanted])
+
+
+def left_out(notes: Iterable[Note]) -> list[str]:
+    """The sentences about what was found but cannot be used."""
+    return [note.text for note in notes if note.kind not in REMARKS]
 
 
 def _counted(number: int, one: str, many: str | None = None) -> str:

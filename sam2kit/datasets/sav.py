@@ -25,11 +25,12 @@ from sam2kit.datasets.picture_files import pictures_in
 from sam2kit.datasets.samples import BadSampleError, ClipSample, Dataset, LabelledClip, Note
 from sam2kit.datasets.segmentations import mask_of_segmentation
 from sam2kit.errors import ODD
+from sam2kit.media.clips import VIDEO_SUFFIXES
 
 FORMAT = "SA-V JSON"
 EVERY = "annotated_every"  # our own key: how many frames lie between two entries
+FRAMES = "frame_numbers"  # our own key: which frame of the video each entry is about
 _OFFICIAL_EVERY = 4  # 6 of 24 frames per second
-_VIDEOS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v")
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,12 @@ def _sample(file: Path, root: Path, notes: list[Note]) -> SavClip:
     positions = {number: position for position, number in enumerate(numbers)} if video.is_dir() else None
     ids = _object_ids(content, masklet, file)
     rows: dict[int, int] = {}
+    frames = _stated_frames(content, len(masklet)) or [row * every for row in range(len(masklet))]
+    if content.get(FRAMES) == frames and count:
+        count = max(count, *(n + 1 for n in frames))  # of a part of a video, the JSON says how long the part is
     nulls = beyond = 0
     for row, entries in enumerate(masklet):
-        frame = row * every if positions is None else positions.get(row * every)
+        frame = frames[row] if positions is None else positions.get(frames[row])
         if not isinstance(entries, list) or len(entries) != len(ids) or any(not entry for entry in entries):
             nulls += 1
         elif frame is None or (positions is None and count and frame >= count):
@@ -155,7 +159,7 @@ def _video_of(file: Path, content: dict[str, Any]) -> Path:
     stated = Path(str(content.get("video_id") or "")).name  # a name, and no way to other folders
     stems = dict.fromkeys((_video_name(file), stated or _video_name(file)))
     for stem in stems:
-        for suffix in (*_VIDEOS, ""):
+        for suffix in (*VIDEO_SUFFIXES, ""):
             video = file.parent / f"{stem}{suffix}"
             if os.path.isfile(video) or (not suffix and video.is_dir() and pictures_in(video)):
                 return video
@@ -178,6 +182,14 @@ def _every(content: dict[str, Any], entries: int, frames: int) -> int:
     if isinstance(content.get(EVERY), int) and content[EVERY] > 0:
         return content[EVERY]
     return 1 if int(content.get("video_frame_count") or frames) == entries else _OFFICIAL_EVERY
+
+
+def _stated_frames(content: dict[str, Any], entries: int) -> list[int] | None:
+    """Which frame of the video each entry is about, where the JSON says so."""
+    frames = content.get(FRAMES)
+    if not isinstance(frames, list) or len(frames) != entries:
+        return None
+    return frames if all(isinstance(n, int) and n >= 0 for n in frames) else None
 
 
 def _object_ids(content: dict[str, Any], masklet: list[Any], file: Path) -> list[int]:

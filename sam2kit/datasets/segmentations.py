@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,6 +92,41 @@ def outside_notes(
     if wholly or beyond > 10 * max(size_hw):
         raise BadSampleError(text, "outside")
     return [Note("outside", text)]
+
+
+def is_rectangle(points_xy: np.ndarray) -> bool:
+    """Whether an outline, float [N, 2], is a box: four upright corners, the first perhaps twice."""
+    if len(points_xy) not in (4, 5) or (len(points_xy) == 5 and not np.allclose(points_xy[0], points_xy[4])):
+        return False
+    corners = points_xy[:4]
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    margin = 1e-4 * (high - low)
+    ends = [abs(corners - end) <= margin for end in (low, high)]
+    turns = (abs(corners - np.roll(corners, 1, axis=0)) <= margin).sum(axis=1)  # each side runs along one axis
+    return bool((ends[0] | ends[1]).all() and (high > low).all() and (turns == 1).all())
+
+
+@dataclass
+class OutlineCount:
+    """How many outlines of a dataset are boxes."""
+
+    boxes: int = 0
+    others: int = 0
+
+    def add(self, points: Any) -> None:
+        """Count an outline: numbers x, y, x, y, ... or points; what is neither is no box."""
+        try:
+            is_box = is_rectangle(np.asarray(points, float).reshape(-1, 2))
+        except ODD:
+            is_box = False
+        self.boxes, self.others = self.boxes + is_box, self.others + (not is_box)
+
+    def notes(self, where: Path) -> list[Note]:
+        """A warning if all of them are boxes."""
+        if self.others or self.boxes < 2:
+            return []
+        text = f"{where}: all {self.boxes} outlines are rectangles; were boxes exported instead of outlines?"
+        return [Note("rectangles", f"{text} A model learns rectangles from them; export or draw the outlines")]
 
 
 def polygons_to_mask(rings: list[np.ndarray], size_hw: tuple[int, int]) -> np.ndarray:

@@ -20,6 +20,7 @@ from sam2kit.datasets.frame_folders import stack_masks
 from sam2kit.datasets.opened_clips import opened_clip, stamp_of
 from sam2kit.datasets.samples import BadSampleError, ClipSample, Dataset, LabelledClip, Note
 from sam2kit.errors import ODD
+from sam2kit.media.clips import VIDEO_SUFFIXES
 from sam2kit.predict.session import VideoSession
 from sam2kit.predict.session_files import reopen_session, session_clip_path
 
@@ -46,7 +47,7 @@ class SessionClip(ClipSample):
 
     def frame(self, index: int) -> np.ndarray:
         """One frame, uint8 [H, W, 3]."""
-        return opened_clip(self.clip_path).frame(index)
+        return _opened(self).clip.frame(index)  # the session may be about a part of the clip
 
     def read(self, frames: Sequence[int]) -> LabelledClip:
         """Some frames and their masks.
@@ -113,10 +114,13 @@ def _clip_of(file: Path) -> Path:
     except ValueError as error:
         raise BadSampleError(f"{error}; save the session again") from error
     places = [stated, file.parent / stated.name] if stated else []
+    stem = file.name.split(".")[0]  # the app calls the session of walk.mp4 walk.session.safetensors
+    places += sorted(p for p in file.parent.iterdir() if p.stem == stem and p.suffix.lower() in VIDEO_SUFFIXES)
     for place in places:
         if place.exists():
             return place
-    text = f"{file} needs its clip {stated or '(it does not say which)'}, which is not there; put the clip beside it"
+    wanted = f"needs its clip {stated}, which is not there" if stated else "does not say which clip it is about"
+    text = f"{file} {wanted}; put the clip beside it, as {stated.name if stated else stem + '.mp4'}"
     raise BadSampleError(text, "missing")
 
 

@@ -17,10 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from sam2kit.datasets.layouts import IMAGE_FOLDERS, folder_called, load_json, natural_key, split_named, split_of
+from sam2kit.datasets.layouts import (
+    IMAGE_FOLDERS,
+    folder_called,
+    load_json,
+    names_no_object,
+    natural_key,
+    split_named,
+    split_of,
+)
 from sam2kit.datasets.picture_files import FilePicture, PictureSize, TrueMasks, Truth, pictures_in
-from sam2kit.datasets.samples import BadSampleError, Dataset, Note
-from sam2kit.datasets.segmentations import mask_of_segmentation, outside_notes
+from sam2kit.datasets.samples import BadSampleError, Dataset, Note, left_out
+from sam2kit.datasets.segmentations import OutlineCount, mask_of_segmentation, outside_notes
 from sam2kit.errors import ODD
 from sam2kit.media.clips import PICTURE_SUFFIXES
 from sam2kit.media.polygons import polygon_to_mask
@@ -61,6 +69,11 @@ class YoloTruth(Truth):
 
     def _add(self, line: str, name: str, size: PictureSize, truth: TrueMasks) -> None:
         label, corners = self._parse(line, name)
+        if names_no_object(label):
+            truth.notes.append(
+                Note("ignored", f"{name} is of the class {label}, which names no object; it is left out")
+            )
+            return
         if line in self.exact:
             mask, _ = mask_of_segmentation(self.exact[line], size.size_hw, f"{EXACT_MASKS} for {name}")
             truth.add(mask, label)
@@ -125,10 +138,10 @@ def open_yolo(path: Path) -> Dataset:
         ours = exact.get(label.relative_to(root).as_posix(), {}) if label.is_relative_to(root) else {}
         pictures.append(FilePicture(name.as_posix(), picture, YoloTruth(label, classes, ours), split))
         labels.add(label)
-    notes += _unpaired_labels(root, labels)
+    notes += _unpaired_labels(root, labels) + _boxes_note(path, labels)
     pictures.sort(key=lambda sample: natural_key(sample.name))
     sources = tuple(p for p in (file, root / EXACT_MASKS) if p and p.is_file())
-    return Dataset(path, FORMAT, pictures, [], [n.text for n in notes], notes, classes, sources)
+    return Dataset(path, FORMAT, pictures, [], left_out(notes), notes, classes, sources)
 
 
 def _yaml(path: Path) -> Path | None:
@@ -241,6 +254,18 @@ def _unpaired_labels(root: Path, used: set[Path]) -> list[Note]:
     known = {p.resolve() for p in used}
     text = "has no picture of its name in images/; add the picture, or remove the labels"
     return [Note("unpaired", f"{p} {text}") for p in labels if p.resolve() not in known]
+
+
+def _boxes_note(path: Path, labels: set[Path]) -> list[Note]:
+    """A warning if all outlines are boxes; stops reading at the first that is none."""
+    outlines = OutlineCount()
+    for label in sorted(labels):
+        for line in label.read_text(errors="replace").splitlines():
+            if len(words := line.split()[1:]) > 4:
+                outlines.add(words)
+            if outlines.others:
+                return []
+    return outlines.notes(path)
 
 
 def _exact_masks(root: Path) -> dict[str, dict[str, Any]]:

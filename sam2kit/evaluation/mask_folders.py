@@ -5,7 +5,8 @@ Two layouts, told apart by what is there:
     DAVIS, MOSE, LVOS, YouTube-VOS    VIDEO/FRAME.png           the value of a pixel is its object, 0 is none
     SA-V                              VIDEO/OBJECT/FRAME.png    the object is where a pixel is above 0
 
-Only frames with truth count, so predictions may be denser. A folder with pictures of one video works too.
+Only frames with truth count, so predictions may be denser. A folder with pictures of one video works too. Where
+sam2kit could not keep an id as pixel value, `objects.json` beside the PNGs says which number stands for it.
 
 Surprise: in the SA-V layout the ends that are skipped are those of each object's own files.
 
@@ -16,13 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import UnidentifiedImageError
 
+from sam2kit.errors import ODD
 from sam2kit.evaluation.rows import ObjectRow
 from sam2kit.evaluation.vos import OFFICIAL, Scoring, SequenceScorer, TrackScore, size_text
-from sam2kit.files import check_file
+from sam2kit.files import check_file, read_json
 from sam2kit.media.pictures import open_image
 
 _LABEL_MODES = ("P", "L", "1", "I", "I;16")  # of PNGs whose values are numbers of objects
@@ -66,6 +69,7 @@ class _FolderPair:
     def __init__(self, masks: Path, truth: Path, scoring: Scoring, missing_is_empty: bool) -> None:
         self.masks, self.truth, self.scoring = masks, truth, scoring
         self.missing_is_empty = missing_is_empty
+        self.true_number = _true_numbers(_id_table(masks), _id_table(truth))
 
     def scores(self) -> Iterator[tuple[str, TrackScore]]:
         """(object, scores) in either layout."""
@@ -93,7 +97,8 @@ class _FolderPair:
             mine = self._prediction(Path(name), true)
             if t in counted:
                 void = true == self.scoring.void if self.scoring.void is not None else None
-                scorer.add(self._objects(mine), self._objects(true), void)
+                found = {self.true_number.get(i, i): mask for i, mask in self._objects(mine).items()}
+                scorer.add(found, self._objects(true), void)
         yield from ((str(i), score) for i, score in scorer.scores(ids).items())
 
     def _of_one(self, object_id: str) -> Iterator[tuple[str, TrackScore]]:
@@ -124,6 +129,31 @@ class _FolderPair:
     def _objects(self, labels: np.ndarray) -> dict[int, np.ndarray]:
         """object -> bool [H, W]."""
         return {int(i): labels == i for i in _objects_in(labels) if i not in (0, self.scoring.void)}
+
+
+def _id_table(folder: Path) -> dict[int, Any]:
+    """Number -> object id, as `objects.json` says; empty without one.
+
+    Raises:
+        ValueError: if it is not as sam2kit wrote it.
+    """
+    file = folder / "objects.json"
+    if not file.is_file():
+        return {}
+    try:
+        return {int(row["number"]): row["object_id"] for row in read_json(file)}
+    except ODD as error:
+        raise ValueError(f"{file} is not as sam2kit wrote it ({error!r}); export the masks again") from error
+
+
+def _true_numbers(mine: dict[int, Any], true: dict[int, Any]) -> dict[int, int]:
+    """Number in the predictions -> number of the same object in the truth, where they differ.
+
+    An id that is a word and that the truth does not name stays with its number.
+    """
+    numbers = {object_id: number for number, object_id in true.items()}
+    wanted = {n: numbers.get(i, i if isinstance(i, int) and not true else n) for n, i in mine.items()}
+    return {n: number for n, number in wanted.items() if number != n}
 
 
 def _objects_in(labels: np.ndarray) -> np.ndarray:

@@ -26,13 +26,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sam2kit.media.pictures import PictureSource, open_image, read_picture
+from sam2kit.media.pictures import PictureSource, open_image, read_picture, shared_range
+from sam2kit.media.value_range import ValueRange
 from sam2kit.media.video_decoding import Check, FrameDecoder
 
 _SLOWEST = 0.001  # frames per second
 _USUAL_FPS = 25.0  # of frames that have no times of their own
 CACHE_BYTES = 96 * 2**20
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
+VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif")
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -45,7 +47,8 @@ class Clip(ABC):
         last_duration: seconds for which the last frame is shown.
         notes: sentences that say what could not be read; empty if all is well.
         path: the file or folder that the frames come from; None for frames in memory.
-        origin: the path with which `open_clip` gives the same clip again; None where no path does.
+        origin: the path with which `open_clip` gives the same clip again, or of which this is a part; None where no
+            path does.
         has_audio: True if the file at `path` has a sound track.
     """
 
@@ -93,6 +96,11 @@ class Clip(ABC):
             stop = len(self) if step > 0 else -1
         for index in range(start, stop, step):
             yield self.frame(index)
+
+    @property
+    def source_frames(self) -> range:
+        """Which frames of the whole clip these are; files and commands count frames so, whatever part is used."""
+        return range(len(self))
 
     @property
     def fps(self) -> float:
@@ -210,6 +218,8 @@ class VideoFile(Clip):
 class FrameList(Clip):
     """Frames from memory or from picture files, at a constant rate; files are read when their frame is.
 
+    Frames of 16 bits or floats are stretched by one range of values, which up to 32 of them tell.
+
     Args:
         frames: uint8 [T, H, W, 3], or a sequence of pictures that `read_picture` reads.
         fps: frames per second.
@@ -228,6 +238,9 @@ class FrameList(Clip):
         if not _is_rate(fps):
             raise ValueError(f"fps must be a number from {_SLOWEST} to 1000, got {fps!r:.80}")
         self._frames, self._upright = frames, upright
+        self._range: ValueRange | None = shared_range(frames)  # a fade of 16 bits stays a fade
+        if self._range is not None and self._range.note:
+            self.notes = (f"its frames have one range of values: {self._range.note}",)
         self.size_hw = _size_of(frames[0], upright)
         for i in range(1, len(frames)):
             if (size_hw := _size_of(frames[i], upright)) != self.size_hw:
@@ -240,7 +253,7 @@ class FrameList(Clip):
 
     def _read(self, index: int) -> np.ndarray:
         source = self._frames[index]
-        frame = read_picture(source, upright=self._upright)
+        frame = read_picture(source, value_range=self._range, upright=self._upright)
         return frame.copy() if frame is source or isinstance(source, np.ndarray) else frame
 
 
@@ -277,10 +290,15 @@ class _Cut(Clip):
     def __init__(self, source: Clip, numbers: range, stop: int) -> None:
         self._source, self._numbers = source, numbers
         self.size_hw, self.notes = source.size_hw, source.notes
-        self.path, self.has_audio = source.path, source.has_audio
+        self.path, self.origin, self.has_audio = source.path, source.origin, source.has_audio
         self.timestamps = tuple(source.timestamps[i] for i in numbers)
         end = source.timestamps[stop] if stop < len(source) else source.span[1]
         self.last_duration = end - self.timestamps[-1]
+
+    @property
+    def source_frames(self) -> range:
+        within = self._source.source_frames
+        return within[self._numbers.start : self._numbers.stop : self._numbers.step]
 
     def _read(self, index: int) -> np.ndarray:
         return self._source.frame(self._numbers[index])

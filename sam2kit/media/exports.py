@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,6 +100,13 @@ def coco_json(objects: Sequence[NamedMask], file_name: str, size_hw: tuple[int, 
         "categories": [{"id": i, "name": name} for name, i in categories.items()],
         "annotations": annotations,
     }
+
+
+def jpeg_bytes(picture: np.ndarray) -> bytes:
+    """uint8 [H, W, 3] as JPEG that is good enough to learn from."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
 
 
 def write_image(image: Image.Image, path: Path) -> Path:

@@ -1,8 +1,8 @@
 """The masks of a whole clip, as files that other programs read: DAVIS, COCO, YOLO and SA-V.
 
-Like all exports, generators of how many frames are done; see clip_masks.py. Surprises: formats that want numbers get
-1, 2, ... in the order of the ids (10 after 9, words after numbers), and say in a table which id each one was. Frame
-numbers are those of the clip given, so a cut begins at 0.
+Like all exports, generators of how many frames are done; see clip_masks.py. Surprises: formats that want numbers keep
+ids that are such numbers; others get the lowest that are free, in the order of the ids (10 after 9, words after
+numbers), and a table says which id each number was. Frame numbers are those of the whole clip, in a cut of it too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Hashable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,20 @@ import numpy as np
 from PIL import Image
 
 from sam2kit.media.bundles import FileBundle, png_bytes
-from sam2kit.media.clip_masks import MasksOf, Names, Progress, masks_on
+from sam2kit.media.clip_masks import MasksOf, Names, Progress, frames_with_masks, masks_on
 from sam2kit.media.clips import Clip
-from sam2kit.media.exports import write_json
+from sam2kit.media.exports import jpeg_bytes, write_json
 from sam2kit.media.polygons import mask_to_polygon
 from sam2kit.media.runlengths import compress_runs, mask_to_runs
+
+_MOST_NUMBERS = 255  # in a palette
 
 
 def export_davis(clip: Clip, masks_of: MasksOf, path: str | Path) -> Progress:
     """Palette PNGs as the DAVIS data set has them: 00000.png, ...; a pixel is the object's number, 0 is nothing.
 
-    Where objects overlap, the lower number wins. `objects.json` beside them says which id each number was.
+    Where objects overlap, the lower number wins. `objects.json` beside them says which id each number was; ids from 1
+    to 255 are the numbers themselves.
 
     Args:
         clip: gives the size and the number of frames.
@@ -39,8 +43,8 @@ def export_davis(clip: Clip, masks_of: MasksOf, path: str | Path) -> Progress:
     Raises:
         ValueError: if there are more than 255 objects.
     """
-    numbers = number_objects(clip, masks_of)
-    if len(numbers) > 255:
+    numbers = number_objects(clip, masks_of, _MOST_NUMBERS)
+    if len(numbers) > _MOST_NUMBERS:
         raise ValueError(f"a palette picture holds at most 255 objects, got {len(numbers)}; use COCO or SA-V")
     with FileBundle(path) as bundle:
         bundle.write("objects.json", json.dumps(_table(numbers)))
@@ -51,15 +55,19 @@ def export_davis(clip: Clip, masks_of: MasksOf, path: str | Path) -> Progress:
                 labels[masks[object_id]] = numbers[object_id]
             picture = Image.fromarray(labels)
             picture.putpalette(davis_palette().tobytes())
-            bundle.write(f"{index:05d}.png", png_bytes(picture))
+            bundle.write(f"{clip.source_frames[index]:05d}.png", png_bytes(picture))
             if index + 1 < len(clip):
                 yield index + 1
     yield len(clip)
-    return ()
+    lost = [f"{i} is {n}" for i, n in numbers.items() if isinstance(i, (int, np.integer)) and int(i) != n]
+    told = f"ids outside 1..{_MOST_NUMBERS} have other numbers in the PNGs: {', '.join(lost)}; objects.json lists them"
+    return (told,) if lost else ()
 
 
 def export_coco(clip: Clip, masks_of: MasksOf, path: str | Path, *, names: Names | None = None) -> Progress:
     """One COCO JSON: an image entry per frame, run lengths per object and frame, and `track_id` across frames.
+
+    `open_dataset` reads it where the clip lies beside it, under the name in `video`.
 
     Args:
         clip: gives the size, the times and the number of frames.
@@ -75,8 +83,9 @@ def export_coco(clip: Clip, masks_of: MasksOf, path: str | Path, *, names: Names
     annotations: list[dict[str, Any]] = []
     for index in range(len(clip)):
         seconds = round(float(clip.timestamps[index]), 6)
-        images.append({"id": index + 1, "file_name": f"{index:05d}.jpg", "width": width, "height": height})
-        images[-1] |= {"frame_index": index, "seconds": seconds}
+        frame = clip.source_frames[index]
+        images.append({"id": index + 1, "file_name": f"{frame:05d}.jpg", "width": width, "height": height})
+        images[-1] |= {"frame_index": frame, "seconds": seconds}
         for object_id, mask in masks_on(masks_of, index, clip).items():
             annotations.append(
                 {
@@ -97,6 +106,7 @@ def export_coco(clip: Clip, masks_of: MasksOf, path: str | Path, *, names: Names
         "categories": [{"id": 1, "name": "object"}],
         "annotations": annotations,
         "objects": _table(numbers, names),
+        "video": {"file_name": clip.path.name if clip.path else None},
     }
     write_json(content, Path(path))
     yield len(clip)
@@ -104,31 +114,34 @@ def export_coco(clip: Clip, masks_of: MasksOf, path: str | Path, *, names: Names
 
 
 def export_yolo(clip: Clip, masks_of: MasksOf, path: str | Path, *, names: Names | None = None) -> Progress:
-    """Segmentation labels for YOLO: labels/00000.txt, ... with one polygon per object, and data.yaml.
+    """Frames and labels for YOLO: images/00000.jpg, ..., labels/00000.txt, ... with one polygon per object, data.yaml.
 
     Args:
-        clip: gives the size and the number of frames.
+        clip: gives the frames.
         masks_of: frame number -> object id -> bool [H, W].
         path: a new or empty folder, or a .zip.
-        names: object id -> class name; objects without one are of the class "object".
+        names: object id -> class name; an id that is a word is its own name, other objects are of the class "object".
     Yields:
         the number of frames done, from 1 to len(clip).
     """
     numbers, height, width = number_objects(clip, masks_of), *clip.size_hw
-    class_of = {object_id: (names or {}).get(object_id) or "object" for object_id in numbers}
+    own_name = {object_id: object_id if isinstance(object_id, str) else "object" for object_id in numbers}
+    class_of = {object_id: (names or {}).get(object_id) or own_name[object_id] for object_id in numbers}
     classes = list(dict.fromkeys(class_of.values())) or ["object"]
     with FileBundle(path) as bundle:
         listed = "".join(f"  {i}: {json.dumps(name)}\n" for i, name in enumerate(classes))
         bundle.write("data.yaml", f"path: .\ntrain: images\nval: images\nnames:\n{listed}")
         bundle.write("objects.json", json.dumps(_table(numbers, names)))
-        for index in range(len(clip)):
+        for index, picture, masks in frames_with_masks(clip, masks_of):
             lines = []
-            for object_id, mask in masks_on(masks_of, index, clip).items():
+            for object_id, mask in masks.items():
                 corners = mask_to_polygon(mask) / (width, height)
                 if len(corners) > 2:  # fewer are no polygon
                     values = " ".join(f"{value:.6f}" for value in corners.ravel())
                     lines.append(f"{classes.index(class_of[object_id])} {values}\n")
-            bundle.write(f"labels/{index:05d}.txt", "".join(lines))
+            frame = clip.source_frames[index]
+            bundle.write(f"images/{frame:05d}.jpg", jpeg_bytes(picture))
+            bundle.write(f"labels/{frame:05d}.txt", "".join(lines))
             if index + 1 < len(clip):
                 yield index + 1
     yield len(clip)
@@ -172,19 +185,23 @@ def export_sav(clip: Clip, masks_of: MasksOf, path: str | Path, *, video_id: str
         "masklet_type": ["manual" for _ in numbers],
         "masklet_num": len(numbers),
         "objects": _table(numbers),
+        "frame_numbers": list(clip.source_frames),
     }
     write_json(content, Path(path))
     yield len(clip)
     return ()
 
 
-def number_objects(clip: Clip, masks_of: MasksOf) -> dict[Hashable, int]:
-    """Object id -> 1, 2, ... for all objects that occur; numbers in order, then words in order.
+def number_objects(clip: Clip, masks_of: MasksOf, most: int = 2**31 - 1) -> dict[Hashable, int]:
+    """Object id -> its number in files, for all objects that occur; numbers in order, then words in order.
 
-    Goes through all masks once.
+    Whole numbers from 1 to `most` stay as they are; other ids get the lowest numbers that are free. Goes through all
+    masks once.
     """
     found = {i for index in range(len(clip)) for i, mask in dict(masks_of(index)).items() if np.any(mask)}
-    return {object_id: number for number, object_id in enumerate(sorted(found, key=_order), start=1)}
+    kept = {i for i in found if isinstance(i, (int, np.integer)) and 1 <= i <= most}
+    free = (number for number in count(1) if number not in kept)
+    return {i: int(i) if i in kept else next(free) for i in sorted(found, key=_order)}
 
 
 def davis_palette() -> np.ndarray:

@@ -1,13 +1,14 @@
 """One way into the project for pictures: whatever it is, it comes out as upright 8-bit RGB.
 
 EXIF rotation is applied, alpha is laid on white, grey becomes RGB, 16-bit and float files are stretched by
-the range of their values, animations give their first frame.
+the range of their values (see value_range.py), animations give their first frame.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sam2kit.files import check_file
+from sam2kit.media.value_range import ValueRange, range_of
 
 try:  # phones save HEIC; Pillow reads it when this package is there
     from pillow_heif import register_heif_opener
@@ -28,6 +30,8 @@ PictureSource = str | PathLike[str] | bytes | Image.Image | np.ndarray
 
 MAX_PIXELS = 100_000_000  # a gigabyte while it is read, half as much again with 16 bits per channel
 _STRIP = 2**20  # pixels
+_RANGED_FRAMES = 32  # of a clip, whose values say which are black and white in all of it
+_NO_DATA_TAG = 42113  # GDAL's, of TIFF
 _FORMATS = (  # pictures only: Pillow also opens what is a program (EPS), and hands it to one that runs it
     "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "TGA", "PCX", "SGI", "ICO", "HEIF",
     "AVIF",
@@ -57,13 +61,20 @@ def open_image(file: Path | io.BytesIO, name: str = "", max_pixels: int = MAX_PI
     return image
 
 
-def read_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS, upright: bool = True) -> np.ndarray:
-    """Read a picture.
+def read_picture(
+    source: PictureSource,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    value_range: ValueRange | None = None,
+    upright: bool = True,
+) -> np.ndarray:
+    """Read a picture. Warns if values of 16 bits or floats were left out of its contrast.
 
     Args:
         source: path, encoded bytes, PIL image, or array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]: uint8,
             uint16, bool, or float in 0..1.
         max_pixels: larger pictures are refused before they are decoded.
+        value_range: of a clip, for its frames of 16 bits or floats; None takes the picture's own.
         upright: follow EXIF rotation; False leaves pictures as they are stored.
     Returns:
         uint8 [H, W, 3] RGB.
@@ -72,23 +83,63 @@ def read_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS, upright
         ValueError: if it is no picture, is damaged or too large; names the file.
     """
     if isinstance(source, np.ndarray):
-        return _from_array(source, max_pixels)
+        return _from_array(source, max_pixels, value_range)
     if isinstance(source, Image.Image):
         _check_size(source.width, source.height, "the given image", max_pixels)
-        return _from_pil(source, upright)
+        return _from_pil(source, "the given image", value_range, upright)
     if isinstance(source, bytes):
-        return _decode(source, "the given bytes", max_pixels, upright)
+        return _decode(source, "the given bytes", max_pixels, value_range, upright)
     if isinstance(source, (str, PathLike)):
         path = Path(source)
         check_file(path, "picture")
         try:
-            return _decode(path.read_bytes(), str(path), max_pixels, upright)
+            return _decode(path.read_bytes(), str(path), max_pixels, value_range, upright)
         except OSError as error:
             raise ValueError(f"{path} cannot be opened ({error.strerror})") from error
     raise ValueError(f"a picture must be a path, bytes, PIL image or numpy array, got {type(source).__name__}")
 
 
-def _decode(content: bytes, name: str, max_pixels: int, upright: bool) -> np.ndarray:
+def shared_range(sources: Sequence[PictureSource] | np.ndarray) -> ValueRange | None:
+    """The range of values of a clip whose frames are of 16 bits or floats, from some of them; None for other clips.
+
+    Frames that cannot be read are passed over; reading them says what is wrong.
+    """
+    if isinstance(sources, np.ndarray) or _deep_values(sources[0]) is None:
+        return None
+    chosen = np.unique(np.linspace(0, len(sources) - 1, min(_RANGED_FRAMES, len(sources))).astype(int))
+    found = [deep for i in chosen if (deep := _deep_values(sources[i])) is not None]
+    no_data = next((stated for _, stated in found if stated is not None), None)
+    return range_of((values for values, _ in found), sum(values.size for values, _ in found), no_data)
+
+
+def _deep_values(source: PictureSource) -> tuple[np.ndarray, float | None] | None:
+    """The values of a picture of 16 bits or floats, and what stands for "no data"; None for other pictures."""
+    if isinstance(source, np.ndarray):
+        return (source[..., :3] if source.ndim == 3 else source, None) if source.dtype == np.uint16 else None
+    if isinstance(source, Image.Image):
+        return (np.asarray(source), _stated_no_data(source)) if _is_deep_grey(source) else None
+    try:
+        with open_image(io.BytesIO(source) if isinstance(source, bytes) else Path(source)) as image:
+            if _is_deep_colour(image):
+                content = source if isinstance(source, bytes) else Path(source).read_bytes()
+                return _deep_colour_array(content)[..., :3], None
+            return (np.asarray(image), _stated_no_data(image)) if _is_deep_grey(image) else None
+    except Exception:  # broken files fail in many ways
+        return None
+
+
+def _is_deep_grey(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;")
+
+
+def _stated_no_data(image: Image.Image) -> float | None:
+    try:
+        return float(image.tag_v2[_NO_DATA_TAG])  # type: ignore[attr-defined]  # only TIFF has tags
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _decode(content: bytes, name: str, max_pixels: int, value_range: ValueRange | None, upright: bool) -> np.ndarray:
     try:
         image = open_image(io.BytesIO(content), name, max_pixels)
     except UnidentifiedImageError as error:
@@ -100,8 +151,8 @@ def _decode(content: bytes, name: str, max_pixels: int, upright: bool) -> np.nda
     with image:
         try:
             if _is_deep_colour(image):
-                return _deep_colour(content)
-            return _from_pil(image, upright)
+                return _from_deep_array(_deep_colour_array(content), name, value_range)
+            return _from_pil(image, name, value_range, upright)
         except Exception as error:
             raise ValueError(f"{name} is damaged and cannot be read ({error})") from error
 
@@ -115,24 +166,26 @@ def _is_deep_colour(image: Image.Image) -> bool:
     return image.mode in ("RGB", "RGBA") and any(";16" in str(tile) for tile in getattr(image, "tile", []))
 
 
-def _deep_colour(content: bytes) -> np.ndarray:
+def _deep_colour_array(content: bytes) -> np.ndarray:
+    """uint16 [H, W, 3 or 4] RGB."""
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None:
         raise OSError("its 16-bit colours cannot be decoded")
-    return _from_deep_array(decoded, slice(2, None, -1))  # OpenCV begins with blue
+    return np.concatenate([decoded[..., 2::-1], decoded[..., 3:]], axis=2)  # OpenCV begins with blue
 
 
-def _from_deep_array(array: np.ndarray, rgb: slice = slice(0, 3)) -> np.ndarray:
+def _from_deep_array(array: np.ndarray, name: str, value_range: ValueRange | None) -> np.ndarray:
     """uint16 [H, W, 3 or 4] -> uint8 RGB; colours by the range of their values, alpha by that of its type."""
-    colours = _stretch(array[..., rgb])
+    colours = _stretch(array[..., :3], name, value_range)
     return colours if array.shape[2] == 3 else on_white(colours, (array[..., 3] // 257).astype(np.uint8))
 
 
-def _from_pil(image: Image.Image, upright: bool) -> np.ndarray:
+def _from_pil(image: Image.Image, name: str, value_range: ValueRange | None, upright: bool) -> np.ndarray:
+    no_data = _stated_no_data(image)
     if upright and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        return _grey_to_rgb(_stretch(np.asarray(image)))
+    if _is_deep_grey(image):
+        return _grey_to_rgb(_stretch(np.asarray(image), name, value_range, no_data))
     mode = "RGBA" if image.has_transparency_data else "RGB"
     rgb = np.empty((image.height, image.width, 3), np.uint8)
     for rows in _strips(rgb):
@@ -157,7 +210,7 @@ def _strips(array: np.ndarray) -> Iterator[slice]:
     return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
-def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
+def _from_array(array: np.ndarray, max_pixels: int, value_range: ValueRange | None) -> np.ndarray:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
@@ -167,8 +220,8 @@ def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
         array = array.astype(np.uint8) * 255
     elif array.dtype == np.uint16:
         if array.ndim == 3:
-            return _from_deep_array(array)
-        array = _stretch(array)
+            return _from_deep_array(array, "the given array", value_range)
+        array = _stretch(array, "the given array", value_range)
     elif np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise ValueError("a float picture must have values in 0..1; divide by 255 or convert to uint8")
@@ -192,17 +245,15 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         )
 
 
-def _stretch(grey: np.ndarray) -> np.ndarray:
-    """Map the smallest value to 0 and the largest to 255; a constant picture becomes black."""
-
-    def values_of(rows: slice) -> np.ndarray:
-        return np.nan_to_num(grey[rows].astype(np.float64))
-
-    ends = [(values.min(), values.max()) for values in map(values_of, _strips(grey))]
-    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+def _stretch(grey: np.ndarray, name: str, value_range: ValueRange | None, no_data: float | None = None) -> np.ndarray:
+    """Map the smallest measured value to 0 and the largest to 255; a constant picture becomes black."""
+    if value_range is None:
+        value_range = range_of((grey[rows] for rows in _strips(grey)), grey.size, no_data)
+        if value_range.note:
+            warnings.warn(f"{name}: {value_range.note}", stacklevel=2)
     stretched = np.empty(grey.shape, np.uint8)
     for rows in _strips(grey):
-        stretched[rows] = np.rint((values_of(rows) - low) / max(high - low, 1e-12) * 255)
+        stretched[rows] = value_range.stretched(grey[rows])
     return stretched
 
 

@@ -47,12 +47,14 @@ def write_session(session: VideoSession, config: SAM2Config, path: Path, *, with
     tensors: dict[str, Tensor] = {}
     tracks = [_track_out(f"{number}", i, t, tensors) for number, (i, t) in enumerate(session.tracks.items())]
     origin = session.clip.origin if with_path else None
+    part = session.clip.source_frames
     content = {
         "clip": {
             "fingerprint": session.clip.fingerprint(),
             "path": None if origin is None else str(origin.resolve()),
             "frames": len(session.clip),
             "size_hw": list(session.clip.size_hw),
+            "part": [part.start, part.stop, part.step],  # of the whole clip's frames
         },
         "options": {**asdict(session.options), "memory_dtype": str(session.options.memory_dtype)},
         "model": config.as_dict(),
@@ -74,7 +76,7 @@ def read_session(path: Path, clip: Clip, config: SAM2Config, device: torch.devic
     """Read a session.
 
     Args:
-        clip: the clip that the session is about, opened by the caller.
+        clip: the clip that the session is about, opened by the caller; or the whole of which it is a part.
         config: of the model that will go on with it.
         device: where memories and pointers go.
     Raises:
@@ -83,6 +85,7 @@ def read_session(path: Path, clip: Clip, config: SAM2Config, device: torch.devic
     """
     file = _opened(path)
     content = _content(file, path)
+    clip = _part_of(content, clip, path)
     _check_fit(content, clip, config, path)
     try:
         return _session(content, clip, config, file, device)
@@ -147,6 +150,18 @@ def _content(file: Any, path: Path) -> dict[str, Any]:
     except ODD_SESSION as error:
         raise ValueError(f"{path} is damaged ({error}); save the session again") from error
     return content
+
+
+def _part_of(content: dict[str, Any], clip: Clip, path: Path) -> Clip:
+    """The part of a clip that the session is about; the clip itself if that is not a part of it."""
+    try:
+        start, stop, step = (int(n) for n in content["clip"].get("part") or (0, len(clip), 1))
+    except ODD_SESSION as error:
+        raise ValueError(f"{path} is damaged ({error}); save the session again") from error
+    part = range(start, stop, step) if step > 0 else range(0)
+    if part in (range(len(clip)), clip.source_frames) or not 0 <= start < stop <= len(clip) + step - 1:
+        return clip
+    return clip.cut(start, min(stop, len(clip)), step)
 
 
 def _check_fit(content: dict[str, Any], clip: Clip, config: SAM2Config, path: Path) -> None:

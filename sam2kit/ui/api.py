@@ -25,7 +25,7 @@ from sam2kit.media.effects import EffectPainter
 from sam2kit.media.exports import NamedMask, coco_json, write_image
 from sam2kit.media.pictures import read_picture
 from sam2kit.predict.image import ImageEmbedding
-from sam2kit.predict.prompt_lists import PlacedPrompt, prompt_of
+from sam2kit.predict.prompt_lists import PlacedPrompt, place_prompts, prompts_of
 from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.session import FramePrompt, VideoSession
 from sam2kit.ui.api_files import label_image, result_folder, served, uploaded
@@ -84,7 +84,7 @@ class Endpoints:
         with _sentences():
             path, name = uploaded(image, self.limits)
             entries = _entries(prompts)
-            asked = [prompt_of(entry, f"prompt {i}", None)[2] for i, entry in enumerate(entries)]
+            asked = [prompt for _, _, prompt in prompts_of(entries, "prompts", None, each_alone=True)]
             picture = read_picture(path, max_pixels=self.limits.picture_pixels)
             embedding = self.network.images.encode(picture)
             names = [str(entry.get("object", f"object {i}")) for i, entry in enumerate(entries, start=1)]
@@ -146,7 +146,7 @@ class Endpoints:
         """  # noqa: E501
         with _sentences():
             path, name = uploaded(video, self.limits)
-            placed = [prompt_of(entry, f"prompt {i}", None) for i, entry in enumerate(_entries(prompts))]
+            placed = prompts_of(_entries(prompts), "prompts", None)
             _check_exports(exports, effect)
             _check_cut(start, stop, every)
             self.limits.check_file(path)
@@ -178,10 +178,8 @@ class Endpoints:
         assert self.network.videos is not None, "add_api leaves tracking out where the model cannot"
         predictor = self.network.videos.predictor()
         session = predictor.open(clip)
-        for frame, object_id, prompt in prompts:
-            if frame not in numbers:
-                raise ValueError(f"the prompt on frame {frame} is not among the frames in use, {numbers}")
-            predictor.add_prompt(session, numbers.index(frame), object_id, prompt)
+        for index, object_id, prompt in place_prompts(prompts, numbers):
+            predictor.add_prompt(session, index, object_id, prompt)
         session.plan = predictor.plan(session)
         total, began = len(session.plan), time.monotonic()
         for done, _ in enumerate(predictor.resume(session), start=1):

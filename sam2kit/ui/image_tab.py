@@ -99,7 +99,7 @@ class ImageTab:
 
         def act(work: PictureWork) -> str:
             work.open(self.networks.images(key), path, self.limits.check_picture)
-            return ""
+            return f"Scientific picture: {work.note}." if work.note else ""
 
         return self._open(key, act)
 

@@ -173,9 +173,9 @@ class VideoWork(ClickedClip):
         return VideoSession(self.whole, self.open_session.options, tracks, plan, self.open_session.run)
 
     def adopt(self, session: VideoSession) -> None:
-        """Go on with a session of the whole clip that came from a file."""
+        """Go on with a session of the clip, or of a part of it, that came from a file."""
         self.session, self.objects = numbered_session(session)
-        self.part, self._shelf, self.past, self.pace = range(len(session)), {}, [], {}
+        self.part, self._shelf, self.past, self.pace = session.clip.source_frames, {}, [], {}
         self.go_to(min((f for track in session.tracks.values() for f in track.prompts), default=0))
 
     # inside

@@ -419,6 +419,96 @@ def test_an_epoch_goes_on(name: str, tmp_path: Path) -> None:
     assert all("\n" not in str(error) for error in errors)
 
 
+def test_what_training_would_refuse_is_not_ready(tmp_path: Path) -> None:
+    """All that is held out is broken, or all that is learnt from."""
+    for name, number in (("train", 0), ("train", 1), ("val", 2)):
+        write_picture(tmp_path / name / "images" / f"{number}.png", number)
+        write_mask(tmp_path / name / "masks" / f"{number}.png", ONE)
+    assert not check_dataset(tmp_path).spoiled
+    write_mask(tmp_path / "val" / "masks" / "2.png", ONE & False)
+    report = check_dataset(tmp_path)
+    assert "of the samples to hold out none can be used (val/images/2.png); mend them" in report.text()
+    assert report.spoiled
+    write_mask(tmp_path / "val" / "masks" / "2.png", ONE)
+    for number in (0, 1):
+        write_mask(tmp_path / "train" / "masks" / f"{number}.png", ONE[:-1])
+    assert "has one usable sample; add more, so that some can be held out" in check_dataset(tmp_path).text()
+
+
+def test_nothing_to_see_below_is_not_announced(tmp_path: Path) -> None:
+    """ "See below" is followed by something, whatever is wrong."""
+    for build, _, _ in CASES.values():
+        folder = tmp_path / build.__name__
+        folder.mkdir()
+        build(folder)
+        report = check_dataset(folder)
+        assert "see below" not in report.text() or len(report.problems) > 1
+    write_json(tmp_path / "empty" / "a.json", {"images": [], "annotations": [], "categories": []})
+    (nothing,) = check_dataset(tmp_path / "empty").problems
+    assert nothing.kind == "nothing"
+    assert "see below" not in nothing.sentences[0]
+    assert "it holds no samples; add pictures with masks" in nothing.sentences[0]
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_semantic_masks_are_told_of_separate_parts(separate: bool, tmp_path: Path) -> None:
+    for i in range(3):
+        write_picture(tmp_path / "images" / f"{i}.png", i)
+        write_mask(tmp_path / "masks" / f"{i}.png", ONE | TWO)
+    report = check_dataset(tmp_path, separate_parts=separate)
+    assert not report.spoiled
+    assert report.counts["masks"] == (6 if separate else 3)
+    assert ("--separate-parts" in report.text()) is not separate
+    if not separate:
+        assert "3 of 3 masks have several separate parts (mask 1 of images/0.png in 2, ...)" in report.text()
+        assert report.text().endswith(
+            "If each part of a mask is an object of its own, give --separate-parts there, too."
+        )
+
+
+def boxes_in_coco(root: Path) -> None:
+    write_coco(root, [[[5, 5, 30, 5, 30, 20, 5, 20]], [[40, 30, 40, 50, 70, 50, 70, 30, 40, 30]]])
+
+
+def boxes_in_labelme(root: Path) -> None:
+    write_picture(root / "a.png")
+    polygon = [[40, 30], [70, 30], [70, 50], [40, 50]]
+    shapes = [("rectangle", [[5, 5], [30, 20]]), ("polygon", polygon), ("polygon", polygon[::-1])]
+    write_labelme(root / "a.json", [{"label": "cat", "shape_type": k, "points": p} for k, p in shapes])
+
+
+def boxes_in_yolo(root: Path) -> None:
+    write_yolo(root, "0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n1 0.2 0.2 0.2 0.7 0.9 0.7 0.9 0.2\n")
+
+
+@pytest.mark.parametrize(("build", "count"), [(boxes_in_coco, 2), (boxes_in_labelme, 3), (boxes_in_yolo, 2)])
+def test_outlines_that_are_all_boxes_are_said(build: Callable[[Path], None], count: int, tmp_path: Path) -> None:
+    build(tmp_path)
+    dataset = open_dataset(tmp_path)
+    said = f"all {count} outlines are rectangles; were boxes exported instead of outlines?"
+    assert not dataset.skipped
+    assert said in dataset.describe()
+    (problem,) = (p for p in check_dataset(dataset).problems if p.kind == "rectangles")
+    assert said in problem.sentences[0]
+
+
+def test_one_outline_that_is_no_box_is_enough(tmp_path: Path) -> None:
+    write_coco(tmp_path, [[[5, 5, 30, 5, 30, 20, 5, 20]], [[40, 30, 70, 30, 55, 50, 41, 45]], runs(ONE)])
+    assert "rectangles" not in open_dataset(tmp_path).describe()
+
+
+def test_what_was_meant_is_suggested(tmp_path: Path) -> None:
+    good_folders(tmp_path / "set")
+    with pytest.raises(ValueError, match=r"Did you mean .*set\? It looks like pictures and masks"):
+        open_dataset(tmp_path)
+    with pytest.raises(ValueError, match=r"Did you mean .*set\? It looks like pictures and masks"):
+        open_dataset(tmp_path / "set" / "masks")
+    (tmp_path / "set" / "images").rename(tmp_path / "set" / "raw")
+    (tmp_path / "set" / "masks").rename(tmp_path / "set" / "drawn")
+    with pytest.raises(ValueError, match=r"drawn and raw hold pictures of the same names, such as 0; call one"):
+        open_dataset(tmp_path / "set")
+
+
 def test_good_data_is_praised(tmp_path: Path) -> None:
     report = check_dataset(good_folders(tmp_path))
     assert not report.problems

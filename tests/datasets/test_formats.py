@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import pickle
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam2kit.datasets.check import check_dataset
 from sam2kit.datasets.label_images import read_label_image
 from sam2kit.datasets.opening import open_dataset
 from sam2kit.datasets.samples import LabelledPicture
@@ -63,6 +65,13 @@ MASKS = "Picture and mask folders"
         ("JPEGImages/a.jpg", "annotations/a_mask.png"),
         ("Images/img_7.png", "Masks/mask_7.png"),
         ("train/images/a.png", "train/masks/a.png"),
+        ("train_images/a.png", "train_masks/a.png"),
+        ("train/a.jpg", "train_masks/a_mask.png"),
+        ("photos/a.jpg", "photos_masks/a.png"),
+        ("cats/a.jpg", "cats_mask/a.png"),
+        ("cats/a.jpg", "cats-gt/a.png"),
+        ("Cat pictures/a.jpg", "cat masks/a.png"),
+        ("images/a.jpg", "images_masks/a.png"),
         ("images/train/a.png", "masks/train/a.png"),
         ("a.png", "a_mask.png"),
         ("a.png", "a-mask.png"),
@@ -370,3 +379,102 @@ def test_folders_of_named_pictures_are_no_clips(tmp_path: Path) -> None:
         write_mask(tmp_path / "volumes" / "masks" / "p1" / f"{index}.png", ONE)
     (clip,) = open_dataset(tmp_path / "volumes").clips
     assert clip.frame_count == 3
+
+
+def crowded(root: Path, kept: int, of: int, **more: object) -> Path:
+    """A COCO JSON of `of` masks, of which `kept` are marked as crowds."""
+    masks = [block(5, 5 + 9 * i, 40, 11 + 9 * i) for i in range(of)]
+    file = write_coco(root, [runs(mask) for mask in masks])
+    content = json.loads(file.read_text())
+    for annotation in content["annotations"]:
+        annotation |= {"iscrowd": int(annotation["id"] <= kept), **more}
+    return write_json(file, content)
+
+
+@pytest.mark.parametrize(
+    ("kept", "more"), [(3, {}), (2, {"attributes": {"occluded": False}}), (3, {"attributes": {"occluded": True}})]
+)
+def test_crowds_that_are_single_objects_are_kept(kept: int, more: dict, tmp_path: Path) -> None:
+    """CVAT marks each painted mask as a crowd, and outlines not; other programs mark all that are run lengths."""
+    crowded(tmp_path, kept, 3, **more)
+    dataset = open_dataset(tmp_path)
+    assert not dataset.skipped
+    assert len(dataset.pictures[0].read().masks) == 3
+    assert f"{kept} masks marked iscrowd are kept, because here the mark only says: no polygon" in dataset.describe()
+    assert "kept_crowd" in [p.kind for p in check_dataset(dataset).problems]
+
+
+def test_crowds_of_coco_itself_stay_out(tmp_path: Path) -> None:
+    crowded(tmp_path, 1, 3)
+    dataset = open_dataset(tmp_path)
+    assert len(dataset.pictures[0].read().masks) == 2
+    assert "1 crowd regions are left out" in dataset.skipped[0]
+
+
+TRIANGLE = [[5, 5], [40, 8], [20, 40]]
+
+
+def shape(label: str) -> dict:
+    return {"label": label, "shape_type": "polygon", "points": TRIANGLE}
+
+
+@pytest.mark.parametrize("label", ["__ignore__", "_background_", "ignore", "Background"])
+def test_labels_that_name_no_object_are_left_out(label: str, tmp_path: Path) -> None:
+    write_picture(tmp_path / "lm" / "a.png")
+    write_labelme(tmp_path / "lm" / "a.json", [shape("cat"), shape(label), shape(label)])
+    yolo = write_yolo(tmp_path / "yolo", "0 0.1 0.1 0.5 0.1 0.5 0.5\n1 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    (yolo / "data.yaml").write_text(f"path: .\ntrain: images\nval: images\nnames: [cat, {label}]\n")
+    coco = write_coco(tmp_path / "coco", [runs(ONE), runs(TWO)])
+    content = json.loads(coco.read_text())
+    content["categories"].append({"id": 4, "name": label})
+    content["annotations"][1]["category_id"] = 4
+    write_json(coco, content)
+    for name in ("lm", "yolo", "coco"):
+        dataset = open_dataset(tmp_path / name)
+        assert len(dataset.pictures[0].read().masks) == 1, name
+        assert [p for p in check_dataset(dataset).problems if p.kind == "ignored"], name
+    assert open_dataset(tmp_path / "lm").classes == ("cat",)
+    assert f"left out: 2 of {label}; rename what is one" in open_dataset(tmp_path / "lm").skipped[0]
+
+
+def encoded(seed: int) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(picture(seed)).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    "stated", ["gone.png", "../elsewhere/gone.jpg", "C:\\Data\\gone.png", "b.png", "small.png", "no.png"]
+)
+def test_a_labelme_json_that_names_another_picture(stated: str, tmp_path: Path) -> None:
+    """The picture beside it is taken, and it is said; b.png has a JSON, small.png another size, no.png is a text."""
+    write_picture(tmp_path / "a.PNG", 1)
+    write_picture(tmp_path / "b.png", 2)
+    write_picture(tmp_path / "small.png", 3, (30, 40))
+    (tmp_path / "no.png").write_text("no picture")
+    write_labelme(tmp_path / "b.json", [shape("cat")])
+    write_labelme(tmp_path / "a.json", [shape("cat")], imagePath=stated)
+    dataset = open_dataset(tmp_path)
+    assert not dataset.skipped
+    assert np.array_equal(dataset.pictures[0].read().image, picture(1))
+    assert np.array_equal(dataset.pictures[1].read().image, picture(2))
+    assert "1 JSON name a picture that is not theirs" in dataset.describe()
+    assert "and is about a.PNG beside it" in dataset.describe()
+
+
+@pytest.mark.parametrize("stated", ["gone.png", "small.png", "b.png"])
+def test_then_the_picture_inside_a_labelme_json(stated: str, tmp_path: Path) -> None:
+    write_picture(tmp_path / "b.png", 2)
+    write_picture(tmp_path / "small.png", 3, (30, 40))
+    write_labelme(tmp_path / "b.json", [shape("cat")])
+    write_labelme(tmp_path / "a.json", [shape("cat")], imagePath=stated, imageData=encoded(5))
+    dataset = open_dataset(tmp_path)
+    assert np.array_equal(dataset.pictures[0].read().image, picture(5))
+    assert ("is about the picture inside it" in dataset.describe()) == (stated != "gone.png")
+
+
+def test_a_labelme_json_in_a_folder_beside_the_pictures(tmp_path: Path) -> None:
+    write_picture(tmp_path / "images" / "a.jpg", 1)
+    write_labelme(tmp_path / "labels" / "a.json", [shape("cat")], imagePath="a.jpg")
+    dataset = open_dataset(tmp_path)
+    assert dataset.pictures[0].image == tmp_path / "images" / "a.jpg"

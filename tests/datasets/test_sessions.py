@@ -76,6 +76,22 @@ def test_the_clip_is_looked_for_beside_the_file(saved: Path, tmp_path_factory: p
     assert "put the clip beside it" in report.text()
 
 
+def test_a_session_that_does_not_say_finds_the_clip_of_its_name(
+    saved: Path, toy: SAM2, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The app writes no path into walk.session.safetensors, which belongs beside walk.mp4."""
+    folder = tmp_path_factory.mktemp("own")
+    predictor = VideoPredictor(toy)
+    session = predictor.load(saved / "work.safetensors")
+    with session.clip:
+        predictor.save(session, folder / "walk.session.safetensors", with_path=False)
+    (text,) = open_dataset(folder).skipped
+    assert "does not say which clip it is about; put the clip beside it, as walk.mp4" in text
+    shutil.copy(saved / "clip.mp4", folder / "walk.mp4")
+    (clip,) = open_dataset(folder).clips
+    assert clip.read([0]).frames.shape == (1, 64, 96, 3)
+
+
 def test_another_clip_is_refused(saved: Path) -> None:
     write_clip(saved / "clip.mp4", 5)
     (clip,) = open_dataset(saved).clips

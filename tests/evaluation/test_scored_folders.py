@@ -73,6 +73,32 @@ def test_palettes(folders: tuple[Path, Path]) -> None:
     assert row.scores["J"] == 1.0
 
 
+def test_ids_that_no_palette_can_hold(folders: tuple[Path, Path]) -> None:
+    """sam2kit's table says which object a number is; without one, numbers are objects."""
+    for t in range(4):
+        for folder, numbers in zip(folders, ((1, 2), (300, 3)), strict=True):
+            labels = square(SIZE, 2 + t, 2, 9) * numbers[0] + square(SIZE, 14, 12, 5) * numbers[1]
+            Image.fromarray(labels.astype(np.uint16)).save(folder / "v" / f"{t:05d}.png")
+    assert {row.object_id: row.scores["J"] for row in score_folders(*folders)} == {"3": 0, "300": 0}
+    table = [{"number": 1, "object_id": 300}, {"number": 2, "object_id": 3}]
+    (folders[0] / "v" / "objects.json").write_text(json.dumps(table))
+    assert {row.object_id: row.scores["J"] for row in score_folders(*folders)} == {"3": 1, "300": 1}
+    (folders[0] / "v" / "objects.json").write_text('{"number": 1}')
+    with pytest.raises(ValueError, match=r"objects\.json is not as sam2kit wrote it"):
+        list(score_folders(*folders))
+
+
+def test_words_are_matched_by_both_tables_or_else_by_number(folders: tuple[Path, Path]) -> None:
+    for t in range(4):
+        write_labels(folders[0] / "v" / f"{t:05d}.png", square(SIZE, 2 + t, 2, 9) * 1)
+    (folders[0] / "v" / "objects.json").write_text(json.dumps([{"number": 1, "object_id": "cup"}]))
+    (row,) = score_folders(*folders)
+    assert row.scores["J"] == 0
+    (folders[1] / "v" / "objects.json").write_text(json.dumps([{"number": 3, "object_id": "cup"}]))
+    (row,) = score_folders(*folders)
+    assert row.scores["J"] == 1
+
+
 def test_label_255(folders: tuple[Path, Path]) -> None:
     """An object for the SA-V evaluator, void for DAVIS."""
     for t in range(4):

@@ -8,10 +8,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from sam2kit.datasets.opening import open_dataset
 from sam2kit.media.clips import Clip, FrameList, PictureFolder, VideoFile, frame_at, open_clip
 from tests.media.clip_factory import (
     MIRRORED,
@@ -299,3 +301,32 @@ def test_lists_of_frames(tmp_path: Path) -> None:
             open_clip(frames)
     with pytest.raises(ValueError, match="fps"):
         open_clip(stack, fps=0)
+
+
+@pytest.mark.parametrize("kind", ["files", "arrays", "colour files"])
+def test_sixteen_bit_frames_have_one_range(kind: str, tmp_path: Path) -> None:
+    """What fades to a quarter is shown so, in a clip and in a dataset of its frames."""
+    whole = np.arange(2400, dtype=np.float64).reshape(40, 60) * 25
+    frames = [(whole * share).astype(np.uint16) for share in (1, 0.5, 0.25)]
+    folder = tmp_path / "JPEGImages" / "fade"
+    folder.mkdir(parents=True)
+    for i, frame in enumerate(frames):
+        deep = np.repeat(frame[..., None], 3, axis=2) if kind == "colour files" else frame
+        cv2.imwrite(str(folder / f"{i:05d}.png"), deep)
+    clip = open_clip(frames if kind == "arrays" else folder)
+    assert [int(clip.frame(i).max()) for i in (2, 0, 1)] == [64, 255, 127]
+    assert clip.notes == ()
+    masks = tmp_path / "Annotations" / "fade"
+    masks.mkdir(parents=True)
+    for i in range(3):
+        Image.fromarray(np.eye(40, 60, dtype=np.uint8)).save(masks / f"{i:05d}.png")
+    (sample,) = open_dataset(tmp_path).clips
+    assert [int(frame.max()) for frame in sample.read([0, 1, 2]).frames] == [255, 127, 64]
+
+
+def test_a_hot_pixel_of_one_frame_does_not_darken_the_clip() -> None:
+    frames = [np.random.default_rng(i).integers(0, 200, (40, 60), np.uint16) for i in range(3)]
+    frames[1][0, 0] = 65535
+    clip = open_clip(frames)
+    assert [int(clip.frame(i)[1:].max()) for i in range(3)] == [255, 255, 255]
+    assert "one range of values: its contrast is that of the values 0 to 199" in clip.notes[0]

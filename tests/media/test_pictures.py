@@ -92,6 +92,72 @@ def test_sixteen_bit_colours_are_stretched_too(tmp_path: Path) -> None:
     assert (read_picture(see_through) == 255).all()
 
 
+def land(**spoiled: float) -> np.ndarray:
+    """float32 [40, 60]: heights of 5000 to 5100, with some pixels that mean nothing."""
+    heights = np.linspace(5000, 5100, 2400, dtype=np.float32).reshape(40, 60).copy()
+    for rows, value in spoiled.items():
+        heights[: int(rows.removeprefix("rows"))] = value
+    return heights
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (land(rows5=np.nan), "without 300 values that are no finite numbers"),
+        (land(rows1=np.inf), "without 60 values that are no finite numbers"),
+        (land(rows5=-9999), "without -9999, which seems to mean no data"),
+        (land(rows5=-3.4e38), "without -3.4e.38, which seems to mean no data"),
+        (land(rows5=65535), "without 65535, which seems to mean no data"),
+        (
+            np.where(np.arange(2400).reshape(40, 60) == 7, 1e6, land()),
+            "without a few outliers .values go from 5000 to 1e",
+        ),
+    ],
+)
+def test_what_means_nothing_does_not_take_the_contrast(values: np.ndarray, said: str, tmp_path: Path) -> None:
+    Image.fromarray(values.astype(np.float32)).save(tmp_path / "land.tif")
+    with pytest.warns(UserWarning, match=rf"land\.tif: its contrast is that of the values .*{said}"):
+        shown = read_picture(tmp_path / "land.tif")
+    assert (shown[6:].min(), shown[6:].max()) == (shown[6:, 0].min(), 255)
+    assert shown[6:].min() < 45
+    assert (np.diff(shown[6:, :, 0].ravel().astype(int)) >= 0).all()
+
+
+def test_nodata_that_a_tiff_states(tmp_path: Path) -> None:
+    values = np.linspace(100, 200, 2400).astype(np.uint16).reshape(40, 60)
+    values[:10] = 0
+    Image.fromarray(values).save(tmp_path / "land.tif", tiffinfo={42113: "0"})
+    shown = read_picture(tmp_path / "land.tif")
+    assert not shown[:10].any()
+    assert (shown[10:].min(), shown[10:].max()) == (0, 255)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "values",
+    [
+        land(),
+        land(rows20=4990),
+        np.where(land() > 5050, 0, 65535),
+        np.random.default_rng(0).normal(3000, 400, (40, 60)),
+        np.full((40, 60), 7),
+    ],
+)
+def test_ordinary_values_keep_their_whole_range(values: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(values.astype(np.float32)).save(tmp_path / "a.tif")
+    shown = read_picture(tmp_path / "a.tif")[..., 0]
+    low, high = values.astype(np.float32).min(), values.astype(np.float32).max()
+    assert np.abs(shown - (values - low) / max(high - low, 1e-12) * 255).max() <= 1
+
+
+def test_one_hot_pixel_of_sixteen_bits(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 200, (40, 60), np.uint16)
+    values[0, 0] = 65535
+    Image.fromarray(values).save(tmp_path / "hot.png")
+    with pytest.warns(UserWarning, match="outliers"):
+        assert read_picture(tmp_path / "hot.png")[1:].max() == 255
+
+
 @pytest.mark.parametrize(
     "kind",
     ["RGB", "RGBA", "LA", "P", "P with a hole", "CMYK", "1", "I;16", "F", "turned", "deep", "deep alpha", "array"],

@@ -32,7 +32,7 @@ from tests.media.clip_factory import number_of, write_clip
 
 SIZE = (64, 96)
 COUNT = 12
-IDS = {10: 1, "cat": 2, "cat 10": 3}  # in the order in which they are numbered
+IDS = {10: 10, "cat": 1, "cat 10": 2}  # object -> number in files: whole numbers are kept
 
 
 def masks_of(index: int) -> dict[Hashable, np.ndarray]:
@@ -142,7 +142,7 @@ def test_davis(name: str, clip: Clip, tmp_path: Path) -> None:
         assert picture.mode == "P"
         assert picture.getpalette()[:12] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
         labels, taken = np.array(picture), np.zeros(SIZE, bool)
-        for object_id, number in IDS.items():
+        for object_id, number in sorted(IDS.items(), key=lambda pair: pair[1]):
             wanted = masks_of(index).get(object_id, np.zeros(SIZE, bool)) & ~taken
             assert np.array_equal(labels == number, wanted)
             taken |= wanted
@@ -178,21 +178,21 @@ def test_coco(clip: Clip, tmp_path: Path) -> None:
     assert seen == sum(mask.any() for i in range(COUNT) for mask in masks_of(i).values())
     content = json.loads(path.read_text())
     assert content["categories"] == [{"id": 1, "name": "object"}]
-    assert {"number": 2, "object_id": "cat", "name": "Tom"} in content["objects"]
+    assert {"number": 1, "object_id": "cat", "name": "Tom"} in content["objects"]
 
 
 @pytest.mark.parametrize("name", ["yolo", "yolo.zip"])
 def test_yolo(name: str, clip: Clip, tmp_path: Path) -> None:
     run(export_yolo(clip, masks_of, tmp_path / name, names={"cat": 'a "cat"'}))
     files = read_bundle(tmp_path / name)
-    assert 'names:\n  0: "object"\n  1: "a \\"cat\\""\n' in files["data.yaml"].decode()
+    assert 'names:\n  0: "object"\n  1: "a \\"cat\\""\n  2: "cat 10"\n' in files["data.yaml"].decode()
     for index in range(COUNT):
         masks = {object_id: mask for object_id, mask in masks_of(index).items() if mask.any()}
         lines = files[f"labels/{index:05d}.txt"].decode().splitlines()
         assert len(lines) == len(masks)
         for line, (object_id, mask) in zip(lines, masks.items(), strict=True):
             number, *values = line.split()
-            assert int(number) == (object_id == "cat")
+            assert int(number) == [10, "cat", "cat 10"].index(object_id)
             corners = np.array(values, float).reshape(-1, 2)
             assert corners.min() >= 0
             assert corners.max() <= 1
@@ -217,7 +217,7 @@ def test_sav(clip: Clip, tmp_path: Path) -> None:
     assert content["video_id"] == "walk"
     assert (content["video_frame_count"], content["video_height"], content["video_width"]) == (COUNT, *SIZE)
     assert content["video_duration"] == pytest.approx(clip.duration)
-    assert (content["masklet_num"], content["masklet_id"]) == (3, [1, 2, 3])
+    assert (content["masklet_num"], content["masklet_id"]) == (3, [10, 1, 2])
     assert content["masklet_first_appeared_frame"] == [0, 3, 0]
     assert content["masklet_frame_count"] == [12, 9, 6]
     for index, runs in enumerate(content["masklet"]):

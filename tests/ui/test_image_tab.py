@@ -250,3 +250,13 @@ def test_one_who_waits_is_told_the_place(tab: ImageTab) -> None:
     other.leave()
     assert "masks found" in list(pages)[-1].status
     assert tab.jobs.count == 0
+
+
+def test_values_that_mean_nothing_are_told(tab: ImageTab, tmp_path: Path) -> None:
+    """In a scientific picture, which would otherwise be black or white all over."""
+    land = np.linspace(5000, 5100, 2400, dtype=np.float32).reshape(40, 60)
+    land[:5] = np.nan
+    Image.fromarray(land).save(tmp_path / "land.tif")
+    page = tab.open_picture("me", tmp_path / "land.tif")
+    assert "without 300 values that are no finite numbers" in str(page.status)
+    assert "Scientific" not in str(tab.open_example(0, "me").status)
