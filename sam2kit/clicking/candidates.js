@@ -28,12 +28,15 @@ function offer(mask) {
 }
 
 function show() {
-  const focused = box.contains(document.activeElement) ? document.activeElement.dataset.candidate : null;
-  offer(null);
+  const before = given, masks = (of) => of.rows.map((row) => row.mask).join();
   given = props.value || { rows: [] };
   box.hidden = !given.rows.length;
+  if (before.scene === given.scene && before.number === given.number && masks(before) === masks(given)) { // another is chosen
+    [...box.children].forEach((button, i) => button.setAttribute('aria-checked', String(i === given.chosen)));
+    return;
+  }
+  offer(null);
   box.replaceChildren(...given.rows.map(choice));
-  if (focused && given.rows.length) box.querySelector(`[data-candidate="${focused}"]`)?.focus();
 }
 
 box.addEventListener('click', (e) => {

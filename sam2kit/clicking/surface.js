@@ -85,7 +85,8 @@ async function take(message) {
   const layers = await Promise.all(message.objects.map((o) => coloured(o.mask, o.colour, 118)));
   if (coming !== message) return; // a newer one came meanwhile
   const sameSize = picture && message.size.join() === root.dataset.size;
-  scene = message; picture = next; ghost = offered = null; previewing++; offers++;
+  if (scene && message.scene !== scene.scene) { offered = null; offers++; }
+  scene = message; picture = next; ghost = null; previewing++;
   objects = new Map(message.objects.map((o, i) => [o.number, { name: o.name, colour: o.colour, layer: layers[i] }]));
   points = message.points; box = message.box; settled = { points, box };
   if (newest && newest.version > message.version && newest.scene === message.scene) settle(); // it was made before that answer

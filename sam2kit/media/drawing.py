@@ -23,7 +23,7 @@ _WHITE, _BLACK = (255, 255, 255), (20, 20, 20)
 _MOST_PIXELS = 2000  # that are looked at to find a colour that contrasts with them
 _ALIKE = 0.2  # share of the pixels: one that is more like a colour than the others is hardly seen under it
 _LIGHTNESS = 0.5  # weight of L* beside a* and b*: under a half-transparent colour, light and dark shine through
-_CONTRAST = 55.0  # difference in L*a*b*, weighted so, from which a half-transparent colour is told from its ground
+_CONTRAST = 40.0  # CIE94 difference, weighted so, from which a half-transparent colour is told from its ground
 
 
 def colour_of(number: int) -> tuple[int, int, int]:
@@ -51,14 +51,23 @@ def contrasting_colour(pixels: np.ndarray, first: int = 0, used: Collection[int]
     if not len(pixels):
         return free[0]
     seen = pixels[:: max(1, len(pixels) // _MOST_PIXELS)]
-    distances = np.linalg.norm(_lab(seen)[:, None] - _lab([rgb(code) for code in PALETTE])[None], axis=2)
-    contrast = np.quantile(distances, _ALIKE, axis=0)
+    contrast = np.quantile(_differences(seen, [rgb(code) for code in PALETTE]), _ALIKE, axis=0)
     return next((place for place in free if contrast[place] >= _CONTRAST), max(free, key=lambda place: contrast[place]))
 
 
-def _lab(pixels: ArrayLike) -> np.ndarray:
-    """float32 [N, 3] L*a*b* of RGB 0..255, L* with its weight."""
-    return cv2.cvtColor(np.asarray(pixels, np.float32)[None] / 255, cv2.COLOR_RGB2LAB)[0] * (_LIGHTNESS, 1, 1)
+def _differences(pixels: ArrayLike, colours: ArrayLike) -> np.ndarray:
+    """float [N, M] how different RGB colours look, lightness counting less.
+
+    Source: CIE 116-1995, the CIE94 colour difference for graphic arts.
+    """
+    lab, other = (cv2.cvtColor(np.asarray(c, np.float32)[None] / 255, cv2.COLOR_RGB2LAB)[0] for c in (pixels, colours))
+    chroma, its_chroma = np.hypot(lab[:, 1], lab[:, 2])[:, None], np.hypot(other[:, 1], other[:, 2])[None]
+    apart = (lab[:, None] - other[None]) ** 2  # [N, M, 3]
+    by_chroma = (chroma - its_chroma) ** 2
+    by_hue = np.maximum(apart[..., 1] + apart[..., 2] - by_chroma, 0)
+    return np.sqrt(
+        _LIGHTNESS**2 * apart[..., 0] + by_chroma / (1 + 0.045 * chroma) ** 2 + by_hue / (1 + 0.015 * chroma) ** 2
+    )
 
 
 def supervision_palette() -> supervision.ColorPalette:

@@ -65,16 +65,16 @@ def build_image_tab(tab: ImageTab, key: gr.State) -> list[Any]:
                 clear = gr.Button("Clear all", size="sm", elem_id="image-clear", min_width=60)
             with gr.Accordion("Segment everything", open=False, elem_id="image-everything"):
                 points = gr.Slider(
-                    4, 64, value=everything.points_per_side, step=4, label="Points per side", elem_id="image-points"
+                    4, 64, value=everything.points_per_side, step=4, label="Points per side", elem_id="image-points",
+                    buttons=[],
+                )  # fmt: skip
+                min_iou, min_stability = (
+                    gr.Slider(0, 1, value=least, step=0.01, label=label, buttons=[])
+                    for label, least in (
+                        ("Min. predicted IoU", everything.min_predicted_iou),
+                        ("Min. stability score", everything.min_stability),
+                    )
                 )
-                min_iou = gr.Slider(
-                    0, 1, value=everything.min_predicted_iou, step=0.01, label="Minimum predicted IoU",
-                    info="the model's own estimate of a mask's IoU",
-                )  # fmt: skip
-                min_stability = gr.Slider(
-                    0, 1, value=everything.min_stability, step=0.01, label="Minimum stability score",
-                    info="how little a mask changes with its threshold",
-                )  # fmt: skip
                 with gr.Row():
                     find = gr.Button("Segment everything", variant="primary", size="sm", elem_id="image-find")
                     stop = gr.Button("Stop", size="sm", elem_id="image-stop", min_width=60, interactive=False)

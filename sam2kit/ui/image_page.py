@@ -40,7 +40,9 @@ def scene_of(work: PictureWork, key: str) -> dict[str, Any]:
 
 def progress_bar(done: int, total: int) -> str:
     """HTML of how far a job is."""
-    return f'<progress max="{total}" value="{done}"></progress> <span>{done / total:.0%}</span>'
+    share = f"{done / total:.0%}"
+    bar = f'<b role="progressbar" aria-label="Progress" aria-valuenow="{share[:-1]}"><i style="width: {share}"></i></b>'
+    return f'<div class="progress">{bar}<span>{share}</span></div>'
 
 
 def page_beside(work: PictureWork, hint: str | None) -> ImagePage:

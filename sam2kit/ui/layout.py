@@ -33,7 +33,8 @@ from sam2kit.ui.zero_gpu import device_name
 _CSS = """
 .gradio-container { width: 100% !important; max-width: 1400px !important; margin: auto; }
 #image-view img, #teach-view img { cursor: crosshair; max-height: 64vh; }
-#head, #banner, .block:has(.sk-surface), .block:has(.sk-objects), .block:has(.sk-candidates), #video-health {
+#head, #banner, #video-health, #image-progress,
+.block:has(.sk-surface), .block:has(.sk-objects), .block:has(.sk-candidates) {
   --block-padding: 0; }
 #head h1, #head p { display: inline; margin: 0 12px 0 0; }
 #head h1 { font-size: 24px; }
@@ -44,8 +45,9 @@ _CSS = """
 #model { border: 0; }
 .block:has(.sk-candidates[hidden]), .block:has(.sk-objects:empty) { display: none; }
 #image-load { align-self: end; height: auto; }
-#image-progress:has(progress) > div { display: flex; align-items: center; gap: 8px; }
-#image-progress progress { flex: 1; height: 10px; accent-color: var(--color-accent); }
+.progress { display: flex; align-items: center; gap: 10px; font-size: 13px; }
+.progress b { flex: 1; height: 8px; border-radius: 4px; overflow: hidden; background: var(--border-color-primary); }
+.progress i { display: block; height: 100%; background: var(--color-accent); transition: width 0.3s; }
 @media (max-width: 600px) { .gradio-container { padding: 8px !important; } }
 """
 _VISITORS_WITH_VIDEO = 12  # each may hold a hundred megabytes of decoded frames

@@ -50,8 +50,8 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
         answering: name of the model that answers; changes when another one does.
     """
     gr.Markdown(
-        "**1** Add photos. **2** Click the objects in each and correct their masks. **3** Train; about a quarter of "
-        "the photos is held out for evaluation. **4** Compare, then use the model in all tabs.",
+        "**1** Add photos. **2** Click their objects, correct the masks. **3** Train; about a quarter of "
+        "the photos is held out for evaluation. **4** Compare, then use it in all tabs.",
         elem_id="teach-steps",
     )
     with gr.Row():
@@ -67,7 +67,7 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
         with gr.Column(scale=3, min_width=320):
             # also what is dropped or pasted anywhere on the page while this tab is open
             drop_zone = gr.File(
-                file_count="multiple", elem_id="teach-upload", label="Photos to fine-tune on", height=420, buttons=[]
+                file_count="multiple", elem_id="teach-upload", label="Photos to fine-tune on", height=320, buttons=[]
             )
             view: gr.Image | gr.HTML
             if tab.plain:

@@ -214,7 +214,7 @@ def test_segmenting_everything_shows_how_far_it_is_and_ends_with_the_buttons_as_
 def test_a_new_photo_ends_a_search_on_the_old_one(tab: ImageTab) -> None:
     tab.begin("me")
     pages = tab.find_everything("me", 8, 0.3, 0.5)
-    while "value=" not in str(next(pages).progress):
+    while "progressbar" not in str(next(pages).progress):
         pass
     tab.open_example(0, "me")
     assert "Stopped" in list(pages)[-1].status
@@ -234,7 +234,7 @@ def test_nobody_waits_for_a_search(tab: ImageTab) -> None:
 
     tab.begin("me")
     pages = tab.find_everything("me", 8, 0.3, 0.5)
-    while "value=" not in str(next(pages).progress):
+    while "progressbar" not in str(next(pages).progress):
         pass
     others = Thread(target=click_meanwhile, daemon=True)
     others.start()

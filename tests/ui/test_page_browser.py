@@ -131,6 +131,14 @@ def test_candidates_are_pictures_that_show_their_mask_under_the_pointer(visitor:
     assert any(seen), "another candidate is another mask"
     assert visitor.surface.points() == 1, "hovering changes nothing"
 
+    page.locator(f"#image-candidates [data-candidate='{unchosen[seen.index(True)]}']").hover()
+    for button in ("#image-new", "#image-objects .sk-pick"):  # the pictures go, and come up under a pointer that rests
+        visitor.surface.refreshed(lambda button=button: page.eval_on_selector(button, "e => e.click()"))
+    page.wait_for_selector(offered)
+    page.wait_for_timeout(300)
+    assert page.locator(offered).count() == 1
+    assert changed()
+
     visitor.surface.refreshed(lambda: page.locator(f"#image-candidates [data-candidate='{unchosen[0]}']").click())
     page.wait_for_selector(f"#image-candidates [data-candidate='{unchosen[0]}'][aria-checked=true]")
     visitor.surface.refreshed(lambda: page.keyboard.press(str(unchosen[1] + 1)))
@@ -272,10 +280,10 @@ def test_segmenting_everything_shows_progress_and_the_number_of_rows(visitor: Vi
     page.locator("#image-points input[type=number]").fill("12")
     page.keyboard.press("Tab")
     page.click("#image-find")
-    page.wait_for_selector("#image-progress progress", state="visible")
+    page.wait_for_selector("#image-progress [role=progressbar]", state="visible")
     assert page.locator("#image-find").is_disabled()
     page.wait_for_function("document.querySelector('#image-status').innerText.includes('masks found')", timeout=120_000)
-    page.wait_for_selector("#image-progress progress", state="detached")
+    page.wait_for_selector("#image-progress [role=progressbar]", state="detached")
     rows = page.locator("#image-objects .sk-object").count()
     assert rows > 1
     assert page.locator("#image-objects .sk-count").inner_text() == f"{rows} objects"
