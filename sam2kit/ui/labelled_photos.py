@@ -159,10 +159,11 @@ class LabelledPhotos:
     def says(self) -> str:
         """What a training would use, or what is missing."""
         test, labelled, unused = self.test_photos(), self._labelled(), len(self.photos) - len(self._labelled())
+        training = len(labelled) - len(test)
         left_out = f" {unused} without objects {'is' if unused == 1 else 'are'} not used." if unused else ""
         return self.ready() or (
-            f"Ready to train: {len(labelled) - len(test)} photos to train on, {len(test)} held out for evaluation."
-            + left_out
+            f"Ready to train: {training} {'photo' if training == 1 else 'photos'} to train on, "
+            f"{len(test)} held out for evaluation.{left_out}"
         )
 
     def _labelled(self) -> list[int]:
