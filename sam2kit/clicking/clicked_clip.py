@@ -15,7 +15,7 @@ import numpy as np
 
 from sam2kit.clicking.clip_past import EverythingBefore, FrameBefore
 from sam2kit.clicking.messages import Box, Point
-from sam2kit.clicking.named_objects import NamedObjects
+from sam2kit.clicking.named_objects import NamedObjects, ObjectColours
 from sam2kit.predict.frame_masks import FrameResult
 from sam2kit.predict.session import FramePrompt, ObjectTrack, VideoSession
 from sam2kit.predict.video import Direction, VideoPredictor
@@ -29,6 +29,7 @@ class ClickedClip(ABC):
 
     session: VideoSession | None = None
     objects: NamedObjects = field(default_factory=NamedObjects)
+    colours: ObjectColours = field(default_factory=ObjectColours)  # see clip_view.py
     frame: int = 0
     corner: tuple[float, float] | None = None  # first corner of a box that is being drawn, where there are only clicks
     past: list[FrameBefore | EverythingBefore] = field(default_factory=list)
@@ -46,6 +47,11 @@ class ClickedClip(ABC):
         assert self.session is not None, "needs an open clip"
         return self.session
 
+    @property
+    def used(self) -> set[Hashable]:
+        """The objects of which something is known, on whichever frame."""
+        return {*self.open_session.tracks, *self._shelf}
+
     def go_to(self, frame: int) -> bool:
         """Show another frame; True if a box that was half drawn got lost."""
         self.frame = min(max(int(frame), 0), len(self.open_session) - 1)
@@ -56,7 +62,7 @@ class ClickedClip(ABC):
 
     def add_object(self) -> None:
         """Begin another object; one without prompts is used first."""
-        self.objects.add(used={*self.open_session.tracks, *self._shelf})
+        self.objects.add(self.used)
         self.corner = None
 
     def select(self, number: int) -> None:

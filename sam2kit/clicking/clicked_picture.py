@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from sam2kit.clicking.messages import Box, Point, PromptRequest, ShownObject
-from sam2kit.clicking.named_objects import check_room, checked_name, free_name
-from sam2kit.clicking.object_list import ListedObject, thumbnail_of
+from sam2kit.clicking.named_objects import ObjectColours, check_room, checked_name, free_name
+from sam2kit.clicking.object_list import PREDICTED_IOU, ListedObject, thumbnail_of
 from sam2kit.clicking.views import view_of
 from sam2kit.config import SAM2Config
 from sam2kit.media.exports import NamedMask
@@ -58,6 +58,7 @@ class ClickedPicture:
     opened: int = 0  # another number for each picture, of whichever visitor
     _drawn: dict[PromptedObject, np.ndarray] = field(default_factory=dict)
     _thumbnails: dict[PromptedObject, str] = field(default_factory=dict)
+    _colours: ObjectColours = field(default_factory=ObjectColours)
 
     # the picture
 
@@ -83,7 +84,7 @@ class ClickedPicture:
         """Start on a new picture that is read already; it is encoded when it is asked about."""
         self.file_name, self.image, self.view, self.embedding = file_name, image, view_of(image), None
         self.now, self.past, self.opened = Moment(), [], next(_SERIAL)
-        self._drawn, self._thumbnails = {}, {}
+        self._drawn, self._thumbnails, self._colours = {}, {}, ObjectColours()
 
     def encode(self, predictor: ImagePredictor) -> None:
         """Let a model see the picture; nothing happens if this one has."""
@@ -210,7 +211,7 @@ class ClickedPicture:
     def undo(self) -> None:
         """Take back the last step; nothing happens at the start."""
         if self.past:
-            self.now = self.past.pop()
+            self._go(self.past.pop())
 
     def clear(self) -> None:
         """Remove all objects; undo brings them back."""
@@ -228,7 +229,7 @@ class ClickedPicture:
         if len(kept) + len(found) > MOST_OBJECTS:
             raise ValueError(
                 f"{len(found)} masks were found, and {MOST_OBJECTS} objects are the most of one picture; ask with "
-                "fewer points a side, or for surer masks"
+                "fewer points per side, or raise the minimum predicted IoU"
             )
         first = max((item.number for item in kept), default=-1) + 1
         names = {item.name for item in kept}
@@ -278,20 +279,32 @@ class ClickedPicture:
             self._drawn[item] = item.mask(self.open_view.shape[:2])
         return self._drawn[item]
 
+    def colour(self, item: PromptedObject) -> int | None:
+        """An object's colour, see ObjectColours.of; None as long as there is no mask to choose it for."""
+        if item.answer is None:
+            return None
+        self._colours.give(item.number, self.open_view, self.view_mask(item))
+        return self._colours.of(item.number)
+
     def shown(self, item: PromptedObject) -> ShownObject:
         """An object for the click surface."""
-        return ShownObject(item.number, item.name, None if item.answer is None else self.view_mask(item))
+        mask = None if item.answer is None else self.view_mask(item)
+        return ShownObject(item.number, item.name, mask, self.colour(item))
 
     def listed(self) -> list[ListedObject]:
         """The objects for the list beside the picture."""
-        kept = {item: picture for item, picture in self._thumbnails.items() if item in set(self.now.objects)}
+        current = set(self.now.objects)
+        kept = {item: picture for item, picture in self._thumbnails.items() if item in current}
         for item in self.now.objects:
             if item not in kept:
                 kept[item] = (
-                    "" if item.answer is None else thumbnail_of(self.open_view, self.view_mask(item), item.number)
+                    "" if item.answer is None else thumbnail_of(self.open_view, self.view_mask(item), self.colour(item))
                 )
         self._thumbnails = kept
-        return [ListedObject(item.number, item.name, _note(item), kept[item]) for item in self.now.objects]
+        return [
+            ListedObject(item.number, item.name, _note(item), kept[item], self.colour(item), PREDICTED_IOU)
+            for item in self.now.objects
+        ]
 
     def finished(self) -> list[NamedMask]:
         """The objects that have a mask, at the size of the original picture."""
@@ -323,11 +336,15 @@ class ClickedPicture:
     def remember(self, next_moment: Moment) -> None:
         """Go on to another moment; undo comes back to this one."""
         self.past = [*self.past[-(_MAX_UNDO - 1) :], self.now]
-        self.now = next_moment
+        self._go(next_moment)
+
+    def _go(self, moment: Moment) -> None:
+        self.now = moment
+        self._colours.keep({item.number for item in self.with_masks})
 
 
 def _note(item: PromptedObject) -> str:
-    return f"sure {item.predicted_iou[item.chosen]:.0%}" if item.answer is not None else "click it"
+    return f"predicted IoU {item.predicted_iou[item.chosen]:.2f}" if item.answer is not None else "click it"
 
 
 def _answer_of(found: FoundMask, side: int) -> Masks:

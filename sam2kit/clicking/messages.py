@@ -103,13 +103,14 @@ class ShownObject:
     number: int
     name: str
     mask: np.ndarray | None = None  # bool [H, W] at the size of the view
+    colour: int | None = None  # see ObjectColours.of; None only without a mask
 
     def to_browser(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {
             "number": self.number,
             "name": self.name,
-            "colour": PALETTE[self.number % len(PALETTE)],
+            "colour": colour_code(self.colour),
             "mask": mask_png(self.mask),
         }
 
@@ -169,6 +170,11 @@ def refusal(says: str) -> dict[str, Any]:
 def stale() -> dict[str, Any]:
     """The answer to a request that a newer one has overtaken, or that may be left out."""
     return {"stale": True}
+
+
+def colour_code(colour: int | None) -> str:
+    """An object's colour as "#RRGGBB"; "" as long as it has none."""
+    return "" if colour is None else PALETTE[colour % len(PALETTE)]
 
 
 def mask_png(mask: np.ndarray | None) -> str:

@@ -1,6 +1,6 @@
-"""The objects of a clip as a visitor sees them: numbers, which decide the colours, names, and the active one.
+"""The objects of a clip as a visitor sees them: numbers, names, and the active one.
 
-Also what names and numbers of objects may be, in clips and in pictures.
+Also what names and numbers of objects may be, and which colours objects have, in clips and in pictures.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
 from itertools import count
 
+import numpy as np
+
+from sam2kit.media.drawing import PALETTE, contrasting_colour
 from sam2kit.predict.picture_session import MOST_OBJECTS
 
 _LONGEST_NAME = 40
@@ -66,6 +69,34 @@ class NamedObjects:
         if not self.names:
             self.add(used=())
         self.active = min(self.names, key=lambda other: abs(other - number))
+
+
+@dataclass
+class ObjectColours:
+    """Which colour each object has: chosen to contrast with the object's first mask, and kept from then on."""
+
+    _given: dict[int, int] = field(default_factory=dict)  # object number -> place in PALETTE
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._given
+
+    def keep(self, numbers: Collection[int]) -> None:
+        """Forget the colours of all other objects."""
+        self._given = {number: place for number, place in self._given.items() if number in numbers}
+
+    def give(self, number: int, view: np.ndarray, mask: np.ndarray) -> None:
+        """Choose an object's colour; nothing happens if it has one, or if its mask is empty.
+
+        Args:
+            view: uint8 [H, W, 3], what the colour will be seen on.
+            mask: bool [H, W].
+        """
+        if number not in self._given and mask.any():
+            self._given[number] = contrasting_colour(view[mask], number, set(self._given.values()))
+
+    def of(self, number: int) -> int:
+        """What `colour_of` makes the object's colour of, another number for each object; its own before it has one."""
+        return len(PALETTE) * number + self._given.get(number, number % len(PALETTE))
 
 
 def free_name(number: int, taken: Collection[str]) -> str:

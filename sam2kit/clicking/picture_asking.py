@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from sam2kit.clicking.clicked_picture import ClickedPicture
 from sam2kit.clicking.messages import PromptRequest, ShownObject
+from sam2kit.clicking.object_list import candidates_message
 from sam2kit.predict.image import ImagePredictor
 
 
@@ -29,3 +33,14 @@ def preview_picture(work: ClickedPicture, images: ImagePredictor, request: Promp
         raise ValueError("the picture is not encoded yet; click, or wait")
     item = work.would_be(images, request.number, request.points, request.box_xyxy)
     return ShownObject(item.number, item.name, item.mask(work.open_view.shape[:2]))
+
+
+def candidates_of(work: ClickedPicture) -> dict[str, Any] | None:
+    """The active object's candidates, see `candidates_message`; None if its answer has only one."""
+    item = work.active
+    if len(item.predicted_iou) < 2:
+        return None
+    masks = [replace(item, chosen=i).mask(work.open_view.shape[:2]) for i in range(len(item.predicted_iou))]
+    return candidates_message(
+        work.scene, work.open_view, item.number, work.colour(item), masks, item.predicted_iou, item.chosen
+    )

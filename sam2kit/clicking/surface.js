@@ -20,7 +20,7 @@ root.innerHTML = `
   </div>
   <div class="sk-stage"><canvas tabindex="0" role="application" aria-label="${settings.title}"></canvas></div>
   <div class="sk-says"><span class="sk-hint"></span><span class="sk-busy" role="status" aria-live="polite"></span></div>
-  <div class="sk-help" hidden></div>`;
+  <dialog class="sk-help" aria-label="Gestures and keys"></dialog>`;
 const canvas = root.querySelector('canvas'), stage = root.querySelector('.sk-stage'), pen = canvas.getContext('2d');
 const part = (name) => root.querySelector('.sk-' + name);
 
@@ -43,6 +43,7 @@ let hidden = false; // masks are
 let zoom = 1, left = 0, top_ = 0; // of the picture within the canvas, pixels of the page
 let pointer = null; // where it hovers: {x, y, shift, touch}
 let ghost = null; // the mask that a click would give: {layer}
+let offered = null, offers = 0; // the candidate under the pointer, {number, layer}; how many there were
 let previewing = 0, resting = null; // number of the latest preview; a timer
 
 const active = () => objects.get(scene.active) || { name: '' };
@@ -84,6 +85,7 @@ async function take(message) {
   const layers = await Promise.all(message.objects.map((o) => coloured(o.mask, o.colour, 118)));
   if (coming !== message) return; // a newer one came meanwhile
   const sameSize = picture && message.size.join() === root.dataset.size;
+  if (scene && message.scene !== scene.scene) { offered = null; offers++; }
   scene = message; picture = next; ghost = null; previewing++;
   objects = new Map(message.objects.map((o, i) => [o.number, { name: o.name, colour: o.colour, layer: layers[i] }]));
   points = message.points; box = message.box; settled = { points, box };
@@ -108,8 +110,8 @@ function settle() {
 async function send(nextPoints, nextBox) {
   // the whole prompt list of the active object; what the visitor did is shown at once, the mask when it comes
   const began = performance.now(), mine = ++sequence;
-  points = nextPoints; box = nextBox; ghost = null;
-  busy('Looking …');
+  points = nextPoints; box = nextBox; ghost = offered = null; offers++;
+  busy('Segmenting …');
   draw();
   let answer;
   try {
@@ -164,6 +166,16 @@ async function ask_preview() {
   draw();
 }
 
+async function offer({ scene: of, number, mask }) {
+  // a candidate takes the place of its object's mask as long as the pointer is on it; null: it has left
+  const mine = ++offers, o = scene && of === scene.scene ? objects.get(number) : null;
+  const layer = o && mask ? await coloured(mask, o.colour, 118) : null;
+  if (mine !== offers) return; // another one, or another picture, came meanwhile
+  offered = layer && { number, layer };
+  root.dataset.offered = offered ? 'yes' : 'no';
+  draw();
+}
+
 // ---- drawing -------------------------------------------------------------------------------------------------------
 
 let drawing = false;
@@ -180,7 +192,10 @@ function paint() {
   pen.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
   pen.imageSmoothingEnabled = s < 3;
   pen.drawImage(picture, left, top_, w, h);
-  if (!hidden) for (const o of objects.values()) if (o.layer) pen.drawImage(o.layer, left, top_, w, h);
+  if (!hidden) for (const [number, o] of objects) {
+    const layer = offered && offered.number === number ? offered.layer : o.layer;
+    if (layer) pen.drawImage(layer, left, top_, w, h);
+  }
   if (ghost && !hidden) pen.drawImage(ghost, left, top_, w, h);
   const drawn = drag && drag.box ? [...drag.from, ...drag.to] : box;
   if (drawn) frame(drawn, !(drag && drag.box));
@@ -228,7 +243,9 @@ function cursor() {
 function size() {
   // as wide as the column and no higher than most of the window
   if (!picture || !stage.clientWidth) return; // another tab is shown
-  const [w, h] = scene.size, most = Math.max(220, window.innerHeight * settings.height);
+  const [w, h] = scene.size, beside = settings.below && window.innerWidth > 700; // on a phone, people scroll
+  const left_over = window.innerHeight - (beside ? stage.getBoundingClientRect().top + window.scrollY + settings.below : 0);
+  const most = Math.max(220, Math.min(window.innerHeight * settings.height, left_over));
   const width = Math.max(1, Math.min(stage.clientWidth, (most * w) / h));
   const sharp = window.devicePixelRatio || 1, before = canvas.clientWidth;
   canvas.style.width = width + 'px';
@@ -389,19 +406,26 @@ function setMode(next) {
   draw();
 }
 
+const GESTURES = [['click', 'add to the mask'], ['right click, shift-click', 'remove from the mask'], ['click on a point', 'delete it'],
+  ['drag', 'box'], ['wheel, pinch', 'zoom'], ['middle drag, two fingers', 'move'], ['a, r', 'a click adds, removes'],
+  ['+, −, 0', 'zoom in, out, whole picture'], ['h', 'hide or show masks'], ['?', 'this help']];
+const KEY_NAMES = { ' ': 'space', ArrowLeft: '←', ArrowRight: '→' };
 const deeds = {
   hide() { hidden = !hidden; root.querySelector('[data-do=hide]').setAttribute('aria-pressed', String(hidden)); draw(); },
   out() { zoomTo(zoom / 1.5); }, in() { zoomTo(zoom * 1.5); }, fit,
   help() {
+    // above everything else on the page, wherever it is scrolled to; Escape closes it
     const help = part('help');
-    help.hidden = !help.hidden;
-    root.querySelector('[data-do=help]').setAttribute('aria-expanded', String(!help.hidden));
-    const named = Object.entries(settings.keys).map(([key, [where, text]]) => `<kbd>${key === ' ' ? 'space' : key}</kbd> ${text}`);
-    help.innerHTML = ['click: add', 'right click or shift: remove', 'click on a point: delete it', 'drag: box',
-      'wheel, pinch: zoom', 'middle drag, two fingers: move', '<kbd>a</kbd> <kbd>r</kbd> what a click does',
-      '<kbd>+</kbd> <kbd>-</kbd> <kbd>0</kbd> zoom', '<kbd>h</kbd> hide masks', ...named].map((t) => `<span>${t}</span>`).join('');
+    if (help.open) return help.close();
+    const keyed = Object.entries(settings.keys).map(([key, [where, text]]) => [KEY_NAMES[key] || key, text]);
+    const rows = [...GESTURES, ...keyed].map(([what, text]) => `<dt>${what}</dt><dd>${text}</dd>`);
+    help.innerHTML = `<button type="button" data-do="help" aria-label="Close">✕</button><dl>${rows.join('')}</dl>`;
+    help.showModal();
+    root.querySelector('.sk-zoom [data-do=help]').setAttribute('aria-expanded', 'true');
   },
 };
+part('help').addEventListener('close', () => root.querySelector('.sk-zoom [data-do=help]').setAttribute('aria-expanded', 'false'));
+part('help').addEventListener('click', (e) => { if (e.target === part('help')) part('help').close(); }); // beside its content
 root.addEventListener('click', (e) => {
   const button = e.target.closest('button');
   if (!button) return;
@@ -414,6 +438,7 @@ function onKey(e) {
   const writing = e.target.matches && e.target.matches('textarea, select, [contenteditable], input:not([type=radio]):not([type=checkbox]):not([type=range])');
   const press = e.target.closest && e.target.closest('button, input, a') && (e.key === ' ' || e.key.startsWith('Arrow'));
   if (!root.offsetParent || writing || press || e.altKey || !picture) return;
+  if (part('help').open && e.key !== '?') return;
   const undo = (e.ctrlKey || e.metaKey) && e.key.toLowerCase() === 'z';
   if ((e.ctrlKey || e.metaKey) && !undo) return;
   const key = undo ? 'u' : e.key.length === 1 ? e.key.toLowerCase() : e.key;
@@ -436,6 +461,7 @@ within.addEventListener('keydown', whilePresent(onKey), global);
 within.addEventListener('keyup', whilePresent((e) => {
   if (e.key === 'Shift' && pointer) { pointer.shift = false; hint(); draw(); }
 }), global);
+within.addEventListener('sk-candidate', whilePresent((e) => offer(e.detail)), global);
 window.addEventListener('resize', whilePresent(size), global);
 new ResizeObserver(size).observe(stage);
 

@@ -6,11 +6,12 @@ outline in its full colour.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     import supervision
@@ -19,6 +20,10 @@ PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D
 POSITIVE, NEGATIVE = "#00AA50", "#DC2828"  # clicks: "this", "not this"
 LOST_COLOUR = "#C81E1E"  # of what a person should look at
 _WHITE, _BLACK = (255, 255, 255), (20, 20, 20)
+_MOST_PIXELS = 2000  # that are looked at to find a colour that contrasts with them
+_ALIKE = 0.2  # share of the pixels: one that is more like a colour than the others is hardly seen under it
+_LIGHTNESS = 0.5  # weight of L* beside a* and b*: under a half-transparent colour, light and dark shine through
+_CONTRAST = 40.0  # CIE94 difference, weighted so, from which a half-transparent colour is told from its ground
 
 
 def colour_of(number: int) -> tuple[int, int, int]:
@@ -29,6 +34,40 @@ def colour_of(number: int) -> tuple[int, int, int]:
 def rgb(code: str) -> tuple[int, int, int]:
     """Red, green and blue of "#RRGGBB", 0..255."""
     return int(code[1:3], 16), int(code[3:5], 16), int(code[5:7], 16)
+
+
+def contrasting_colour(pixels: np.ndarray, first: int = 0, used: Collection[int] = ()) -> int:
+    """The next colour of the palette that differs from pixels that it will be drawn over.
+
+    Args:
+        pixels: uint8 [N, 3] RGB; none at all have no colour to keep away from.
+        first: where in the palette to begin.
+        used: what is taken only if nothing else contrasts better.
+    Returns:
+        its place in PALETTE.
+    """
+    turn = [(first + i) % len(PALETTE) for i in range(len(PALETTE))]
+    free = [place for place in turn if place not in used] or turn
+    if not len(pixels):
+        return free[0]
+    seen = pixels[:: max(1, len(pixels) // _MOST_PIXELS)]
+    contrast = np.quantile(_differences(seen, [rgb(code) for code in PALETTE]), _ALIKE, axis=0)
+    return next((place for place in free if contrast[place] >= _CONTRAST), max(free, key=lambda place: contrast[place]))
+
+
+def _differences(pixels: ArrayLike, colours: ArrayLike) -> np.ndarray:
+    """float [N, M] how different RGB colours look, lightness counting less.
+
+    Source: CIE 116-1995, the CIE94 colour difference for graphic arts.
+    """
+    lab, other = (cv2.cvtColor(np.asarray(c, np.float32)[None] / 255, cv2.COLOR_RGB2LAB)[0] for c in (pixels, colours))
+    chroma, its_chroma = np.hypot(lab[:, 1], lab[:, 2])[:, None], np.hypot(other[:, 1], other[:, 2])[None]
+    apart = (lab[:, None] - other[None]) ** 2  # [N, M, 3]
+    by_chroma = (chroma - its_chroma) ** 2
+    by_hue = np.maximum(apart[..., 1] + apart[..., 2] - by_chroma, 0)
+    return np.sqrt(
+        _LIGHTNESS**2 * apart[..., 0] + by_chroma / (1 + 0.045 * chroma) ** 2 + by_hue / (1 + 0.015 * chroma) ** 2
+    )
 
 
 def supervision_palette() -> supervision.ColorPalette:

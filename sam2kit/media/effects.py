@@ -61,6 +61,8 @@ class EffectPainter:
     Args:
         effect: one of EFFECTS, or several joined by "+", such as "blur_background+overlay"; see `combined`.
         names: object id -> a name to write beside it; used by overlay, outline and trail.
+        colours: object id -> a number that `colour_of` makes its colour of, another one for each object; those that are
+            left out have the colour of their id.
         strength: 1 is made to hide well; smaller is gentler, larger is stronger.
         colour: RGB of the ground for green_screen.
         opacity: of the colour in overlay, 0..1.
@@ -73,6 +75,7 @@ class EffectPainter:
         effect: str,
         *,
         names: Mapping[Any, str] | None = None,
+        colours: Mapping[Any, int] | None = None,
         strength: float = 1.0,
         colour: tuple[int, int, int] = (0, 177, 64),
         opacity: float = 0.5,
@@ -88,6 +91,7 @@ class EffectPainter:
         if not 0 < strength <= 10 or not 0 <= opacity <= 1:
             raise ValueError(f"strength must be in 0..10 and opacity in 0..1, got {strength} and {opacity}")
         self.effect, self.names, self.strength, self.colour, self.opacity = effect, names, strength, colour, opacity
+        self.colours = colours or {}
         self.makes_alpha = self.steps[-1] == _ALPHA
         self.reset()
 
@@ -173,6 +177,8 @@ class EffectPainter:
 
     def _number(self, object_id: Hashable) -> int:
         """Which colour: an object id that is a number is its own; others are counted as they come."""
+        if object_id in self.colours:
+            return self.colours[object_id]
         if isinstance(object_id, (int, np.integer)):
             return abs(int(object_id))
         return self._numbers.setdefault(object_id, len(self._numbers))

@@ -102,9 +102,9 @@ class Endpoints:
 
         Args:
             image: The picture: JPEG, PNG, WebP, HEIC and others.
-            points_per_side: Of the grid of clicks, 1 to 64; more finds smaller things and takes longer.
-            min_predicted_iou: How sure the model must be of a mask, 0 to 1; left out, a value that suits the model.
-            min_stability: How steady the edge of a mask must be, 0 to 1; left out, a value that suits the model.
+            points_per_side: Of the grid of points, 1 to 64; more finds smaller things and takes longer.
+            min_predicted_iou: Minimum predicted IoU of a mask (the model's own estimate), 0 to 1; left out, a value that suits the model.
+            min_stability: Minimum stability score of a mask (how little it changes with its threshold), 0 to 1; left out, a value that suits the model.
         Returns:
             A PNG in which each pixel is the number of its object, from 1, 0 for none; and COCO JSON with a run-length mask per object, best first, whose "score" is the predicted IoU.
         """  # noqa: E501

@@ -4,7 +4,7 @@ Pure functions: states (predict/health.py) -> a small picture per row -> HTML. T
 so that nobody has to tell colours apart.
 
     full bar   present        low line   lost: the model says that the object is not in the picture
-    half bar   doubtful       nothing    not tracked yet              a diamond: prompted here
+    half bar   uncertain      nothing    not tracked yet              a diamond: prompted here
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ def row_picture(states: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
 
 
 def health_html(
-    states: Mapping[int, np.ndarray], prompted: Mapping[int, Sequence[int]], names: Mapping[int, str], frame: int
+    states: Mapping[int, np.ndarray],
+    prompted: Mapping[int, Sequence[int]],
+    names: Mapping[int, str],
+    frame: int,
+    colours: Mapping[int, int] | None = None,
 ) -> str:
     """The strip as HTML; a click on an element of class "bars" is a click on a frame.
 
@@ -57,10 +61,11 @@ def health_html(
         prompted: object number -> frames with prompts.
         names: object number -> name.
         frame: the one that is shown.
+        colours: object number -> what `colour_of` makes its colour of; others have that of their number.
     """
     rows = []
     for number, row in states.items():
-        red, green, blue = colour = colour_of(number)
+        red, green, blue = colour = colour_of((colours or {}).get(number, number))
         asked = prompted.get(number, ())
         shown = asked if len(asked) <= _MAX_DIAMONDS else ()
         diamonds = "".join(f'<b style="left:{_middle(f, len(row)):.3f}%">◆</b>' for f in shown)
@@ -71,10 +76,10 @@ def health_html(
             f'<u style="left:{_middle(frame, len(row)):.3f}%"></u></div></div>'
         )
     legend = (
-        '<div class="legend">full bar: present · half: doubtful · red line: lost · empty: not tracked · ◆ prompted. '
-        "Click on it to go there.</div>"
+        '<div class="legend">Tracking quality: full bar: present · half: uncertain · red line: lost · '
+        "empty: not tracked · ◆ prompted. Click a row to go to that frame.</div>"
     )
-    return f'<div class="health">{"".join(rows)}{legend}</div>'
+    return f'<div class="health"><div class="rows">{"".join(rows)}</div>{legend}</div>'
 
 
 def _middle(frame: int, frames: int) -> float:
@@ -83,7 +88,9 @@ def _middle(frame: int, frames: int) -> float:
 
 def _summary(row: np.ndarray) -> str:
     counts = np.bincount(row, minlength=4)
-    return f"{counts[PRESENT]} present, {counts[DOUBTFUL]} doubtful, {counts[LOST]} lost, {counts[UNTRACKED]} to do"
+    return (
+        f"{counts[PRESENT]} present, {counts[DOUBTFUL]} uncertain, {counts[LOST]} lost, {counts[UNTRACKED]} not tracked"
+    )
 
 
 def _png(picture: np.ndarray) -> str:

@@ -11,14 +11,14 @@ import numpy as np
 from sam2kit.media.pictures import read_picture
 from sam2kit.ui.image_page import CHOOSE, ImagePage
 from sam2kit.ui.image_tab import DOWNLOADS, ImageTab
-from sam2kit.ui.object_list import object_list
+from sam2kit.ui.object_list import candidate_keys, candidate_pictures, object_list
 from sam2kit.ui.surface import click_surface
 from sam2kit.ui.tab_parts import ADD, BOX, REMOVE, Untouched, fetch_script, plain_view, thumbnail
 
 _KEYS = {
     "u": ("#image-undo", "undo"),
     "n": ("#image-new", "new object"),
-    **{str(i): (f"#image-candidates label:nth-of-type({i}) input", f"candidate {i}") for i in (1, 2, 3)},
+    **candidate_keys("image-candidates"),
     "d": ("#image-download-mask", "download the mask"),
 }
 
@@ -57,7 +57,7 @@ def build_image_tab(tab: ImageTab, key: gr.State) -> list[Any]:
             mode = gr.Radio(
                 [ADD, REMOVE, BOX], value=ADD, label="A click will", elem_id="image-mode", visible=tab.plain
             )
-            candidates = gr.Radio([], label="The click is ambiguous; which did you mean?", elem_id="image-candidates")
+            candidates = candidate_pictures("image-candidates")
             objects = object_list("image-objects")
             with gr.Row():
                 new_object = gr.Button("New object", size="sm", elem_id="image-new", min_width=80)
@@ -65,20 +65,27 @@ def build_image_tab(tab: ImageTab, key: gr.State) -> list[Any]:
                 clear = gr.Button("Clear all", size="sm", elem_id="image-clear", min_width=60)
             with gr.Accordion("Segment everything", open=False, elem_id="image-everything"):
                 points = gr.Slider(
-                    4, 64, value=everything.points_per_side, step=4, label="Clicks per side", elem_id="image-points"
+                    4, 64, value=everything.points_per_side, step=4, label="Points per side", elem_id="image-points",
+                    buttons=[],
+                )  # fmt: skip
+                min_iou, min_stability = (
+                    gr.Slider(0, 1, value=least, step=0.01, label=label, buttons=[])
+                    for label, least in (
+                        ("Min. predicted IoU", everything.min_predicted_iou),
+                        ("Min. stability score", everything.min_stability),
+                    )
                 )
-                min_iou = gr.Slider(0, 1, value=everything.min_predicted_iou, step=0.01, label="At least this sure")
-                min_stability = gr.Slider(0, 1, value=everything.min_stability, step=0.01, label="At least this stable")
                 with gr.Row():
                     find = gr.Button("Segment everything", variant="primary", size="sm", elem_id="image-find")
-                    stop = gr.Button("Stop", size="sm", elem_id="image-stop", min_width=60)
+                    stop = gr.Button("Stop", size="sm", elem_id="image-stop", min_width=60, interactive=False)
+                progress = gr.HTML(elem_id="image-progress", apply_default_css=False)
             with gr.Accordion("Download", open=True, elem_id="image-downloads"), gr.Group():
                 kinds = {
                     kind: gr.Button(label, size="sm", elem_id=f"image-download-{kind}")
                     for kind, label in DOWNLOADS.items()
                 }
             another = gr.Button("Another photo", size="sm", elem_id="image-another")
-    with gr.Row(equal_height=True):
+    with gr.Row():
         gallery = gr.Dataset(
             components=[gr.Image(render=False, type="numpy", format="jpeg")], samples=thumbnails(tab.examples),
             type="index", layout="gallery", label="Or try one of these", elem_id="image-examples",
@@ -88,7 +95,7 @@ def build_image_tab(tab: ImageTab, key: gr.State) -> list[Any]:
         )
     file = gr.DownloadButton(visible="hidden", elem_id="image-file")
 
-    shown = list(ImagePage(upload, view, status, objects, candidates, tools))
+    shown = list(ImagePage(upload, view, status, objects, candidates, tools, find, stop, progress))
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented"}
     # in the order in which they were made
     quick: dict[str, Any] = {**quiet, "trigger_mode": "multiple", "concurrency_id": "image-clicks"}
@@ -101,7 +108,7 @@ def build_image_tab(tab: ImageTab, key: gr.State) -> list[Any]:
         mode.change(tab.change_mode, mode, status, **quiet)
     else:
         view.answered(tab.answered, key, shown, concurrency_limit=None, **{**quick, "trigger_mode": "always_last"})
-    candidates.input(tab.choose, [key, candidates], shown, api_name="image_choose", **quick)
+    candidates.choose(tab.choose, key, shown, **quick)
     objects.pick(tab.pick, key, shown, **quick)
     objects.rename(tab.rename, key, shown, **quick)
     objects.drop(tab.drop, key, shown, **quick)
@@ -109,7 +116,7 @@ def build_image_tab(tab: ImageTab, key: gr.State) -> list[Any]:
     undo.click(tab.undo, key, shown, api_name="image_undo", **quick)
     clear.click(tab.clear, key, shown, api_name="image_clear", **quick)
     find.click(tab.begin, key, None, queue=False, api_visibility="undocumented", api_name="image_begin").then(
-        tab.find_everything, [key, points, min_iou, min_stability], shown, show_progress_on=status,
+        tab.find_everything, [key, points, min_iou, min_stability], shown, show_progress="hidden",
         concurrency_limit=None, api_visibility="undocumented", api_name="image_everything",
     )  # fmt: skip
     stop.click(tab.stop, key, None, queue=False, api_visibility="private")

@@ -8,6 +8,7 @@ import gradio as gr
 
 from sam2kit.clicking.messages import scene_message
 from sam2kit.clicking.object_list import list_message
+from sam2kit.clicking.picture_asking import candidates_of
 from sam2kit.ui.picture_work import PictureWork
 
 CHOOSE = "Choose a photo to begin."
@@ -23,6 +24,9 @@ class ImagePage(NamedTuple):
     objects: Any = SKIP
     candidates: Any = SKIP
     tools: Any = SKIP
+    find: Any = SKIP  # "Segment everything", its Stop, and how far it is
+    stop: Any = SKIP
+    progress: Any = SKIP
 
 
 def scene_of(work: PictureWork, key: str) -> dict[str, Any]:
@@ -34,17 +38,20 @@ def scene_of(work: PictureWork, key: str) -> dict[str, Any]:
     )
 
 
+def progress_bar(done: int, total: int) -> str:
+    """HTML of how far a job is."""
+    share = f"{done / total:.0%}"
+    bar = f'<b role="progressbar" aria-label="Progress" aria-valuenow="{share[:-1]}"><i style="width: {share}"></i></b>'
+    return f'<div class="progress">{bar}<span>{share}</span></div>'
+
+
 def page_beside(work: PictureWork, hint: str | None) -> ImagePage:
     """What changes with a click, but for the picture, which follows by itself."""
     active = work.active
-    candidates = [(f"{i + 1}: sure {iou:.0%}", i) for i, iou in enumerate(active.predicted_iou)]
-    several = len(candidates) > 1
     return ImagePage(
         status=SKIP if hint is None else hint,
         objects=list_message(work.listed(), active.number),
-        candidates=gr.update(
-            choices=candidates if several else [], value=active.chosen if several else None, visible=several
-        ),
+        candidates=candidates_of(work),
     )
 
 
@@ -64,6 +71,6 @@ def empty_page() -> ImagePage:
         view=gr.update(value=None, visible=False),
         status=CHOOSE,
         objects=None,
-        candidates=gr.update(choices=[], value=None, visible=False),
+        candidates=None,
         tools=gr.update(visible=False),
     )

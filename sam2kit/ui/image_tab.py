@@ -6,20 +6,22 @@ Gradio holds only the visitor's key; the work is in the session store. Gestures 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from sam2kit.clicking.picture_asking import ask_picture, preview_picture
 from sam2kit.clicking.views import to_original
 from sam2kit.media.exports import coco_json, cut_out, mask_image, write_image, write_json
-from sam2kit.predict.automatic import FoundMask
+from sam2kit.predict.automatic import AutomaticMasks, FoundMask
 from sam2kit.predict.picture_session import PictureSession
 from sam2kit.ui.asking import answer_preview, answer_request
-from sam2kit.ui.image_page import ImagePage, empty_page, page_beside, page_of
+from sam2kit.ui.image_page import ImagePage, empty_page, page_beside, page_of, progress_bar
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.networks import Networks
 from sam2kit.ui.object_list import name_in, number_in
@@ -36,10 +38,6 @@ HINTS = {
 }
 DOWNLOADS = {"mask": "Mask (PNG)", "cutout": "Cut-out (PNG)", "coco": "COCO JSON", "session": "Session, to go on later"}
 _LOOK_AGAIN = 0.5  # seconds between looks at the queue
-
-
-class Cancelled(Exception):
-    """The visitor pressed Stop."""
 
 
 @dataclass
@@ -135,8 +133,9 @@ class ImageTab:
 
     # objects
 
-    def choose(self, key: str, candidate: int | None) -> ImagePage:
+    def choose(self, key: str, event: gr.EventData) -> ImagePage:
         """Take another candidate."""
+        candidate = number_in(event, "candidate")
         return self._step(key, lambda work: work.choose(candidate) if candidate is not None else None)
 
     def pick(self, key: str, event: gr.EventData) -> ImagePage:
@@ -174,7 +173,6 @@ class ImageTab:
         points_per_side: int,
         min_iou: float,
         min_stability: float,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio recognises it by this default
     ) -> Iterator[ImagePage]:
         """Segment everything; Stop, or another photo, leaves the work as it was.
 
@@ -194,16 +192,14 @@ class ImageTab:
         except (TypeError, ValueError) as error:  # the sliders send none of it
             raise gr.Error(plain_words(error), print_exception=False) from error
         found: list[FoundMask] | None = None
+        yield ImagePage(find=gr.update(interactive=False), stop=gr.update(interactive=True))
         with self.jobs.join(key) as turn:
             while not turn.wait(_LOOK_AGAIN) and not cancelled.is_set():
-                yield ImagePage(status=waiting_text(turn.before))
+                yield ImagePage(progress=waiting_text(turn.before))
             if image is not None and not cancelled.is_set():
-                yield ImagePage(status="Segmenting everything …")
-                search = automatic_masks(network.images, options)
+                yield ImagePage(status="Segmenting everything …", progress=progress_bar(0, 1))
                 try:
-                    found = search.generate(image, progress=_report(cancelled.is_set, progress))
-                except Cancelled:
-                    pass
+                    found = yield from _search(automatic_masks(network.images, options), image, cancelled.is_set)
                 except ERRORS as error:
                     gr.Warning(plain_words(error))
 
@@ -211,13 +207,14 @@ class ImageTab:
             if found is None or work.image is not image:
                 return "Stopped; nothing was changed."
             if not work.add_found(found, network.images.model.config.low_res_side):
-                return "No mask was sure enough. Lower the limits under “Segment everything” and try again."
+                return "No mask reached the minimum predicted IoU and stability score; lower them and try again."
             return f"{len(found)} masks found; pick one in the list to refine it with clicks."
 
         with self.store.still(key) as there:
             if there is None:
                 return  # the visitor has left
-        yield self._step(key, act)
+        page = self._step(key, act)
+        yield page._replace(find=gr.update(interactive=True), stop=gr.update(interactive=False), progress="")
 
     def begin(self, key: str) -> None:
         """Before a job that may be stopped: forget a Stop that was meant for another."""
@@ -277,10 +274,15 @@ class ImageTab:
             return page_of(work, key, hint, plain=self.plain)
 
 
-def _report(is_cancelled: Callable[[], bool], progress: gr.Progress) -> Callable[[int, int], None]:
-    def report(done: int, total: int) -> None:
-        if is_cancelled():
-            raise Cancelled
-        progress((done, total), desc="Segmenting everything", unit="batches")
-
-    return report
+def _search(
+    search: AutomaticMasks, image: np.ndarray, is_cancelled: Callable[[], bool]
+) -> Generator[ImagePage, None, list[FoundMask] | None]:
+    """All masks, with a page after each batch of points; None if the visitor pressed Stop."""
+    with closing(search.steps(image)) as steps:
+        while not is_cancelled():
+            try:
+                done, total = next(steps)
+            except StopIteration as end:
+                return end.value
+            yield ImagePage(progress=progress_bar(done, total))
+    return None

@@ -127,7 +127,7 @@ class LabelledPhotos:
         return len(self.photos[number].with_masks)
 
     def test_photos(self) -> list[int]:
-        """The labelled photos that are kept aside as the test, ascending."""
+        """The labelled photos that are held out, ascending."""
         labelled = self._labelled()
         test = {n for n in labelled if self._part(n) == TEST}
         free = [n for n in labelled if self._part(n) is None]
@@ -136,7 +136,7 @@ class LabelledPhotos:
         return sorted(test)
 
     def keep_aside(self, number: int, aside: bool) -> None:
-        """Say that a photo belongs to the test, or that it does not."""
+        """Say that a photo is held out, or that it is not."""
         self._check(number)
         self._parts[self.photos[number].opened] = TEST if aside else LEARN
 
@@ -151,18 +151,19 @@ class LabelledPhotos:
         if len(labelled) < 2:
             return f"Label at least 2 photos: {len(labelled)} of {len(self.photos)} has objects so far."
         if not test:
-            return "No photo is left for the test: label another one."
+            return "No photo is left for evaluation: label another one."
         if len(test) == len(labelled):
-            return "All labelled photos are kept aside for the test: label another one to learn from."
+            return "All labelled photos are held out for evaluation: label another one to train on."
         return None
 
     def says(self) -> str:
         """What a training would use, or what is missing."""
         test, labelled, unused = self.test_photos(), self._labelled(), len(self.photos) - len(self._labelled())
+        training = len(labelled) - len(test)
         left_out = f" {unused} without objects {'is' if unused == 1 else 'are'} not used." if unused else ""
         return self.ready() or (
-            f"Ready to train: {len(labelled) - len(test)} photos to learn from, {len(test)} kept aside as the test."
-            + left_out
+            f"Ready to train: {training} {'photo' if training == 1 else 'photos'} to train on, "
+            f"{len(test)} held out for evaluation.{left_out}"
         )
 
     def _labelled(self) -> list[int]:
@@ -212,4 +213,4 @@ def _evenly(numbers: list[int], count: int) -> list[int]:
 def _thumbnail(photo: PictureWork) -> str:
     small = scaled(photo.open_view, _THUMBNAIL)
     masks = (cv2.resize(photo.view_mask(i).astype(np.uint8), small.shape[1::-1]) > 0 for i in photo.with_masks)
-    return jpeg_url(draw_masks(small, masks, [item.number for item in photo.with_masks]))
+    return jpeg_url(draw_masks(small, masks, [photo.colour(item) or 0 for item in photo.with_masks]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,11 +33,21 @@ from sam2kit.ui.zero_gpu import device_name
 _CSS = """
 .gradio-container { width: 100% !important; max-width: 1400px !important; margin: auto; }
 #image-view img, #teach-view img { cursor: crosshair; max-height: 64vh; }
+#head, #banner, #video-health, #image-progress,
+.block:has(.sk-surface), .block:has(.sk-objects), .block:has(.sk-candidates) {
+  --block-padding: 0; }
 #head h1, #head p { display: inline; margin: 0 12px 0 0; }
 #head h1 { font-size: 24px; }
 #banner { border-left: 4px solid #E69F00; padding-left: 12px; }
-#banner p { margin: 0; }
+#banner p, #banner summary { margin: 0; overflow: hidden; text-overflow: ellipsis; cursor: default; }
+#banner summary { cursor: pointer; list-style: none; }
+@media (min-width: 601px) { #banner p, #banner summary { white-space: nowrap; } }
 #model { border: 0; }
+.block:has(.sk-candidates[hidden]), .block:has(.sk-objects:empty) { display: none; }
+#image-load { align-self: end; height: auto; }
+.progress { display: flex; align-items: center; gap: 10px; font-size: 13px; }
+.progress b { flex: 1; height: 8px; border-radius: 4px; overflow: hidden; background: var(--border-color-primary); }
+.progress i { display: block; height: 100%; background: var(--color-accent); transition: width 0.3s; }
 @media (max-width: 600px) { .gradio-container { padding: 8px !important; } }
 """
 _VISITORS_WITH_VIDEO = 12  # each may hold a hundred megabytes of decoded frames
@@ -48,7 +59,8 @@ class AppModel:
 
     model: SAM2
     name: str
-    notice: str = ""  # why it is not the model that was asked for
+    notice: str = ""  # one line that every page shows
+    reason: str = ""  # why it is not the model that was asked for
 
 
 def build_app(
@@ -92,7 +104,7 @@ def build_app(
             elem_id="head",
         )
         if app_model.notice:
-            gr.Markdown(app_model.notice, elem_id="banner")
+            gr.HTML(_banner(app_model), elem_id="banner", apply_default_css=False)
         choice = gr.Radio([], label="Which model answers", visible=False, elem_id="model")
         with gr.Tabs():
             with gr.Tab("Image"):
@@ -103,7 +115,7 @@ def build_app(
                     video_parts = []
                 else:
                     video_parts = build_video_tab(videos, key)
-            with gr.Tab("Teach"):
+            with gr.Tab("Fine-tune"):
                 build_teach_tab(teaching, key, choice, answering)
         unseen: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         answering.change(images.change_network, key, image_parts, **unseen)
@@ -130,6 +142,12 @@ def launch_options(limits: Limits | None = None) -> dict[str, Any]:
         # those whose leaving nobody noticed; who is there is never among the oldest
         "state_session_capacity": 2 * (limits or Limits()).visitors,
     }
+
+
+def _banner(app_model: AppModel) -> str:
+    """One line; a click on it tells the reason, where there is one."""
+    notice, reason = html.escape(app_model.notice), html.escape(app_model.reason)
+    return f"<details><summary>{notice} <u>Why?</u></summary>{reason}</details>" if reason else f"<p>{notice}</p>"
 
 
 @cache

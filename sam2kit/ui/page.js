@@ -3,14 +3,14 @@
   const photo = /\.(jpe?g|png|webp|bmp|tiff?|heic|heif|gif)$/i;
   const video = /\.(mp4|mov|m4v|mkv|webm|avi|3gp|mts|m2ts)$/i;
   const tab = (title) => [...document.querySelectorAll('button[role=tab]')].find((b) => b.textContent.trim() === title);
-  const hand = (file, place, tries) => {  // a tab's parts come to the page when it is shown for the first time
+  const hand = (files, place, tries) => {  // a tab's parts come to the page when it is shown for the first time
     const input = document.querySelector('#' + place + '-upload input[type=file]');
     if (!input) {
-      if (tries) setTimeout(() => hand(file, place, tries - 1), 100);
+      if (tries) setTimeout(() => hand(files, place, tries - 1), 100);
       return;
     }
     const box = new DataTransfer();
-    box.items.add(file);
+    for (const file of input.multiple ? files : files.slice(0, 1)) box.items.add(file);
     input.files = box.files;
     input.dispatchEvent(new Event('change', { bubbles: true }));
   };
@@ -18,10 +18,11 @@
     const isOf = (f, kind, name) => f.type.startsWith(kind + '/') || name.test(f.name);
     const found = [...(files || [])].find((f) => isOf(f, 'image', photo) || isOf(f, 'video', video));
     if (!found) return false;
-    const teaches = tab('Teach') && tab('Teach').getAttribute('aria-selected') === 'true';
-    const place = isOf(found, 'video', video) ? 'Video' : teaches ? 'Teach' : 'Image';
+    const tunes = tab('Fine-tune') && tab('Fine-tune').getAttribute('aria-selected') === 'true';
+    const place = isOf(found, 'video', video) ? 'Video' : tunes ? 'Fine-tune' : 'Image';
     if (tab(place)) tab(place).click();
-    hand(found, place.toLowerCase(), 50);
+    const rest = [...files].filter((f) => f !== found && isOf(f, 'image', photo));
+    hand([found, ...rest], { Video: 'video', 'Fine-tune': 'teach', Image: 'image' }[place], 50);
     return true;
   };
   document.addEventListener('paste', (e) => {

@@ -48,7 +48,7 @@ class PictureWork(ClickedPicture):
     def draw(self) -> np.ndarray:
         """The view with masks and prompts: uint8 [H, W, 3]; for pages without the click surface."""
         drawn = self.with_masks
-        picture = draw_masks(self.open_view, map(self.view_mask, drawn), [item.number for item in drawn])
+        picture = draw_masks(self.open_view, map(self.view_mask, drawn), [self.colour(item) or 0 for item in drawn])
         size_hw = self.open_image.shape[:2]
         points = [(*to_view(point[:2], size_hw), point[2]) for point in self.active.points]
         box = self.active.box_xyxy

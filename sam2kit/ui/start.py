@@ -16,10 +16,7 @@ def load_for_app(source: str, device: str = "auto", *, side: int | None = None) 
     try:
         model = load_model(source, device, side=side)
     except HubError as error:
-        notice = (
-            f"**Running the small bundled model instead of {source}.** Its masks are much rougher than SAM 2.1's. "
-            f"Reason: {error}."
-        )
-        return AppModel(load_model("nano", device), "nano", notice)
+        notice = f"The small bundled model runs instead of {source}; its masks are much rougher than SAM 2.1's."
+        return AppModel(load_model("nano", device), "nano", notice, f"{error}.")
     notice = "This is the small bundled model: quick, and much rougher than SAM 2.1." if source == "nano" else ""
     return AppModel(model, source, notice)

@@ -28,6 +28,7 @@ def click_surface(
     label: str,
     keys: dict[str, tuple[str, str]],
     height: float = 0.64,
+    below: int = 0,
     visible: bool = False,
 ) -> gr.HTML:
     """A click surface; its value is a scene (see `scene_message`) or None.
@@ -39,6 +40,7 @@ def click_surface(
         label: for those who cannot see it.
         keys: key of the keyboard -> CSS selector of what it presses, and what that does; in order, for the help text.
         height: the most that the picture takes of the window's height.
+        below: pixels that are left below the picture, in windows of desktops, for what is to be seen together with it.
     Returns:
         the component. Its event `answered` comes after each answer that was shown, so that the rest of the
         page can follow.
@@ -51,7 +53,7 @@ def click_surface(
         assert preview is not None, "the surface does not ask for previews then"
         return preview(sent)
 
-    settings = {"title": label, "previews": preview is not None, "keys": keys, "height": height}
+    settings = {"title": label, "previews": preview is not None, "keys": keys, "height": height, "below": below}
     return gr.HTML(
         value=None,
         label=label,

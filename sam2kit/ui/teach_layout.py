@@ -1,4 +1,4 @@
-"""The Teach tab on the page: layout first, then the wiring. What happens is in teach_tab.py."""
+"""The Fine-tune tab on the page: layout first, then the wiring. What happens is in teach_tab.py."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from typing import Any
 
 import gradio as gr
 
-from sam2kit.ui.object_list import object_list
+from sam2kit.ui.object_list import candidate_keys, candidate_pictures, object_list
 from sam2kit.ui.surface import click_surface
 from sam2kit.ui.tab_parts import fetch_script, plain_view
 from sam2kit.ui.teach_page import CHOOSE, CURVE_COLOURS, TeachPage
 from sam2kit.ui.teach_tab import TeachTab
 
 _RECIPES = [
-    ("Decoder: quickest, for things like everyday ones", "decoder"),
-    ("LoRA: the image encoder learns too, for unusual pictures", "lora"),
+    ("Mask decoder: fastest; for objects like everyday ones", "decoder"),
+    ("LoRA: the image encoder, too; for unusual pictures", "lora"),
 ]
 _DOWNLOADS = {"model": "The model", "data": "The labelled photos"}
 _KEYS = {
     "u": ("#teach-undo", "undo"),
     "n": ("#teach-new", "new object"),
-    "ArrowLeft": ("#teach-before", "photo before"),
+    **candidate_keys("teach-candidates"),
+    "ArrowLeft": ("#teach-before", "previous photo"),
     "ArrowRight": ("#teach-after", "next photo"),
 }
 
@@ -28,9 +29,7 @@ TEACH_CSS = """
 #teach-photos .sk-objects { flex-direction: row; flex-wrap: wrap; max-height: 190px; }
 #teach-photos .sk-object { flex: 0 1 215px; border-left: 1px solid var(--border-color-primary); }
 #teach-photos .sk-rename { display: none; }
-#teach-photos .sk-pick { flex-wrap: wrap; }
 #teach-photos img { width: 56px; height: 44px; }
-#teach-photos .sk-name { flex-basis: 60px; }
 .teach-results table { margin-bottom: 12px; }
 .teach-results td, .teach-results th { padding: 3px 12px; text-align: right; }
 .teach-results td:first-child, .teach-results th:first-child { text-align: left; }
@@ -47,13 +46,12 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
     """Lay the tab out inside the current Blocks and wire it.
 
     Args:
-        choice: the page's choice among models, to which taught ones are added.
+        choice: the page's choice among models, to which fine-tuned ones are added.
         answering: name of the model that answers; changes when another one does.
     """
     gr.Markdown(
-        "**1** Add photos. **2** Click the things in each: the model makes the masks, you correct them, and what you "
-        "correct is what it learns. **3** Train; about a quarter of the photos is kept aside as a test. **4** Compare, "
-        "then use it in all tabs.",
+        "**1** Add photos. **2** Click their objects, correct the masks. **3** Train; about a quarter of "
+        "the photos is held out for evaluation. **4** Compare, then use it in all tabs.",
         elem_id="teach-steps",
     )
     with gr.Row():
@@ -61,14 +59,16 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
             "Add photos", file_count="multiple", file_types=["image"], size="sm", elem_id="teach-add", min_width=120,
             variant="primary",
         )  # fmt: skip
-        examples = gr.Button("Take the example photos", size="sm", elem_id="teach-examples", min_width=120)
-        before = gr.Button("◂ Photo before", size="sm", elem_id="teach-before", min_width=80)
-        after = gr.Button("Next photo ▸", size="sm", elem_id="teach-after", min_width=80)
-    # what is dropped or pasted on the page while this tab is open comes in here
-    dropped = gr.File(file_count="single", elem_id="teach-upload", visible="hidden", label="Photo")
-    photos = object_list("teach-photos")
+        examples = gr.Button("Use the example photos", size="sm", elem_id="teach-examples", min_width=120)
+        before = gr.Button("◂ Previous photo", size="sm", elem_id="teach-before", min_width=80, interactive=False)
+        after = gr.Button("Next photo ▸", size="sm", elem_id="teach-after", min_width=80, interactive=False)
+    photos = object_list("teach-photos", "photo")
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
+            # also what is dropped or pasted anywhere on the page while this tab is open
+            drop_zone = gr.File(
+                file_count="multiple", elem_id="teach-upload", label="Photos to fine-tune on", height=320, buttons=[]
+            )
             view: gr.Image | gr.HTML
             if tab.plain:
                 view = plain_view("Click on the photo", "teach-view")
@@ -78,25 +78,25 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
                     height=0.56,
                 )  # fmt: skip
             status = gr.Markdown(CHOOSE, elem_id="teach-status")
-        with gr.Column(scale=1, min_width=260, visible=False, elem_id="teach-tools") as tools:
-            candidates = gr.Radio([], label="The click is ambiguous; which did you mean?", elem_id="teach-candidates")
+        with gr.Column(scale=1, min_width=260, elem_id="teach-tools"):
+            candidates = candidate_pictures("teach-candidates")
             objects = object_list("teach-objects")
             with gr.Row():
-                new_object = gr.Button("New object", size="sm", elem_id="teach-new", min_width=80)
-                undo = gr.Button("Undo", size="sm", elem_id="teach-undo", min_width=60)
-            aside = gr.Checkbox(label="Keep this photo aside, for the test", elem_id="teach-aside")
-            recipe = gr.Radio(_RECIPES, value="decoder", label="What learns", elem_id="teach-recipe")
+                new_object = gr.Button("New object", size="sm", elem_id="teach-new", min_width=80, interactive=False)
+                undo = gr.Button("Undo", size="sm", elem_id="teach-undo", min_width=60, interactive=False)
+            aside = gr.Checkbox(label="Hold this photo out for evaluation", elem_id="teach-aside", interactive=False)
+            recipe = gr.Radio(_RECIPES, value="decoder", label="What is trained", elem_id="teach-recipe")
             minutes = gr.Slider(
                 0.5, tab.limits.teach_minutes, value=min(2, tab.limits.teach_minutes), step=0.5, label="Minutes",
                 elem_id="teach-minutes",
             )  # fmt: skip
             with gr.Group():
-                train = gr.Button("Train", variant="primary", elem_id="teach-train")
+                train = gr.Button("Train", variant="primary", elem_id="teach-train", interactive=False)
                 stop = gr.Button("Stop, and keep the best", variant="stop", visible=False, elem_id="teach-stop")
             progress = gr.Markdown(elem_id="teach-progress")
     curve = gr.LinePlot(
         x="minutes", y="value", color="measure", visible=False, height=330, elem_id="teach-curve",
-        title="The loss while learning, and the scores on the test photos", show_label=False, y_lim=[0, 1],
+        title="Training loss, and mIoU on the held-out photos", show_label=False, y_lim=[0, 1],
         color_map=CURVE_COLOURS, label="Learning curve",
     )  # fmt: skip
     results = gr.HTML(visible=False, elem_id="teach-results")
@@ -108,17 +108,16 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
         }
     file = gr.DownloadButton(visible="hidden", elem_id="teach-file")
 
-    shown = list(
-        TeachPage(
-            photos, view, status, objects, candidates, tools, aside, train, stop, progress, curve, results, choice, done
-        )
-    )
+    shown = list(TeachPage(
+        drop_zone, photos, before, after, view, status, objects, candidates, new_object, undo, aside, train, stop,
+        progress, curve, results, choice, done,
+    ))  # fmt: skip
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented", "concurrency_limit": None}
     quick: dict[str, Any] = {**quiet, "trigger_mode": "multiple", "concurrency_id": "teach-clicks"}
     opening: dict[str, Any] = {**quiet, "show_progress": "full", "show_progress_on": status}
 
     upload.upload(tab.add_photos, [key, upload], shown, api_name="teach_add", **opening)
-    dropped.upload(lambda k, path: tab.add_photos(k, [path]), [key, dropped], shown, **opening)
+    drop_zone.upload(tab.add_photos, [key, drop_zone], shown, **opening)
     examples.click(tab.add_examples, key, shown, api_name="teach_examples", **opening)
     before.click(lambda k: tab.next_photo(k, -1), key, shown, **quick)
     after.click(lambda k: tab.next_photo(k, 1), key, shown, **quick)
@@ -128,7 +127,7 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
         view.select(tab.click, key, shown, **quick)
     else:
         view.answered(tab.answered, key, shown, **{**quick, "trigger_mode": "always_last"})
-    candidates.input(tab.choose, [key, candidates], shown, **quick)
+    candidates.choose(tab.choose, key, shown, **quick)
     objects.pick(tab.pick, key, shown, **quick)
     objects.rename(tab.rename, key, shown, **quick)
     objects.drop(tab.drop, key, shown, **quick)

@@ -1,4 +1,4 @@
-"""What the Teach tab's handlers hand back, and what its results look like."""
+"""What the Fine-tune tab's handlers hand back, and what its results look like."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sam2kit.evaluation.side_by_side import Comparison
 
 CURVE_COLOURS = {"loss": "#8a8f98", "1 click": PALETTE[5], "3 clicks": PALETTE[1], "box": PALETTE[2]}
-CHOOSE = "Add a handful of photos that show what the model should learn; four are a start, ten are better."
+CHOOSE = "Drop or add some photos of the objects to fine-tune on: four are a start, ten are better."
 SKIP = gr.skip()
 _PANEL = 300  # pixels, the longer side of a compared picture
 
@@ -30,12 +30,16 @@ _PANEL = 300  # pixels, the longer side of a compared picture
 class TeachPage(NamedTuple):
     """One update for each part of the tab that handlers change; those left out stay as they are."""
 
+    upload: Any = SKIP
     photos: Any = SKIP
+    before: Any = SKIP
+    after: Any = SKIP
     view: Any = SKIP
     status: Any = SKIP
     objects: Any = SKIP
     candidates: Any = SKIP
-    tools: Any = SKIP
+    new_object: Any = SKIP
+    undo: Any = SKIP
     aside: Any = SKIP
     train: Any = SKIP
     stop: Any = SKIP
@@ -53,7 +57,7 @@ def photos_message(work: TeachWork) -> dict[str, Any]:
     for number, photo in enumerate(work.photos):
         count = work.object_count(number)
         words = f"{count} {'object' if count == 1 else 'objects'}" if count else "no object yet"
-        note = f"{words} · test" if number in tests else words
+        note = f"{words} · held out" if number in tests else words
         rows.append(ListedObject(number, photo.file_name, note, work.thumbnail(number)))
     return list_message(rows, work.current)
 
@@ -66,8 +70,10 @@ def page_beside_photo(work: TeachWork) -> TeachPage:
         status=work.says(),
         objects=beside.objects,
         candidates=beside.candidates,
-        aside=work.current in work.test_photos(),
-        train=gr.update(interactive=work.run is None),
+        new_object=gr.update(interactive=True),
+        undo=gr.update(interactive=bool(work.photo.past)),
+        aside=gr.update(value=work.current in work.test_photos(), interactive=True),
+        train=gr.update(interactive=work.run is None and work.ready() is None),
     )
 
 
@@ -76,18 +82,27 @@ def page_of_photo(work: TeachWork, key: str, *, plain: bool) -> TeachPage:
     if not work.photos:
         return empty_page()
     view = work.photo.draw() if plain else scene_of(work.photo, key)
-    return page_beside_photo(work)._replace(view=gr.update(value=view, visible=True), tools=gr.update(visible=True))
+    several = gr.update(interactive=len(work.photos) > 1)
+    return page_beside_photo(work)._replace(
+        upload=gr.update(value=None, visible="hidden"),  # empty, so that more photos may be dropped
+        before=several,
+        after=several,
+        view=gr.update(value=view, visible=True),
+    )
 
 
 def empty_page() -> TeachPage:
     """The tab without photos."""
+    off = gr.update(interactive=False)
     return TeachPage(
-        photos=None, view=gr.update(value=None, visible=False), status=CHOOSE, tools=gr.update(visible=False)
-    )
+        upload=gr.update(value=None, visible=True), photos=None, before=off, after=off,
+        view=gr.update(value=None, visible=False), status=CHOOSE, objects=None, candidates=None, new_object=off,
+        undo=off, aside=gr.update(value=False, interactive=False), train=off,
+    )  # fmt: skip
 
 
 def curve_update(rows: Sequence[dict[str, float | str]]) -> Any:
-    """The curve with these points; nothing is shown before something was learnt.
+    """The curve with these points; nothing is shown before the first training step.
 
     The plot keeps the lines that it begins with: one that came later would not be drawn.
     """
@@ -110,7 +125,7 @@ def results_html(comparisons: Sequence[Comparison], before: dict[str, float], af
                 f'<td class="{better}">{change:+.1f}</td></tr>'
             )
     table = (
-        "<table><thead><tr><th>mIoU on the test photos, in percent</th><th>before</th><th>after</th><th></th></tr>"
+        "<table><thead><tr><th>mIoU on the held-out photos, in percent</th><th>before</th><th>after</th><th></th></tr>"
         f"</thead><tbody>{''.join(rows)}</tbody></table>"
     )
     return f'<div class="teach-results">{table}{"".join(map(_compared, comparisons))}</div>'

@@ -32,9 +32,9 @@ _CURVES = ("click1", "click3", "box")
 _WORDS = {
     WAITING: "Waiting until another training has ended …",
     LOADING: "Loading the model …",
-    EXAM_BEFORE: "Testing the model as it is: photo {photo} of {of} …",
-    EXAM: "Testing what it has learnt: photo {photo} of {of} …",
-    TRAINING: "Learning: step {step}, {progress:.0%} of the time.",
+    EXAM_BEFORE: "Evaluating the model as it is: photo {photo} of {of} …",
+    EXAM: "Evaluating the fine-tuned model: photo {photo} of {of} …",
+    TRAINING: "Training: step {step}, {progress:.0%} of the time.",
 }
 
 
@@ -141,13 +141,13 @@ class TeachRun:
         if self.error is not None and not self.after:
             return f"Training failed: {self.error}."
         if not self.after:
-            return "Stopped before the first test of what it learnt, so nothing was kept."
+            return "Stopped before the first evaluation, so nothing was kept."
         minutes = f"{last['seconds'] / 60:.1f} minutes"
         begun = (
             f"Stopped after {minutes}; the best so far is kept." if last["phase"] == STOPPED else f"Done: {minutes}."
         )
         if self.after["score"] <= self.before["score"]:
-            return f"{begun} On the test photos it did not get better than before: keep using the model you had."
+            return f"{begun} On the held-out photos it is no better than before: keep using the model you had."
         return f"{begun} {_one_click(self.before, self.after)}"
 
 
@@ -188,4 +188,4 @@ def _best_so_far(exams: list[tuple[float, dict[str, float]]]) -> str:
 
 
 def _one_click(before: dict[str, float], after: dict[str, float]) -> str:
-    return f"Test photos, mIoU with one click: {before['click1']:.0%} before, {after['click1']:.0%} now."
+    return f"Held-out photos, mIoU with one click: {before['click1']:.0%} before, {after['click1']:.0%} now."

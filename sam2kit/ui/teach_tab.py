@@ -1,6 +1,6 @@
-"""What the Teach tab does: handlers, plain values in and updates out. The layout is in teach_layout.py.
+"""What the Fine-tune tab does: handlers, plain values in and updates out. The layout is in teach_layout.py.
 
-Label photos with the model's help, train on them, compare on photos that were kept aside, use the result in the
+Label photos with the model's help, train on them, compare on photos that were held out, use the result in the
 other tabs. Training itself is sam2kit.teaching; it runs in a thread of its own, and a handler only watches it.
 """
 
@@ -109,13 +109,14 @@ class TeachTab:
         return self._step(key, lambda work: work.remove_photo(number) if number is not None else None)
 
     def keep_aside(self, key: str, aside: bool) -> TeachPage:
-        """Say whether the photo that is shown belongs to the test."""
+        """Say whether the photo that is shown is held out."""
         return self._step(key, lambda work: work.keep_aside(work.current, aside))
 
     # objects of the photo that is shown
 
-    def choose(self, key: str, candidate: int | None) -> TeachPage:
+    def choose(self, key: str, event: gr.EventData) -> TeachPage:
         """Take another candidate."""
+        candidate = number_in(event, "candidate")
         return self._step(key, lambda work: work.photo.choose(candidate) if candidate is not None else None)
 
     def pick(self, key: str, event: gr.EventData) -> TeachPage:
@@ -166,7 +167,9 @@ class TeachTab:
             except ERRORS as error:
                 gr.Warning(plain_words(error))
                 yield TeachPage(progress=f"This did not work: {plain_words(error)}")
-        yield TeachPage(train=gr.update(interactive=True), stop=gr.update(visible=False))
+        with self.store.still(key) as there:
+            ready = there is not None and bool(there.photos) and there.ready() is None
+        yield TeachPage(train=gr.update(interactive=ready), stop=gr.update(visible=False))
 
     def _train(self, key: str, recipe: str, minutes: float) -> Iterator[TeachPage]:
         cancelled, network = self.store.cancelled(key), self.networks.of(key)
@@ -188,7 +191,7 @@ class TeachTab:
 
     def _compare(self, key: str, before: Network, run: TeachRun, folder: Path) -> Iterator[TeachPage]:
         """Before and after, on the photos that were kept aside; the visitor can go on labelling meanwhile."""
-        yield TeachPage(progress="Comparing on the test photos …")
+        yield TeachPage(progress="Comparing on the held-out photos …")
         taught = self._load(run.name, folder)
         # as the tests of the training do it, without the clean-up that people see
         plain = [network.images.with_options(ImageOptions()) for network in (before, taught)]
@@ -217,12 +220,12 @@ class TeachTab:
     # the result
 
     def latest(self, key: str) -> Any:
-        """Choose the model that was taught last."""
+        """Choose the model that was fine-tuned last."""
         with self.store.using(key) as work:
             return gr.update(value=list(work.taught)[-1]) if work.taught else gr.skip()
 
     def use(self, key: str, name: str | None) -> str:
-        """Let a model answer in all tabs: the app's, or one that the visitor has taught; returns its name."""
+        """Let a model answer in all tabs: the app's, or one that the visitor has fine-tuned; returns its name."""
         with self.store.using(key) as work:
             network = self.networks.base
             if name in work.taught:
@@ -233,7 +236,7 @@ class TeachTab:
         return network.name
 
     def make_file(self, key: str, kind: str) -> str:
-        """Write a download: "model", the latest that was taught, or "data", the labelled photos."""
+        """Write a download: "model", the latest that was fine-tuned, or "data", the labelled photos."""
         with self.store.using(key) as work:
             try:
                 return str(work.result_zip() if kind == "model" else work.dataset_zip())
@@ -246,7 +249,7 @@ class TeachTab:
         return Network.of(load_model(folder, self.networks.base.images.model.device), name, self.passes)
 
     def _forget_unused(self, key: str, work: TeachWork, name: str) -> None:
-        """Of the taught models, only the one that answers and the one that is named stay loaded."""
+        """Of the fine-tuned models, only the one that answers and the one that is named stay loaded."""
         kept = {name, self.networks.of(key).name}
         work.networks = {known: network for known, network in work.networks.items() if known in kept}
 

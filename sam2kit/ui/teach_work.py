@@ -1,4 +1,4 @@
-"""One visitor's work in the Teach tab: labelled photos, trainings, and what they made.
+"""One visitor's work in the Fine-tune tab: labelled photos, trainings, and what they made.
 
 Everything that the tab can do, as plain calls without any user interface.
 
@@ -56,7 +56,7 @@ class TeachWork(LabelledPhotos):
         """Begin a training, in a thread and a folder of its own.
 
         Args:
-            network: what to begin with: the app's, named as for `load_model`, or a taught one.
+            network: what to begin with: the app's, named as for `load_model`, or a fine-tuned one.
             recipe: "decoder" or "lora".
             minutes: how long.
             device: where; None takes the network's.
@@ -80,22 +80,22 @@ class TeachWork(LabelledPhotos):
 
     @property
     def taught(self) -> dict[str, Path]:
-        """The folders of the models that were taught, by name."""
+        """The folders of the fine-tuned models, by name."""
         return {run.name: run.folder for run in self.runs if run.folder is not None}
 
     def comparisons(self, before: ImagePredictor, after: ImagePredictor, name: str | None = None) -> list[Comparison]:
         """Two models side by side, on the test photos of a training; None is the latest.
 
         Raises:
-            ValueError: if nothing was taught yet.
+            ValueError: if there is none yet.
         """
         return comparisons(self._taught_run(name).plan.data, before, after)
 
     def result_zip(self, name: str | None = None) -> Path:
-        """A taught model as a download; None is the latest.
+        """A fine-tuned model as a download; None is the latest.
 
         Raises:
-            ValueError: if nothing was taught yet.
+            ValueError: if there is none yet.
         """
         run = self._taught_run(name)
         return zip_taught(run.plan.out, self.folder / f"{run.name}.zip")
@@ -103,7 +103,7 @@ class TeachWork(LabelledPhotos):
     def _taught_run(self, name: str | None) -> TeachRun:
         found = [run for run in self.runs if run.folder is not None and name in (None, run.name)]
         if not found:
-            raise ValueError("nothing was taught yet; train first")
+            raise ValueError("there is no fine-tuned model yet; train first")
         return found[-1]
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sam2kit.media.clip_masks import Names, Progress
@@ -30,7 +30,15 @@ _SUFFIXES = {
 
 
 def start_download(
-    kind: str, session: VideoSession, folder: Path, stem: str, effect: str, names: Names, *, labels: bool
+    kind: str,
+    session: VideoSession,
+    folder: Path,
+    stem: str,
+    effect: str,
+    names: Names,
+    *,
+    labels: bool,
+    colours: Mapping[int, int] | None = None,
 ) -> tuple[Path, Progress]:
     """Begin to write a file.
 
@@ -42,6 +50,7 @@ def start_download(
         effect: what EffectPainter takes.
         names: object number -> name.
         labels: whether names are written beside the objects.
+        colours: of the objects, as EffectPainter takes them.
     Returns:
         the path that will be there at the end, and the generator that writes it.
     Raises:
@@ -49,7 +58,7 @@ def start_download(
     """
     clip, masks_of = session.clip, session.masks
     path = folder / f"{stem}{_SUFFIXES[kind].format(effect=effect.replace('+', '_'))}"
-    painter = EffectPainter(effect, names=names if labels else None)
+    painter = EffectPainter(effect, names=names if labels else None, colours=colours)
     if kind == "video" and painter.makes_alpha:
         raise ValueError("an MP4 has no transparency; take “Transparent (WebM)”, or another effect")
     writers: dict[str, Callable[[], Progress]] = {

@@ -36,11 +36,14 @@ _KEYS = {
     "ArrowRight": ("#video-after", "frame on"),
     " ": ("#video-play", "play or pause"),
     "t": ("#video-track, #video-stop", "track or stop"),
-    "d": ("#video-trouble", "next doubtful frame"),
+    "d": ("#video-trouble", "next uncertain frame"),
 }
+
+_BELOW = 284  # pixels below the picture: its hint, the status, the slider, and the rows of four objects
 
 VIDEO_CSS = """
 #video-view img { cursor: crosshair; max-height: 66vh; }
+#video-left, #video-opened { gap: 6px; }
 #video-frames { align-items: center; flex-wrap: nowrap; gap: 6px; }
 #video-slider { padding: 2px 8px !important; }
 #video-frames > button { flex: 0 0 44px; min-width: 44px !important; }
@@ -57,6 +60,7 @@ VIDEO_CSS = """
   color: var(--body-text-color); text-shadow: 0 0 2px var(--body-background-fill); }
 #video-health .bars u { position: absolute; top: -3px; bottom: -3px; width: 2px; margin-left: -1px;
   background: var(--body-text-color); }
+#video-health .rows { max-height: 112px; overflow-y: auto; }
 #video-health .legend { font-size: 12px; opacity: 0.75; }
 """
 
@@ -81,17 +85,17 @@ def clip_thumbnails(clips: list[Path]) -> list[list[np.ndarray]]:
 def build_video_tab(tab: VideoTab, key: gr.State) -> list[Any]:
     """Lay the tab out inside the current Blocks and wire it; returns what a Page updates."""
     with gr.Row():
-        with gr.Column(scale=3, min_width=320):
+        with gr.Column(scale=3, min_width=320, elem_id="video-left"):
             upload = VideoUpload(label="Video", file_types=VIDEO_TYPES, height=240, elem_id="video-upload", buttons=[])
             view: gr.Image | gr.HTML
             if tab.plain:
                 view = plain_view("Click on the video", "video-view")
             else:
                 view = click_surface(
-                    tab.ask, name="video-view", label="The video; click on things", keys=_KEYS, height=0.52
+                    tab.ask, name="video-view", label="The video; click on things", keys=_KEYS, below=_BELOW
                 )
             status = gr.Markdown(CHOOSE, elem_id="video-status")
-            with gr.Column(visible=False) as opened:
+            with gr.Column(visible=False, elem_id="video-opened") as opened:
                 with gr.Row(elem_id="video-frames"):
                     play = gr.Button("▶", size="sm", elem_id="video-play", min_width=44)
                     before = gr.Button("◂", size="sm", elem_id="video-before", min_width=44)
@@ -115,7 +119,7 @@ def build_video_tab(tab: VideoTab, key: gr.State) -> list[Any]:
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="video-stop")
                 resume = gr.Button("Go on", visible=False, elem_id="video-resume")
             pace = gr.Markdown(elem_id="video-pace")
-            trouble = gr.Button("Next doubtful frame", size="sm", elem_id="video-trouble")
+            trouble = gr.Button("Next uncertain frame", size="sm", elem_id="video-trouble")
             with gr.Accordion("Track from this frame only", open=False, elem_id="video-from-here"):
                 direction = gr.Radio(_DIRECTIONS, value="forward", label="Which way", elem_id="video-direction")
                 from_here = gr.Button("Track from here", size="sm", elem_id="video-track-here")

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from sam2kit.clicking.clip_view import colours_of
 from sam2kit.media.effects import combined
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.tab_parts import ERRORS, plain_words
@@ -33,7 +34,7 @@ class VideoSaving:
             if not work.is_open or not any(t.prompted or t.tracked for t in work.open_session.tracks.values()):
                 raise gr.Error("There is no mask yet: click on something and press Track.", print_exception=False)
             still, names = still_of(work.open_session), work.objects.by_id
-            folder, stem = work.files.downloads, work.files.stem
+            folder, stem, colours = work.files.downloads, work.files.stem, colours_of(work)
             stopped = work.writing_stopped
             stopped.clear()
         total, todo = len(still), sum(not still.masks(f).object_ids for f in range(len(still)))
@@ -41,7 +42,7 @@ class VideoSaving:
         notes: tuple[str, ...] = ()
         try:
             effect = combined(objects, background)
-            path, steps = start_download(kind, still, folder, stem, effect, names, labels=labels)
+            path, steps = start_download(kind, still, folder, stem, effect, names, labels=labels, colours=colours)
             while True:
                 try:
                     done = next(steps)

@@ -196,12 +196,12 @@ class VideoTab:
         return self._go(key, lambda work: frame_at_share(share, len(work.part)))
 
     def next_trouble(self, key: str) -> Page:
-        """Go to where the next doubtful or lost stretch begins."""
+        """Go to where the next uncertain or lost stretch begins."""
 
         def find(work: VideoWork) -> int:
             found = next_trouble(list(work.states().values()), work.frame)
             if found is None:
-                gr.Info("Nothing looks doubtful.")
+                gr.Info("No frame is uncertain or lost.")
             return work.frame if found is None else found
 
         return self._go(key, find)

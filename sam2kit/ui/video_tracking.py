@@ -187,4 +187,4 @@ def _summary(work: VideoWork, total: int) -> str:
     troubled = int((np.max(list(work.states().values()), axis=0) >= DOUBTFUL).sum())
     if not troubled:
         return f"Done: {total} frames tracked."
-    return f"Done: {total} frames tracked; {troubled} look doubtful or lost. Correct any frame and track again."
+    return f"Done: {total} frames tracked; {troubled} are uncertain or lost. Correct any frame and track again."

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sam2kit.clicking.clip_view import clip_scene, masks_at
+from sam2kit.clicking.clip_view import clip_scene, colours_of, masks_at
 from sam2kit.clicking.messages import ShownObject, scene_message
 from sam2kit.clicking.views import to_view, view_of
 from sam2kit.media.drawing import draw_masks, draw_prompts
@@ -36,13 +36,13 @@ def draw_view(work: VideoWork) -> np.ndarray:
     if work.previews:
         return _with_effect(work, picture)
     masks = masks_at(session, work.frame, picture.shape[:2])
-    picture = draw_masks(picture, masks.values(), list(masks))
+    picture = draw_masks(picture, masks.values(), map(colours_of(work).__getitem__, masks))
     return _with_prompts(work, picture)
 
 
 def strip_html(work: VideoWork) -> str:
     """The health strip."""
-    return health_html(work.states(), work.prompted_frames(), work.objects.names, work.frame)
+    return health_html(work.states(), work.prompted_frames(), work.objects.names, work.frame, colours_of(work))
 
 
 def where_text(work: VideoWork) -> str:
@@ -68,7 +68,7 @@ def _with_prompts(work: VideoWork, picture: np.ndarray) -> np.ndarray:
 
 def _with_effect(work: VideoWork, picture: np.ndarray) -> np.ndarray:
     session = work.open_session
-    painter = EffectPainter(work.effect)
+    painter = EffectPainter(work.effect, colours=colours_of(work))
     if "trail" in painter.steps:  # it remembers the frames before
         for frame in range(max(0, work.frame - TRAIL_FRAMES), work.frame):
             painter.paint(picture, masks_at(session, frame, picture.shape[:2]))

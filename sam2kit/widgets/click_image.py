@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sam2kit.clicking.clicked_picture import ClickedPicture
 from sam2kit.clicking.messages import PromptRequest, ShownObject, scene_message
 from sam2kit.clicking.object_list import list_message
-from sam2kit.clicking.picture_asking import ask_picture, preview_picture
+from sam2kit.clicking.picture_asking import ask_picture, candidates_of, preview_picture
 from sam2kit.media.drawing import draw_masks, draw_prompts
 from sam2kit.media.pictures import PictureSource
 from sam2kit.predict.image import ImagePredictor, detections_of
@@ -113,15 +113,16 @@ class ClickImage(ClickWidget):
         work = self._work
         image, found = work.open_image, work.with_masks
         size_hw = image.shape[:2]
-        drawn = draw_masks(image, (o.mask(size_hw) for o in found), [o.number for o in found])
+        drawn = draw_masks(image, (o.mask(size_hw) for o in found), [work.colour(o) or 0 for o in found])
         return draw_prompts(drawn, work.active.points, work.active.box_xyxy)
 
     # inside
 
     def _refresh_tools(self) -> None:
-        work, sure = self._work, self._work.active.predicted_iou
+        work = self._work
         self.listed = list_message(work.listed(), work.active.number)
-        self.tools = {"candidates": len(sure), "chosen": work.active.chosen, "undo": bool(work.past), "frames": 0}
+        self.candidates = candidates_of(work) or {}
+        self.tools = {"undo": bool(work.past), "frames": 0}
 
     def _ask(self, request: PromptRequest) -> ShownObject:
         return ask_picture(self._work, self._predictor, request)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sam2kit.clicking.clicked_clip import ClickedClip
-from sam2kit.clicking.clip_view import clip_scene, list_of, masks_at, shown_object
+from sam2kit.clicking.clip_view import clip_scene, colours_of, list_of, masks_at, shown_object
 from sam2kit.clicking.messages import PromptRequest, ShownObject
 from sam2kit.clicking.renumbering import numbered_session, renamed_step
 from sam2kit.media.clips import ClipSource
@@ -150,7 +150,9 @@ class ClickVideo(ClickWidget):
         """The frame with all masks, and the prompts of the active object: uint8 [H, W, 3]."""
         session, prompt = self._work.open_session, self._work.asked(self._work.objects.active)
         masks = masks_at(session, self.frame, session.clip.size_hw)
-        drawn = draw_masks(session.clip.frame(self.frame), masks.values(), list(masks))
+        drawn = draw_masks(
+            session.clip.frame(self.frame), masks.values(), map(colours_of(self._work).__getitem__, masks)
+        )
         points = [(x, y, int(label)) for (x, y), label in zip(prompt.points_xy, prompt.labels, strict=True)]
         return draw_prompts(drawn, points, prompt.box_xyxy)
 
@@ -160,8 +162,8 @@ class ClickVideo(ClickWidget):
         work = self._work
         self.listed = list_of(work)
         self.tools = {
-            "candidates": 0, "chosen": 0, "undo": bool(work.past), "frame": work.frame,
-            "frames": len(work.open_session), "tracking": work.tracking is not None,
+            "undo": bool(work.past), "frame": work.frame, "frames": len(work.open_session),
+            "tracking": work.tracking is not None,
         }  # fmt: skip
 
     def _ask(self, request: PromptRequest) -> ShownObject:

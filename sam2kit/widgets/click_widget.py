@@ -1,7 +1,7 @@
 """What the widgets for pictures and for clips share: the page in the browser, and how it is answered.
 
     browser -> kernel    {id, ask | preview: a request of the click surface}, or {id, deed: a button, ...}
-    kernel -> browser    {id, answer}: one for each; and the traits scene, listed and tools, whenever they change
+    kernel -> browser    {id, answer}: one for each; and the traits (scene, listed, ...), whenever they change
 
 Everything happens in the kernel's one thread, between the cells: what the next cell reads is what the page shows.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import traitlets
 
 from sam2kit.clicking.messages import PromptRequest, ShownObject, answer_message, jpeg_url, refusal
-from sam2kit.clicking.scripts import object_list_script, surface_css, surface_script
+from sam2kit.clicking.scripts import candidates_script, object_list_script, surface_css, surface_script
 from sam2kit.widgets.still import still_picture
 
 KEY = "widget"  # where a page has visitors, requests carry the visitor's key
@@ -30,6 +30,7 @@ class ClickWidget(anywidget.AnyWidget):
 
     scene = traitlets.Dict().tag(sync=True)  # see clicking/messages.py
     listed = traitlets.Dict().tag(sync=True)  # see clicking/object_list.py
+    candidates = traitlets.Dict().tag(sync=True)  # see clicking/object_list.py; empty where there is nothing to choose
     tools = traitlets.Dict().tag(sync=True)  # what the buttons show
     label = traitlets.Unicode().tag(sync=True)  # for those who cannot see the picture
 
@@ -106,11 +107,12 @@ class ClickWidget(anywidget.AnyWidget):
 
 @cache
 def _script() -> str:
-    """The app's scripts as two functions, and the widget's own behind them."""
+    """The app's scripts as functions, and the widget's own behind them."""
     return "\n".join(
         [
             "const surface = (element, props, server, trigger, watch, settings) => {", surface_script(), "};",
             "const objectList = (element, props, trigger, watch) => {", object_list_script(), "};",
+            "const candidates = (element, props, trigger, watch) => {", candidates_script(), "};",
             (_HERE / "widget.js").read_text(),
         ]
     )  # fmt: skip

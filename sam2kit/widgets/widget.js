@@ -1,5 +1,6 @@
-// The click widget in a notebook: the click surface, buttons, a frame slider for clips, and the list of objects. `surface` and
-// `objectList` are the app's own scripts; click_widget.py puts this file behind them, and answers.
+// The click widget in a notebook: the click surface, buttons, a frame slider for clips, the list of objects, and the candidates
+// of an ambiguous click. `surface`, `objectList` and `candidates` are the app's own scripts; click_widget.py puts this file
+// behind them, and answers.
 
 const BUTTONS = [
   ['new', '+ New object', 'Begin another object (N)'], ['undo', 'Undo', 'Take back the last step (U)'],
@@ -33,11 +34,11 @@ function render({ model, el }) {
       <button type="button" data-deed="track" title="Follow all objects through the clip (T)">Track</button>
       <button type="button" data-deed="stop" hidden>Stop</button>
     </div>
-    <div class="sk-tools">${buttons.join('')}<span class="sk-candidates" role="radiogroup" aria-label="Which mask did you mean?"></span></div>
-    <div class="sk-objects"></div><div class="sk-note" role="status" aria-live="polite"></div>`;
+    <div class="sk-tools">${buttons.join('')}</div>
+    <div class="sk-candidates" hidden></div><div class="sk-objects"></div><div class="sk-message" role="status" aria-live="polite"></div>`;
   el.append(widget);
   const part = (name) => widget.querySelector(name);
-  const note = (text) => { part('.sk-note').textContent = text; };
+  const note = (text) => { part('.sk-message').textContent = text; };
 
   // ---- talking to the kernel: every message gets one answer -----------------------------------------------------------
 
@@ -53,7 +54,7 @@ function render({ model, el }) {
     const resolve = waiting.get(message.id);
     if (!resolve) return; // another view of the widget asked
     waiting.delete(message.id);
-    if (!waiting.size) { clearTimeout(patience); if (part('.sk-note').textContent === BUSY) note(''); }
+    if (!waiting.size) { clearTimeout(patience); if (part('.sk-message').textContent === BUSY) note(''); }
     resolve(message.answer);
   }
   async function act(deed, more = {}) {
@@ -75,15 +76,14 @@ function render({ model, el }) {
     { title: model.get('label'), previews: !clip, keys: clip ? CLIP_KEYS : KEYS, height: HEIGHT, within: widget, gone: gone.signal },
   );
   objectList(widget, { get value() { return model.get('listed'); } }, (deed, data) => act(deed, data), watch('listed'));
+  candidates(widget, { get value() { const given = model.get('candidates'); return given.rows ? given : null; } }, (deed, data) => act(deed, data), watch('candidates'));
 
   const slider = part('input[type=range]'), seen = part('.sk-frame');
   let dragging = false; // the slider is ahead of the kernel
   function tools() {
-    const { frame, frames, candidates, chosen, tracking, undo } = model.get('tools');
+    const { frame, frames, tracking, undo } = model.get('tools');
     part('[data-deed=undo]').disabled = !undo || tracking;
     for (const deed of ['new', 'clear']) part(`[data-deed=${deed}]`).disabled = tracking;
-    part('.sk-candidates').innerHTML = candidates > 1 ? 'Which did you mean? ' + [...Array(candidates).keys()].map((i) =>
-      `<button type="button" role="radio" data-candidate="${i}" aria-checked="${i === chosen}">${i + 1}</button>`).join('') : '';
     if (!clip) return;
     slider.max = frames - 1;
     if (!dragging) slider.value = frame;
@@ -103,9 +103,8 @@ function render({ model, el }) {
   widget.addEventListener('click', (e) => {
     const button = e.target.closest('button');
     if (!button) return;
-    const { deed, candidate } = button.dataset, { frame } = model.get('tools');
-    if (candidate) act('choose', { candidate: Number(candidate) });
-    else if (deed === 'track') track();
+    const { deed } = button.dataset, { frame } = model.get('tools');
+    if (deed === 'track') track();
     else if (deed === 'before' || deed === 'after') act('go', { frame: frame + (deed === 'after' ? 1 : -1) });
     else if (deed) act(deed);
   });

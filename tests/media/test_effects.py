@@ -116,6 +116,16 @@ def test_alpha_and_colours(frame: np.ndarray, mask: np.ndarray) -> None:
     assert lines[28, 64].tolist() == pytest.approx(list(colour_of(3)), abs=25)
 
 
+@pytest.mark.parametrize("effect", ["overlay", "outline", "fill_object", "trail"])
+def test_an_object_may_have_another_colour_than_that_of_its_number(effect: str, mask: np.ndarray) -> None:
+    frame = np.full((*SIZE, 3), 40, np.uint8)
+    painter = EffectPainter(effect, colours={3: 6 + 8 * 3, "cat": 2})
+    assert np.array_equal(painter.paint(frame, {3: mask}), EffectPainter(effect).paint(frame, {6: mask}))
+    painter.reset()
+    assert np.array_equal(painter.paint(frame, {"cat": mask}), EffectPainter(effect).paint(frame, {2: mask}))
+    assert np.array_equal(painter.paint(frame, {1: mask}), EffectPainter(effect).paint(frame, {1: mask}))
+
+
 def test_names_are_written(frame: np.ndarray, mask: np.ndarray) -> None:
     plain = EffectPainter("outline").paint(frame, {1: mask})
     named = EffectPainter("outline", names={1: "cat"}).paint(frame, {1: mask})

@@ -88,7 +88,7 @@ def use_teach(page: Any) -> None:
     folder = Path(tempfile.mkdtemp())
     write_coins(folder)
     samples = open_dataset(folder).pictures[:PHOTOS]
-    page.get_by_role("tab", name="Teach").click()
+    page.get_by_role("tab", name="Fine-tune").click()
     with page.expect_file_chooser() as waiting:
         page.click("#teach-add")
     waiting.value.set_files([str(next(p for p in sample.files if "mask" not in p.parent.name)) for sample in samples])

@@ -209,16 +209,6 @@ def test_touch_taps_pinches_and_works_on_a_phone(browser, address: str, discs: P
     visitor.leave()
 
 
-def test_another_candidate_can_be_chosen(visitor: Visitor) -> None:
-    visitor.click(*RED)
-    options = visitor.page.locator("#image-candidates input")
-    options.nth(2).wait_for()
-    assert options.count() == 3
-    unchosen = next(i for i in range(3) if not options.nth(i).is_checked())
-    visitor.surface.refreshed(lambda: visitor.page.keyboard.press(str(unchosen + 1)))
-    visitor.page.wait_for_function("i => document.querySelectorAll('#image-candidates input')[i].checked", arg=unchosen)
-
-
 def test_objects_are_listed_named_and_removed(visitor: Visitor) -> None:
     page = visitor.page
     visitor.click(*RED)
@@ -359,7 +349,7 @@ def test_every_control_has_a_label_and_shortcuts_are_told(visitor: Visitor) -> N
     assert nameless == []
     page.keyboard.press("?")
     help_text = page.locator("#image-view .sk-help").inner_text()
-    for words in ("drag: box", "right click or shift: remove", "undo", "new object", "zoom"):
+    for words in ("box", "remove from the mask", "undo", "new object", "candidate 1", "zoom"):
         assert words in help_text
 
 

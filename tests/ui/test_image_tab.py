@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
-from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -52,6 +52,11 @@ def about(number: int, **more: object) -> SimpleNamespace:
     return SimpleNamespace(_data={"number": number, **more})
 
 
+def chosen(candidate: int) -> SimpleNamespace:
+    """An event of the candidates."""
+    return SimpleNamespace(_data={"candidate": candidate})
+
+
 def picture_of(page: ImagePage) -> np.ndarray:
     return page.view["value"]
 
@@ -60,18 +65,18 @@ def names_in(page: ImagePage) -> list[str]:
     return [row["name"] for row in page.objects["rows"]]
 
 
-def everything(tab: ImageTab, side: int = 8, watch: Any = lambda *_, **__: None) -> ImagePage:
+def everything(tab: ImageTab, side: int = 8) -> ImagePage:
     """The last page of "segment everything"."""
-    return list(tab.find_everything("me", side, 0.3, 0.5, progress=watch))[-1]
+    return list(tab.find_everything("me", side, 0.3, 0.5))[-1]
 
 
 def test_every_step_answers_with_all_parts(tab: ImageTab) -> None:
     plain = picture_of(tab.undo("me"))
     clicked = tab.click("me", ADD, at(464, 96))
     assert not np.array_equal(picture_of(clicked), plain)
-    assert len(clicked.candidates["choices"]) == 3
-    other = (clicked.candidates["value"] + 1) % 3
-    assert tab.choose("me", other).candidates["value"] == other
+    assert len(clicked.candidates["rows"]) == 3
+    other = (clicked.candidates["chosen"] + 1) % 3
+    assert tab.choose("me", chosen(other)).candidates["chosen"] == other
     tab.click("me", REMOVE, at(30, 600))
     assert names_in(tab.new_object("me")) == ["Object 1", "Object 2"]
     assert "opposite corner" in tab.click("me", BOX, at(520, 304)).status
@@ -87,7 +92,7 @@ def test_objects_have_names_and_thumbnails_and_can_go(tab: ImageTab) -> None:
     page = tab.click("me", ADD, at(464, 96))
     (row,) = page.objects["rows"]
     assert row["picture"].startswith("data:image/jpeg")
-    assert row["note"].startswith("sure ")
+    assert row["note"].startswith("predicted IoU 0.")
     assert names_in(tab.rename("me", about(0, name="  my   cup "))) == ["my cup"]
     tab.new_object("me")
     tab.click("me", ADD, at(590, 440))
@@ -195,13 +200,24 @@ def test_stop_ends_the_search_and_changes_nothing(tab: ImageTab) -> None:
     assert "masks found" in everything(tab, 4).status
 
 
+def test_segmenting_everything_shows_how_far_it_is_and_ends_with_the_buttons_as_before(tab: ImageTab) -> None:
+    tab.begin("me")
+    first, *between, last = tab.find_everything("me", 12, 0.3, 0.5)
+    assert (first.find["interactive"], first.stop["interactive"]) == (False, True)
+    shares = [int(re.search(r"(\d+)%", page.progress)[1]) for page in between if isinstance(page.progress, str)]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 100)
+    assert len(shares) > 2
+    assert (last.find["interactive"], last.stop["interactive"], last.progress) == (True, False, "")
+
+
 def test_a_new_photo_ends_a_search_on_the_old_one(tab: ImageTab) -> None:
     tab.begin("me")
-
-    def change_photo(*_: object, **__: object) -> None:
-        tab.open_example(0, "me")
-
-    assert "Stopped" in everything(tab, 8, change_photo).status
+    pages = tab.find_everything("me", 8, 0.3, 0.5)
+    while "progressbar" not in str(next(pages).progress):
+        pass
+    tab.open_example(0, "me")
+    assert "Stopped" in list(pages)[-1].status
     with tab.store.using("me") as work:
         assert work.finished() == []
 
@@ -211,17 +227,20 @@ def test_nobody_waits_for_a_search(tab: ImageTab) -> None:
     tab.begin("me")
     clicked = []
 
-    def click_meanwhile(*_: object, **__: object) -> None:
-        if not clicked:
-            clicked.append(tab.click("me", ADD, at(464, 96)))
-            tab.open_example(0, "you")
-            clicked.append(tab.click("you", ADD, at(300, 300)))
+    def click_meanwhile() -> None:
+        clicked.append(tab.click("me", ADD, at(464, 96)))
+        tab.open_example(0, "you")
+        clicked.append(tab.click("you", ADD, at(300, 300)))
 
-    search = Thread(target=everything, args=(tab, 8, click_meanwhile), daemon=True)
-    search.start()
-    search.join(60)
-    assert not search.is_alive()
+    tab.begin("me")
+    pages = tab.find_everything("me", 8, 0.3, 0.5)
+    while "progressbar" not in str(next(pages).progress):
+        pass
+    others = Thread(target=click_meanwhile, daemon=True)
+    others.start()
+    others.join(60)
     assert len(clicked) == 2
+    assert "masks found" in list(pages)[-1].status
 
 
 def test_a_bad_upload_keeps_the_open_photo(tab: ImageTab, tmp_path: Path) -> None:
@@ -245,8 +264,9 @@ def test_thumbnails_are_small(tmp_path: Path) -> None:
 def test_one_who_waits_is_told_the_place(tab: ImageTab) -> None:
     other = tab.jobs.join("other")
     tab.begin("me")
-    pages = tab.find_everything("me", 4, 0.3, 0.5, progress=lambda *_, **__: None)
-    assert "1 job before yours" in next(pages).status
+    pages = tab.find_everything("me", 4, 0.3, 0.5)
+    next(pages)
+    assert "1 job before yours" in next(pages).progress
     other.leave()
     assert "masks found" in list(pages)[-1].status
     assert tab.jobs.count == 0

@@ -258,7 +258,7 @@ class TestStart:
         app_model = load_for_app("sam2.1-hiera-tiny", "cpu")
         assert app_model.name == "nano"
         assert "instead of sam2.1-hiera-tiny" in app_model.notice
-        assert "cannot be reached" in app_model.notice
+        assert "cannot be reached" in app_model.reason
 
     def test_other_mistakes_are_not_papered_over(self, hub: LoopbackHub) -> None:
         with pytest.raises(ValueError, match="unknown model"):

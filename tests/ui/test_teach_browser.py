@@ -1,4 +1,4 @@
-"""The Teach tab in a real browser: photos, clicks, a short training, and the result in the other tabs."""
+"""The Fine-tune tab in a real browser: photos, clicks, a short training, and the result in the other tabs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_label_train_compare_use_and_download(browser, address: str, tmp_path: P
     image = SurfaceDriver(page, "#image-view")
     image.wait_shown()
 
-    page.get_by_role("tab", name="Teach").click()
+    page.get_by_role("tab", name="Fine-tune").click()
     with page.expect_file_chooser() as waiting:
         page.click("#teach-add")
     waiting.value.set_files([str(photo) for photo in photos])
@@ -43,7 +43,7 @@ def test_label_train_compare_use_and_download(browser, address: str, tmp_path: P
     page.locator("#teach-minutes input[type=number]").fill("0.5")
     page.keyboard.press("Tab")
     page.click("#teach-train")
-    page.wait_for_function("document.querySelector('#teach-progress').innerText.includes('Learning')")
+    page.wait_for_function("document.querySelector('#teach-progress').innerText.includes('Training: step')")
     page.wait_for_selector("#teach-curve canvas, #teach-curve svg")
     page.wait_for_selector("#teach-results figure")
     assert page.locator("#teach-results img").count() == 3

@@ -99,19 +99,19 @@ def test_labels_belong_to_their_photo(tab: TeachTab, coins: Path) -> None:
 
 
 def test_train_compare_use_and_download(tab: TeachTab, coins: Path) -> None:
-    with pytest.raises(gr.Error, match="nothing was taught yet"):
+    with pytest.raises(gr.Error, match="no fine-tuned model yet"):
         tab.make_file("me", "model")
     page = label_all(tab, coins)
-    assert "3 photos to learn from, 1 kept aside" in page.status
-    assert sum("test" in row["note"] for row in page.photos["rows"]) == 1
-    assert page.aside is False
+    assert "3 photos to train on, 1 held out" in page.status
+    assert sum("held out" in row["note"] for row in page.photos["rows"]) == 1
+    assert page.aside["value"] is False
     page = tab.keep_aside("me", True)
-    assert "test" in page.photos["rows"][0]["note"]
-    assert "3 photos to learn from, 1 kept aside" in page.status, "it takes the place of the one that was drawn"
+    assert "held out" in page.photos["rows"][0]["note"]
+    assert "3 photos to train on, 1 held out" in page.status, "it takes the place of the one that was drawn"
     tab.begin("me")
     pages = list(tab.train("me", "decoder", 0.12))
     told = [page.progress for page in pages if isinstance(page.progress, str)]
-    assert any("Learning" in text for text in told), told
+    assert any("Training: step" in text for text in told), told
     assert "Done" in told[-1]
     curves = [page.curve["value"] for page in pages if isinstance(page.curve, dict) and "value" in page.curve]
     assert {"loss", "1 click"} <= set(curves[-1]["measure"])
@@ -148,7 +148,7 @@ def test_stop_ends_it_and_waiting_is_told(tab: TeachTab, coins: Path) -> None:
     assert next(pages).progress == "Getting ready …"
     assert "1 job before yours" in next(pages).progress
     other.leave()
-    while "Learning" not in str(next(pages).progress):
+    while "Training: step" not in str(next(pages).progress):
         pass
     tab.stop("me")
     assert "Stopped" in [p.progress for p in pages if isinstance(p.progress, str)][-1]

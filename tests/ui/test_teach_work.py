@@ -141,7 +141,7 @@ class TestParts:
         assert work.test_photos() == [1]
         assert work.ready() is None
         assert work.says() == (
-            "Ready to train: 2 photos to learn from, 1 kept aside as the test. 2 without objects are not used."
+            "Ready to train: 2 photos to train on, 1 held out for evaluation. 2 without objects are not used."
         )
 
     def test_visitors_may_choose(self, work: TeachWork, predictor: ImagePredictor) -> None:
@@ -151,10 +151,10 @@ class TestParts:
         work.keep_aside(1, True)
         assert work.test_photos() == [1, 2]
         work.keep_aside(0, True)
-        assert "label another one to learn from" in work.ready()
+        assert "label another one to train on" in work.ready()
         for number in range(3):
             work.keep_aside(number, False)
-        assert "No photo is left for the test" in work.ready()
+        assert "No photo is left for evaluation" in work.ready()
 
     def test_parts_stay_from_the_first_training_on(
         self, work: TeachWork, predictor: ImagePredictor, small: SimpleNamespace
@@ -211,8 +211,8 @@ class TestTraining:
             said.append(run.says())
         assert work.run is None
         assert (run.phase, run.error, run.progress) == (DONE, None, 1.0)
-        assert any(sentence.startswith("Testing the model as it is: photo 1 of 1") for sentence in said)
-        assert any(sentence.startswith("Learning: step ") for sentence in said)
+        assert any(sentence.startswith("Evaluating the model as it is: photo 1 of 1") for sentence in said)
+        assert any(sentence.startswith("Training: step ") for sentence in said)
         assert run.says().startswith("Done: 0.")
         measures = {row["measure"] for row in run.curve()}
         assert measures == {"loss", "1 click", "3 clicks", "box"}
@@ -264,9 +264,9 @@ class TestTraining:
         work.close()
 
     def test_nothing_was_taught_yet(self, work: TeachWork, predictor: ImagePredictor) -> None:
-        with pytest.raises(ValueError, match="nothing was taught yet"):
+        with pytest.raises(ValueError, match="no fine-tuned model yet"):
             work.result_zip()
-        with pytest.raises(ValueError, match="nothing was taught yet"):
+        with pytest.raises(ValueError, match="no fine-tuned model yet"):
             work.comparisons(predictor, predictor)
 
 

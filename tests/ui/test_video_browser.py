@@ -181,7 +181,7 @@ def test_objects_effects_playing_and_keys(browser, address: str, tmp_path: Path)
     surface.refreshed(lambda: page.click("#video-restart"))
     assert page.locator("#video-objects .sk-note").all_inner_texts() == ["click it"]
     surface.refreshed(lambda: page.click("#video-undo"))
-    assert "sure" in page.locator("#video-objects .sk-note").inner_text()
+    assert "predicted IoU" in page.locator("#video-objects .sk-note").inner_text()
     visitor.context.close()
 
 

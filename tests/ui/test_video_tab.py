@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam2kit.clicking.named_objects import ObjectColours
 from sam2kit.clicking.views import view_size
 from sam2kit.media.clips import open_clip
+from sam2kit.media.drawing import PALETTE, rgb
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.health import DOUBTFUL, UNTRACKED, HealthLimits
 from sam2kit.ui import video_saving, video_tracking
@@ -144,7 +146,7 @@ def test_an_upload_belongs_to_the_visitor_and_goes_with_them(tab: VideoTab, clip
 
 def test_tracking_finds_the_disc_on_every_frame(tab: VideoTab) -> None:
     clicked = click_disc(tab, 0)
-    assert "sure" in clicked.objects["rows"][0]["note"]
+    assert "predicted IoU 0." in clicked.objects["rows"][0]["note"]
     pages = track(tab)
     assert "Done" in pages[-1].status
     masks = [work_of(tab).session.masks(f).mask(0) for f in range(FRAMES)]
@@ -370,7 +372,7 @@ def test_troubled_frames_are_found(tab: VideoTab, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(gr, "Info", told.append)
     click_disc(tab)
     tab.next_trouble("me")
-    assert "Nothing" in told[0]
+    assert "No frame is uncertain" in told[0]
     work_of(tab).limits = HealthLimits(min_iou=1.1)
     track(tab)
     assert (work_of(tab).states()[0][1:] == DOUBTFUL).all()
@@ -411,6 +413,16 @@ def test_videos_decode_to_the_same_frames_and_times(tracked: VideoTab) -> None:
     with open_clip(made(tracked, "gif")) as clip:
         assert len(clip) > 3
     assert made(tracked, "alpha").stat().st_size > 1000
+
+
+def test_page_strip_and_video_agree_on_an_objects_colour(tracked: VideoTab) -> None:
+    work_of(tracked).colours = ObjectColours({0: 6})
+    page = tracked.pick("me", about(0))
+    assert page.objects["rows"][0]["colour"] == PALETTE[6]
+    assert "rgb({},{},{})".format(*rgb(PALETTE[6])) in page.health
+    with open_clip(made(tracked, "video", "original", "fill_object")) as clip:
+        shown = clip.frame(5)[work_of(tracked).session.masks(5).mask(0)].mean(axis=0)
+    assert np.abs(shown - rgb(PALETTE[6])).max() < 30
 
 
 def test_masks_and_coco_hold_the_tracked_masks(tracked: VideoTab) -> None:

@@ -74,7 +74,9 @@ class TestClickImage:
         assert np.array_equal(widget.masks["Object 1"], expected)
         assert answer["object"]["mask"] == mask_png(widget._work.view_mask(widget._work.active)) != ""
         assert widget.prompts["Object 1"].points_xy.tolist() == [[list(map(float, HEAD))]]
-        assert widget.tools == {"candidates": 3, "chosen": widget.tools["chosen"], "undo": True, "frames": 0}
+        assert widget.tools == {"undo": True, "frames": 0}
+        assert len(widget.candidates["rows"]) == 3
+        assert widget.candidates["rows"][widget.candidates["chosen"]]["mask"] == answer["object"]["mask"]
 
     def test_objects_undo_and_names(self, widget: ClickImage) -> None:
         browser = Browser(widget)
@@ -100,9 +102,9 @@ class TestClickImage:
     def test_another_candidate(self, widget: ClickImage) -> None:
         browser = Browser(widget)
         browser.asks([[*HEAD, 1]])
-        before, other = widget.masks["Object 1"], (widget.tools["chosen"] + 1) % 3
+        before, other = widget.masks["Object 1"], (widget.candidates["chosen"] + 1) % 3
         browser.sends(deed="choose", candidate=other)
-        assert widget.tools["chosen"] == other
+        assert widget.candidates["chosen"] == other
         assert not np.array_equal(widget.masks["Object 1"], before)
 
     def test_a_preview_changes_nothing(self, widget: ClickImage) -> None:
