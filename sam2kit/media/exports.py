@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from PIL import Image
 from sam2kit.files import written_whole
 from sam2kit.media.drawing import colour_of
 from sam2kit.media.runlengths import compress_runs, mask_to_runs, runs_to_mask
+
+
+OVERLAPS = "objects"  # OVERLAPS/NUMBER/NAME.png: one object of NAME.png, which cannot show where objects overlap
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class NamedMask:
 def mask_image(objects: Sequence[NamedMask]) -> Image.Image:
     """One object: black and white. Several: a palette PNG whose pixel value is the object's number from 1.
 
-    Where objects overlap, the earlier one wins.
+    Where objects overlap, the earlier one wins; `overlap_pictures` keeps what is hidden then.
     """
     if len(objects) == 1:
         return Image.fromarray(objects[0].mask.astype(np.uint8) * 255)
@@ -57,6 +60,37 @@ def mask_image(objects: Sequence[NamedMask]) -> Image.Image:
     colours = [channel for i in range(len(objects)) for channel in colour_of(i)]
     image.putpalette([0, 0, 0, *colours])
     return image
+
+
+def overlap_pictures(masks: Mapping[int, np.ndarray], name: str) -> dict[str, Image.Image]:
+    """What a palette picture loses: a black and white picture of each object, if any two of them overlap.
+
+    Args:
+        masks: the object's number in the palette picture -> bool [H, W].
+        name: of the palette picture's file.
+    Returns:
+        path beside the palette picture -> picture; empty if nothing overlaps. `overlap_files` finds them again.
+    """
+    covered = np.zeros(next(iter(masks.values())).shape, bool) if masks else np.zeros(0, bool)
+    overlap = False
+    for mask in masks.values():
+        overlap |= bool((covered & mask).any())
+        covered |= mask
+    if not overlap:
+        return {}
+    return {f"{OVERLAPS}/{n}/{name}": Image.fromarray(m.astype(np.uint8) * 255) for n, m in masks.items() if m.any()}
+
+
+def overlap_files(folder: Path, name: str) -> dict[int, Path]:
+    """The pictures of single objects that lie beside a palette picture of overlapping objects; by number.
+
+    Args:
+        folder: of the palette picture.
+        name: of its file.
+    """
+    apart = folder / OVERLAPS
+    numbered = (f for f in apart.iterdir() if f.name.isdecimal()) if apart.is_dir() else ()
+    return {int(f.name): f / name for f in sorted(numbered, key=lambda f: int(f.name)) if (f / name).is_file()}
 
 
 def cut_out(picture: np.ndarray, mask: np.ndarray) -> Image.Image:

@@ -20,7 +20,7 @@ from PIL import Image
 from sam2kit.media.bundles import FileBundle, png_bytes
 from sam2kit.media.clip_masks import MasksOf, Names, Progress, masks_on
 from sam2kit.media.clips import Clip
-from sam2kit.media.exports import write_json
+from sam2kit.media.exports import overlap_pictures, write_json
 from sam2kit.media.polygons import mask_to_polygon
 from sam2kit.media.runlengths import compress_runs, mask_to_runs
 
@@ -28,7 +28,8 @@ from sam2kit.media.runlengths import compress_runs, mask_to_runs
 def export_davis(clip: Clip, masks_of: MasksOf, path: str | Path) -> Progress:
     """Palette PNGs as the DAVIS data set has them: 00000.png, ...; a pixel is the object's number, 0 is nothing.
 
-    Where objects overlap, the lower number wins. `objects.json` beside them says which id each number was.
+    Where objects overlap, the lower number wins, and objects/NUMBER/00000.png holds each object of that frame alone, so
+    that nothing is lost. `objects.json` beside them says which id each number was.
 
     Args:
         clip: gives the size and the number of frames.
@@ -52,6 +53,9 @@ def export_davis(clip: Clip, masks_of: MasksOf, path: str | Path) -> Progress:
             picture = Image.fromarray(labels)
             picture.putpalette(davis_palette().tobytes())
             bundle.write(f"{index:05d}.png", png_bytes(picture))
+            by_number = {numbers[object_id]: mask for object_id, mask in masks.items()}
+            for name, alone in overlap_pictures(by_number, f"{index:05d}.png").items():
+                bundle.write(name, png_bytes(alone))
             if index + 1 < len(clip):
                 yield index + 1
     yield len(clip)
