@@ -5,7 +5,9 @@
     train/, valid/, test/ above them, or ImageSets/.../train.txt beside them, name the splits
 
 Beside label pictures, <clip>/objects/<number>/00000.png holds whole objects of frames on which they overlap, as our own
-exports have it. Masks may be fewer than frames: a frame without a file says nothing, except that beside per-object files a missing one
+exports have it.
+
+Masks may be fewer than frames: a frame without a file says nothing, except that beside per-object files a missing one
 means that the object is absent. Object numbers of 16 bits are taken as they are; 255 next to small ones is void.
 """
 

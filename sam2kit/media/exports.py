@@ -16,7 +16,6 @@ from sam2kit.files import written_whole
 from sam2kit.media.drawing import colour_of
 from sam2kit.media.runlengths import compress_runs, mask_to_runs, runs_to_mask
 
-
 OVERLAPS = "objects"  # OVERLAPS/NUMBER/NAME.png: one object of NAME.png, which cannot show where objects overlap
 
 

@@ -121,6 +121,11 @@ class ImageTab:
 
         return self._open(key, act)
 
+    def bring_back(self, key: str) -> ImagePage:
+        """The work, on a page that was loaded again."""
+        with self.store.still(key) as work:
+            return page_of(work, key, "", plain=self.plain) if work is not None and work.is_open else ImagePage()
+
     def start_over(self, key: str) -> ImagePage:
         """Show the upload again; the photo stays open until another comes."""
         self.stop(key)
@@ -129,7 +134,7 @@ class ImageTab:
     def change_network(self, key: str) -> ImagePage:
         """Another network answers from now on; the masks stay."""
         with self.store.using(key) as work:
-            if not work.is_open:
+            if not work.is_open or work.is_seen_by(self.networks.images(key)):
                 return ImagePage()
             return page_of(work, key, "New clicks are answered by the model that you chose.", plain=self.plain)
 

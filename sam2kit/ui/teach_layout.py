@@ -43,8 +43,8 @@ TEACH_CSS = """
 """
 
 
-def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: gr.State) -> None:
-    """Lay the tab out inside the current Blocks and wire it.
+def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: gr.State) -> list[Any]:
+    """Lay the tab out inside the current Blocks and wire it; returns what a TeachPage updates.
 
     Args:
         choice: the page's choice among models, to which taught ones are added.
@@ -145,3 +145,4 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
             None, file, None, js=fetch_script("teach-file"), api_visibility="private"
         )
     choice.change(tab.use, [key, choice], answering, show_progress="hidden", api_visibility="private")
+    return shown

@@ -6,6 +6,7 @@ Gradio holds only the visitor's key; the work is in the session store. Gestures 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,9 @@ HINTS = {
     REMOVE: "Click where the mask should not be.",
     BOX: "Click two opposite corners around the thing.",
 }
+
+
+_PATIENCE = 20.0  # seconds, for a frame that is being tracked
 
 
 @dataclass
@@ -127,6 +131,18 @@ class VideoTab:
 
         return self._step(key, act, show=self.pages.of_clip)
 
+    def bring_back(self, key: str) -> Page:
+        """The work, on a page that was loaded again; once the tracking that the old page watched has stopped."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            with self.store.still(key) as work:
+                if work is None or not work.is_open:
+                    return Page()
+                if not work.busy or time.monotonic() > deadline:
+                    work.playing = work.previews = False
+                    return self.pages.of_clip(work, key, None)
+            time.sleep(0.05)
+
     def start_over(self, key: str) -> Page:
         """Show the upload again; the clip stays open until another comes."""
         self.store.cancelled(key).set()
@@ -166,7 +182,7 @@ class VideoTab:
     def change_network(self, key: str) -> Page:
         """Another network answers from now on: prompts are asked again, tracked frames are forgotten."""
         with self.store.using(key) as work:
-            if not work.is_open:
+            if not work.is_open or work.models is self.networks.videos(key):
                 return Page()
             if work.busy:
                 gr.Warning("Tracking goes on with the model that it began with; choose again when it has ended.")
