@@ -124,11 +124,16 @@ class ImageTab:
     def bring_back(self, key: str) -> ImagePage:
         """The work, on a page that was loaded again."""
         with self.store.still(key) as work:
-            return page_of(work, key, "", plain=self.plain) if work is not None and work.is_open else ImagePage()
+            if work is None or not work.is_open:
+                return ImagePage()
+            work.put_aside = False
+            return page_of(work, key, "", plain=self.plain)
 
     def start_over(self, key: str) -> ImagePage:
         """Show the upload again; the photo stays open until another comes."""
         self.stop(key)
+        with self.store.using(key) as work:
+            work.put_aside = True
         return empty_page()
 
     def change_network(self, key: str) -> ImagePage:
@@ -220,8 +225,8 @@ class ImageTab:
             return f"{len(found)} masks found; pick one in the list to refine it with clicks."
 
         with self.store.still(key) as there:
-            if there is None:
-                return  # the visitor has left
+            if there is None or there.put_aside:
+                return  # the visitor has left, or wants another photo
         yield self._step(key, act)
 
     def begin(self, key: str) -> None:
@@ -266,6 +271,7 @@ class ImageTab:
             except ERRORS as error:
                 gr.Warning(plain_words(error), title="This photo cannot be used")
                 return page_of(work, key, None, plain=self.plain) if work.is_open else empty_page()
+            work.put_aside = False
             return page_of(work, key, hint, plain=self.plain)
 
     def _step(self, key: str, act: Callable[[PictureWork], str | None]) -> ImagePage:
@@ -275,7 +281,7 @@ class ImageTab:
                 gr.Warning("Choose a photo first.")
                 return empty_page()
             try:
-                hint = act(work)
+                hint = act(work) or ""  # no line outlives what it speaks of
             except ERRORS as error:
                 gr.Warning(plain_words(error))
                 hint = None

@@ -89,20 +89,20 @@ class VideoTab:
             if not work.is_open:
                 return empty_page()
             hid_prompts, work.previews = work.previews, False
-            page = self.pages.beside(work, HINTS[ADD])
+            page = self.pages.beside(work, None)
             return page._replace(view=self.pages.view(work, key)) if hid_prompts else page
 
     def click(self, key: str, mode: str, event: gr.SelectData) -> Page:
         """A click on the plain picture: a prompt, or a corner of a box."""
 
-        def act(work: VideoWork) -> str:
+        def act(work: VideoWork) -> str | None:
             work.previews = False
             xy = to_original(event.index, work.whole.size_hw)
             if mode == BOX:
                 work.draw_corner(xy)
-                return "Now click the opposite corner." if work.corner else HINTS[ADD]
+                return None
             work.click(xy, positive=mode != REMOVE)
-            return HINTS[mode]
+            return None
 
         return self._step(key, act)
 
@@ -139,13 +139,15 @@ class VideoTab:
                 if work is None or not work.is_open:
                     return Page()
                 if not work.busy or time.monotonic() > deadline:
-                    work.playing = work.previews = False
+                    work.playing = work.previews = work.put_aside = False
                     return self.pages.of_clip(work, key, None)
             time.sleep(0.05)
 
     def start_over(self, key: str) -> Page:
         """Show the upload again; the clip stays open until another comes."""
         self.store.cancelled(key).set()
+        with self.store.using(key) as work:
+            work.playing, work.put_aside = False, True
         return empty_page()
 
     def take_part(self, key: str, first: float | None, last: float | None, every: float | None) -> Page:
@@ -284,12 +286,13 @@ class VideoTab:
         except ERRORS as error:
             gr.Warning(plain_words(error), title="This video cannot be used")
             with self.store.using(key) as work:
+                work.put_aside = False
                 return self.pages.of_clip(work, key, None) if work.is_open else empty_page()
         with self.store.using(key) as work:
             work.take(opened, models)
             for note in opened.clip.notes:
                 gr.Warning(plain_words(note), title="About this video")
-            return self.pages.of_clip(work, key, HINTS[ADD])
+            return self.pages.of_clip(work, key, None)
 
     def _go(self, key: str, find: Callable[[VideoWork], int]) -> Page:
         def act(work: VideoWork) -> None:

@@ -43,7 +43,7 @@ def key_of_visitor() -> gr.State:
 
 
 def keeper() -> gr.HTML:
-    """Holds the token in the browser; the events `keep` and `claim` ask for one and show one, the value is the answer."""
+    """Holds the token in the browser; the events `keep` and `claim` ask for one and show some."""
     return gr.HTML(value=None, html_template="<i></i>", js_on_load=_keeper_script(), elem_id="keeper", visible="hidden")
 
 

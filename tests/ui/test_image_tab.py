@@ -195,6 +195,27 @@ def test_stop_ends_the_search_and_changes_nothing(tab: ImageTab) -> None:
     assert "masks found" in everything(tab, 4).status
 
 
+def test_no_line_outlives_what_it_speaks_of(tab: ImageTab) -> None:
+    tab.begin("me")
+    assert "masks found" in everything(tab, 4).status
+    for step in (tab.undo, tab.new_object, tab.clear):
+        assert step("me").status == "", "the masks that it spoke of may be gone"
+    tab.click("me", ADD, at(464, 96))
+    assert tab.pick("me", about(0)).status == ""
+    assert tab.rename("me", about(0, name="cup")).status == ""
+
+
+def test_a_page_that_is_loaded_again_shows_the_masks(tab: ImageTab) -> None:
+    before = tab.click("me", ADD, at(464, 96))
+    assert tab.store.move("me", "you")
+    again = tab.bring_back("you")
+    assert np.array_equal(picture_of(again), picture_of(before))
+    assert tab.change_network("you") == ImagePage(), "the same model answers: nothing changes"
+    assert tab.bring_back("me") == ImagePage()
+    assert not np.array_equal(picture_of(tab.click("you", REMOVE, at(464, 96))), picture_of(before))
+    tab.store.drop("you")
+
+
 def test_a_new_photo_ends_a_search_on_the_old_one(tab: ImageTab) -> None:
     tab.begin("me")
 
@@ -204,6 +225,14 @@ def test_a_new_photo_ends_a_search_on_the_old_one(tab: ImageTab) -> None:
     assert "Stopped" in everything(tab, 8, change_photo).status
     with tab.store.using("me") as work:
         assert work.finished() == []
+
+
+def test_another_photo_is_asked_for_though_a_search_runs(tab: ImageTab) -> None:
+    tab.begin("me")
+    pages = tab.find_everything("me", 4, 0.3, 0.5)
+    assert "Segmenting" in next(pages).status
+    assert tab.start_over("me").upload["visible"] is True
+    assert list(pages) == [], "the old photo does not come back"
 
 
 def test_nobody_waits_for_a_search(tab: ImageTab) -> None:
