@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class NamedMask:
 def mask_image(objects: Sequence[NamedMask]) -> Image.Image:
     """One object: black and white. Several: a palette PNG whose pixel value is the object's number from 1.
 
-    Where objects overlap, the earlier one wins; `overlap_pictures` keeps what is hidden then.
+    Where objects overlap, the earlier one wins; see `overlap_name` for what it hides.
     """
     if len(objects) == 1:
         return Image.fromarray(objects[0].mask.astype(np.uint8) * 255)
@@ -61,23 +61,27 @@ def mask_image(objects: Sequence[NamedMask]) -> Image.Image:
     return image
 
 
-def overlap_pictures(masks: Mapping[int, np.ndarray], name: str) -> dict[str, Image.Image]:
-    """What a palette picture loses: a black and white picture of each object, if any two of them overlap.
+def overlap(masks: Iterable[np.ndarray]) -> bool:
+    """Whether any two of the masks, bool [H, W], share a pixel: a palette picture cannot show that."""
+    covered: np.ndarray | None = None
+    for mask in masks:
+        if covered is None:
+            covered = mask.copy()
+        elif (covered & mask).any():
+            return True
+        else:
+            covered |= mask
+    return False
+
+
+def overlap_name(number: int, name: str) -> str:
+    """Where one object's black and white picture lies, beside a palette picture of overlapping objects.
 
     Args:
-        masks: the object's number in the palette picture -> bool [H, W].
+        number: of the object in the palette picture.
         name: of the palette picture's file.
-    Returns:
-        path beside the palette picture -> picture; empty if nothing overlaps. `overlap_files` finds them again.
     """
-    covered = np.zeros(next(iter(masks.values())).shape, bool) if masks else np.zeros(0, bool)
-    overlap = False
-    for mask in masks.values():
-        overlap |= bool((covered & mask).any())
-        covered |= mask
-    if not overlap:
-        return {}
-    return {f"{OVERLAPS}/{n}/{name}": Image.fromarray(m.astype(np.uint8) * 255) for n, m in masks.items() if m.any()}
+    return f"{OVERLAPS}/{number}/{name}"
 
 
 def overlap_files(folder: Path, name: str) -> dict[int, Path]:

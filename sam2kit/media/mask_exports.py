@@ -20,7 +20,7 @@ from PIL import Image
 from sam2kit.media.bundles import FileBundle, png_bytes
 from sam2kit.media.clip_masks import MasksOf, Names, Progress, masks_on
 from sam2kit.media.clips import Clip
-from sam2kit.media.exports import overlap_pictures, write_json
+from sam2kit.media.exports import overlap, overlap_name, write_json
 from sam2kit.media.polygons import mask_to_polygon
 from sam2kit.media.runlengths import compress_runs, mask_to_runs
 
@@ -53,9 +53,9 @@ def export_davis(clip: Clip, masks_of: MasksOf, path: str | Path) -> Progress:
             picture = Image.fromarray(labels)
             picture.putpalette(davis_palette().tobytes())
             bundle.write(f"{index:05d}.png", png_bytes(picture))
-            by_number = {numbers[object_id]: mask for object_id, mask in masks.items()}
-            for name, alone in overlap_pictures(by_number, f"{index:05d}.png").items():
-                bundle.write(name, png_bytes(alone))
+            for object_id, mask in masks.items() if overlap(masks.values()) else ():
+                alone = Image.fromarray(mask.astype(np.uint8) * 255)
+                bundle.write(overlap_name(numbers[object_id], f"{index:05d}.png"), png_bytes(alone))
             if index + 1 < len(clip):
                 yield index + 1
     yield len(clip)

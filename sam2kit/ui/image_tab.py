@@ -6,7 +6,7 @@ Gradio holds only the visitor's key; the work is in the session store. Gestures 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,17 @@ import gradio as gr
 
 from sam2kit.clicking.picture_asking import ask_picture, preview_picture
 from sam2kit.clicking.views import to_original
-from sam2kit.media.exports import coco_json, cut_out, mask_image, write_image, write_json
+from sam2kit.media.bundles import FileBundle, png_bytes
+from sam2kit.media.exports import (
+    NamedMask,
+    coco_json,
+    cut_out,
+    mask_image,
+    overlap,
+    overlap_name,
+    write_image,
+    write_json,
+)
 from sam2kit.predict.automatic import FoundMask
 from sam2kit.predict.picture_session import PictureSession
 from sam2kit.ui.asking import answer_preview, answer_request
@@ -34,7 +44,12 @@ HINTS = {
     REMOVE: "Click where the mask should not be.",
     BOX: "Click two opposite corners around the thing.",
 }
-DOWNLOADS = {"mask": "Mask (PNG)", "cutout": "Cut-out (PNG)", "coco": "COCO JSON", "session": "Session, to go on later"}
+DOWNLOADS = {
+    "mask": "Masks of all objects (PNG)",
+    "cutout": "Cut-out of the chosen object (PNG)",
+    "coco": "COCO JSON of all objects",
+    "session": "Session of all objects, to go on later",
+}
 _LOOK_AGAIN = 0.5  # seconds between looks at the queue
 
 
@@ -254,9 +269,16 @@ class ImageTab:
                     content = coco_json(objects, work.file_name, work.open_image.shape[:2])
                     return str(write_json(content, target.with_name(f"{target.name}_coco.json")))
                 if kind == "cutout":
-                    active = next((o for o in objects if o.name == work.active.name), objects[0])
-                    picture = cut_out(work.open_image, active.mask)
-                    return str(write_image(picture, target.with_name(f"{target.name}_cutout.png")))
+                    name = work.active.name
+                    chosen = next((o for o in objects if o.name == name), None)
+                    if chosen is None:
+                        raise ValueError(f"{name} has no mask yet: click on it first, or choose another in the list")
+                    of = f"_{readable_stem(name)}" if len(objects) > 1 else ""
+                    picture = cut_out(work.open_image, chosen.mask)
+                    return str(write_image(picture, target.with_name(f"{target.name}{of}_cutout.png")))
+                if len(objects) > 1 and overlap(item.mask for item in objects):
+                    gr.Info("Objects overlap: the zip holds one PNG of all and one of each, so that nothing is lost.")
+                    return str(_zip_masks(objects, target))
                 return str(write_image(mask_image(objects), target.with_name(f"{target.name}_mask.png")))
             except ERRORS as error:
                 raise gr.Error(plain_words(error), print_exception=False) from error
@@ -286,6 +308,15 @@ class ImageTab:
                 gr.Warning(plain_words(error))
                 hint = None
             return page_of(work, key, hint, plain=self.plain)
+
+
+def _zip_masks(objects: Sequence[NamedMask], target: Path) -> Path:
+    name, path = f"{target.name}_mask.png", target.with_name(f"{target.name}_masks.zip")
+    with FileBundle(path) as bundle:
+        bundle.write(name, png_bytes(mask_image(objects)))
+        for number, item in enumerate(objects, start=1):
+            bundle.write(overlap_name(number, name), png_bytes(mask_image([item])))
+    return path
 
 
 def _report(is_cancelled: Callable[[], bool], progress: gr.Progress) -> Callable[[int, int], None]:

@@ -53,6 +53,7 @@ class AppModel:
     model: SAM2
     name: str
     notice: str = ""  # why it is not the model that was asked for
+    terminal: str = ""  # the same for whoever starts the app, with what to do
 
 
 def build_app(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sam2kit.hub import HubError
 from sam2kit.ui.layout import AppModel
 from sam2kit.weights import load_model
@@ -20,6 +22,10 @@ def load_for_app(source: str, device: str = "auto", *, side: int | None = None) 
             f"**Running the small bundled model instead of {source}.** Its masks are much rougher than SAM 2.1's. "
             f"Reason: {error}."
         )
-        return AppModel(load_model("nano", device), "nano", notice)
+        terminal = (
+            f"running the small bundled model (nano) instead of {source}, because: {error}. Its masks are much rougher; "
+            f"mend this and start again, or give a downloaded file: --model path/to/{Path(source).name}.pt"
+        )
+        return AppModel(load_model("nano", device), "nano", notice, terminal)
     notice = "This is the small bundled model: quick, and much rougher than SAM 2.1." if source == "nano" else ""
     return AppModel(model, source, notice)

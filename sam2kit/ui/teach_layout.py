@@ -8,7 +8,7 @@ import gradio as gr
 
 from sam2kit.ui.object_list import object_list
 from sam2kit.ui.surface import click_surface
-from sam2kit.ui.tab_parts import fetch_script, plain_view
+from sam2kit.ui.tab_parts import fetched, hidden_file, plain_view
 from sam2kit.ui.teach_page import CHOOSE, CURVE_COLOURS, TeachPage
 from sam2kit.ui.teach_tab import TeachTab
 
@@ -16,7 +16,7 @@ _RECIPES = [
     ("Decoder: quickest, for things like everyday ones", "decoder"),
     ("LoRA: the image encoder learns too, for unusual pictures", "lora"),
 ]
-_DOWNLOADS = {"model": "The model", "data": "The labelled photos"}
+_DOWNLOADS = {"model": "The latest model", "data": "All labelled photos"}
 _KEYS = {
     "u": ("#teach-undo", "undo"),
     "n": ("#teach-new", "new object"),
@@ -106,7 +106,7 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
             kind: gr.Button(f"Download: {says}", size="sm", elem_id=f"teach-download-{kind}")
             for kind, says in _DOWNLOADS.items()
         }
-    file = gr.DownloadButton(visible="hidden", elem_id="teach-file")
+    files = {kind: hidden_file(f"teach-file-{kind}") for kind in kinds}
 
     shown = list(
         TeachPage(
@@ -141,8 +141,9 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
     stop.click(tab.stop, key, None, queue=False, api_visibility="private")
     use.click(tab.latest, key, choice, **quiet)
     for kind, button in kinds.items():
-        button.click(lambda k, kind=kind: tab.make_file(k, kind), key, file, api_name=f"teach_{kind}", **quiet).success(
-            None, file, None, js=fetch_script("teach-file"), api_visibility="private"
+        made = button.click(
+            lambda k, kind=kind: tab.make_file(k, kind), key, files[kind], api_name=f"teach_{kind}", **quiet
         )
+        fetched(made, files[kind])
     choice.change(tab.use, [key, choice], answering, show_progress="hidden", api_visibility="private")
     return shown

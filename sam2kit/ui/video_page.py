@@ -39,6 +39,7 @@ class Page(NamedTuple):
     draft: Any = SKIP
     pace: Any = SKIP
     shorten: Any = SKIP
+    writing: Any = SKIP
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Pages:
             previews=work.previews,
             objects=list_of(work),
             pace=pace_text(work),
+            writing=work.writing.text,
         )
 
     def view(self, work: VideoWork, key: str) -> Any:

@@ -327,6 +327,7 @@ class VideoTab:
                 gr.Warning("Choose a video first.")
                 return empty_page()
             hint = None
+            work.writing.forget_ended()
             if work.busy and not while_tracking:
                 gr.Warning(RUNNING)
             else:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
-from threading import Event
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from sam2kit.predict.health import HealthLimits, Readings, classify
 from sam2kit.predict.session import FramePrompt, ObjectTrack, VideoSession
 from sam2kit.predict.video import Direction, VideoPredictor
 from sam2kit.ui.opened_clip import OpenedClip
+from sam2kit.ui.video_downloads import Writing
 from sam2kit.ui.video_models import VideoModels
 
 
@@ -47,7 +47,7 @@ class VideoWork(ClickedClip):
     pace: dict[int, float] = field(default_factory=dict)  # seconds per frame, by number of objects
     warned: bool = False  # the visitor knows that tracking takes long
     tracked_from: dict[int, frozenset[FramePrompt]] = field(default_factory=dict)  # all prompts of the latest tracking
-    writing_stopped: Event = field(default_factory=Event)  # set it to end the downloads that are being written
+    writing: Writing = field(default_factory=Writing)
     _readings: Readings = field(default_factory=Readings)
 
     # the clip
@@ -95,7 +95,7 @@ class VideoWork(ClickedClip):
     def close(self) -> None:
         """Close the clip and delete the visitor's files."""
         self.session = None
-        self.writing_stopped.set()
+        self.writing.stop()
         if self.opened is not None:
             self.opened.close()
             self.opened = None

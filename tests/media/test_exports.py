@@ -16,8 +16,9 @@ from sam2kit.media.exports import (
     coco_json,
     cut_out,
     mask_image,
+    overlap,
     overlap_files,
-    overlap_pictures,
+    overlap_name,
     write_image,
     write_json,
 )
@@ -63,15 +64,18 @@ def test_mask_images(halves: list[NamedMask]) -> None:
 
 
 def test_what_a_palette_picture_hides_lies_beside_it_and_is_read_back(halves: list[NamedMask], tmp_path: Path) -> None:
-    masks = {number: item.mask for number, item in enumerate(halves, start=1)}
-    assert overlap_pictures({1: masks[1], 2: masks[2] & ~masks[1]}, "a.png") == {}, "nothing is hidden"
+    left, top = (item.mask for item in halves)
+    assert overlap([left, top])
+    assert not overlap([left, top & ~left])
+    assert not overlap([])
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
     write_image(Image.fromarray(np.full((20, 30, 3), 90, np.uint8)), tmp_path / "images" / "a.png")
     write_image(mask_image(halves), tmp_path / "masks" / "a.png")
-    for name, picture in overlap_pictures(masks, "a.png").items():
-        (tmp_path / "masks" / name).parent.mkdir(parents=True)
-        write_image(picture, tmp_path / "masks" / name)
+    for number, item in enumerate(halves, start=1):
+        alone = tmp_path / "masks" / overlap_name(number, "a.png")
+        alone.parent.mkdir(parents=True)
+        write_image(mask_image([item]), alone)
     assert list(overlap_files(tmp_path / "masks", "a.png")) == [1, 2]
     dataset = open_dataset(tmp_path)
     assert dataset.skipped == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from PIL import Image
 from sam2kit.model.sam2 import SAM2
 from sam2kit.ui.image_layout import thumbnails
 from sam2kit.ui.image_page import ImagePage
-from sam2kit.ui.image_tab import ADD, BOX, REMOVE, ImageTab
+from sam2kit.ui.image_tab import ADD, BOX, DOWNLOADS, REMOVE, ImageTab
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.networks import Network, Networks
 from sam2kit.ui.picture_work import PictureWork
@@ -181,6 +182,30 @@ def test_downloads_are_named_after_the_photo_and_go_with_the_visitor(tab: ImageT
     assert path.stat().st_size > 0
     tab.store.drop("me")
     assert not path.exists()
+
+
+def test_downloads_say_what_they_hold_and_lose_nothing_where_objects_overlap(tab: ImageTab) -> None:
+    assert all("object" in label for label in DOWNLOADS.values())
+    tab.click("me", ADD, at(464, 96))
+    tab.new_object("me")
+    with pytest.raises(gr.Error, match="Object 2 has no mask yet"):
+        tab.make_file("me", "cutout")
+    tab.click("me", ADD, at(464, 96))  # the same thing once more: all of it overlaps
+    tab.rename("me", about(1, name="cup"))
+    assert Path(tab.make_file("me", "cutout")).name == "coffee_cup_cutout.png"
+    with tab.store.using("me") as work:
+        masks = [item.mask for item in work.finished()]
+    path = Path(tab.make_file("me", "mask"))
+    assert path.name == "coffee_masks.zip"
+    with zipfile.ZipFile(path) as archive:
+        assert sorted(archive.namelist()) == [
+            "coffee_mask.png",
+            "objects/1/coffee_mask.png",
+            "objects/2/coffee_mask.png",
+        ]
+        for number, mask in enumerate(masks, start=1):
+            with archive.open(f"objects/{number}/coffee_mask.png") as file:
+                assert np.array_equal(np.array(Image.open(file)) == 255, mask)
 
 
 def test_stop_ends_the_search_and_changes_nothing(tab: ImageTab) -> None:

@@ -506,6 +506,32 @@ def test_a_stopped_download_leaves_no_file(tracked: VideoTab, monkeypatch: pytes
         made(tracked, "video", "cut_out")
 
 
+def test_several_downloads_are_written_at_once(tracked: VideoTab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_saving, "_SAY_EVERY", 0)
+    one, two, three = (
+        tracked.saving.make_file("me", k, "overlay", "original", False) for k in ("video", "side", "masks")
+    )
+    for steps in (one, two, three):
+        next(steps)
+    _, line = next(two)
+    assert line.count("Video with effect") == line.count("Side by side: 1") == line.count("Preparing: Masks") == 1
+    *_, (mp4, line) = one
+    assert "disc_overlay.mp4 is ready" in line
+    assert "Side by side: 1 of" in line, "the others go on"
+    *_, (both, _) = two
+    *_, (zipped, line) = three
+    assert all(Path(path).stat().st_size > 1000 for path in (mp4, both, zipped))
+    assert line.count("is ready") == 3
+    assert "is ready" not in tracked.step_frame("me", 1).writing, "it is said until the next step"
+
+    late, later = (tracked.saving.make_file("me", k, "overlay", "original", False) for k in ("video", "side"))
+    next(late)
+    tracked.saving.stop("me")
+    next(later)  # asked for after Stop, which is not meant for it
+    assert list(late)[-1][0] is None
+    assert list(later)[-1][0] is not None
+
+
 def test_effects_are_shown_until_the_next_click(tracked: VideoTab) -> None:
     normal = tracked.step_frame("me", 0).view["value"]
     for effects in (("original", "blur_background"), ("overlay", "cut_out"), ("trail", "spotlight")):
