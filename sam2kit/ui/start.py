@@ -23,8 +23,8 @@ def load_for_app(source: str, device: str = "auto", *, side: int | None = None) 
             f"Reason: {error}."
         )
         terminal = (
-            f"running the small bundled model (nano) instead of {source}, because: {error}. Its masks are much rougher; "
-            f"mend this and start again, or give a downloaded file: --model path/to/{Path(source).name}.pt"
+            f"running the small bundled model (nano), whose masks are much rougher, instead of {source}: {error}. Mend "
+            f"this and start again, or give a downloaded file: --model path/to/{Path(source).name}.pt"
         )
         return AppModel(load_model("nano", device), "nano", notice, terminal)
     notice = "This is the small bundled model: quick, and much rougher than SAM 2.1." if source == "nano" else ""

@@ -169,9 +169,9 @@ class VideoWork(ClickedClip):
         """Object number -> prompts, those outside the part included; an undone step brings back the same ones."""
         prompts = {}
         for number in self.objects.names:
-            track, shelved = self.open_session.tracks.get(number), self._shelf.get(number)
+            track, stored = self.open_session.tracks.get(number), self._shelf.get(number)
             here = list(track.prompts.values()) if track else []
-            outside = [p for f, p in shelved.prompts.items() if f not in self.part] if shelved else []
+            outside = [p for f, p in stored.prompts.items() if f not in self.part] if stored else []
             if track and (here or outside):
                 prompts[number] = frozenset([*here, *outside])
         return prompts

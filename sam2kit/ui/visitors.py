@@ -32,6 +32,7 @@ from sam2kit.ui.turns import Turns
 
 _MOST_TOKENS = 10_000  # of all visitors; who has not shown theirs for longest loses it
 _SHOWN_TOKENS = 8  # at a time, as keeper.js sends them
+_LONGEST_TOKEN = 100  # letters; ours have 32
 _LATER = timedelta(seconds=1)  # than the leaving itself; a later sign of a visitor says that they are back
 
 
@@ -98,7 +99,7 @@ class Visitors:
         sent = event._data.get("tokens") if isinstance(event._data, dict) else None
         gone = []
         for token in sent[:_SHOWN_TOKENS] if isinstance(sent, list) else ():
-            if not isinstance(token, str):
+            if not isinstance(token, str) or len(token) > _LONGEST_TOKEN:
                 continue
             if self._come_back(key, token):
                 page = self._page.state_holder.session_data.get(str(request.session_hash))

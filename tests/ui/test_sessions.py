@@ -269,7 +269,7 @@ class TestStart:
         monkeypatch.setattr(gr.Blocks, "launch", lambda *_, **__: None)
         assert app.main(["--model", "sam2.1-hiera-tiny", "--device", "cpu"]) == 0
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("app.py:")]
-        assert "(nano) instead of sam2.1-hiera-tiny" in line
+        assert "instead of sam2.1-hiera-tiny" in line
         assert "cannot be reached" in line, "the reason"
         assert "--model path/to/sam2.1-hiera-tiny.pt" in line, "the cure"
         assert app.main(["--model", "nano", "--device", "cpu"]) == 0
