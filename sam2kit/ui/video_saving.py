@@ -38,7 +38,9 @@ class VideoSaving:
         yield None, writing.say(kind, f"Preparing: {DOWNLOADS[kind]} …")
         total, todo = len(still), sum(not still.masks(f).object_ids for f in range(len(still)))
         started = said = time.perf_counter()
-        file, problem, notes = None, None, ()
+        file: str | None = None
+        problem: Exception | None = None
+        notes: tuple[str, ...] = ()
         says = f"{DOWNLOADS[kind]}: no file was made."
         try:
             path, steps = start_download(kind, still, folder, stem, combined(objects, background), names, labels=labels)

@@ -103,18 +103,19 @@ class VideoTracking:
             yield told
         with self.store.using(key) as work:
             refused = _refusal(work)  # the visitor may have done something while we measured
-            if refused is not None:
-                gr.Warning(refused)
-                page = self.pages.beside(work, None) if work.is_open else empty_page()
-            else:
-                total = plan(work)
-                work.busy, work.follows, work.previews, work.playing = True, True, False, False
-                session, first = work.open_session, self.pages.of_step(work, key, f"Tracking {total} frames …")
-        if page is not None:
+            begun = self._begin(work, key, plan) if refused is None else None
+            page = self.pages.beside(work, None) if work.is_open else empty_page()
+        if begun is None:
+            gr.Warning(refused or "")
             yield page
             return
         with self.jobs.join(key) as turn:
-            yield from self._run(key, work, session, total, first, turn)
+            yield from self._run(key, work, *begun, turn)
+
+    def _begin(self, work: VideoWork, key: str, plan: Callable[[VideoWork], int]) -> tuple[VideoSession, int, Page]:
+        total = plan(work)
+        work.busy, work.follows, work.previews, work.playing = True, True, False, False
+        return work.open_session, total, self.pages.of_step(work, key, f"Tracking {total} frames …")
 
     def _run(
         self, key: str, work: VideoWork, session: VideoSession, total: int, first: Page, turn: Turn

@@ -97,7 +97,7 @@ class Visitors:
             that bring nothing back any more.
         """
         sent = event._data.get("tokens") if isinstance(event._data, dict) else None
-        gone = []
+        gone: list[str] = []
         for token in sent[:_SHOWN_TOKENS] if isinstance(sent, list) else ():
             if not isinstance(token, str) or len(token) > _LONGEST_TOKEN:
                 continue
