@@ -240,9 +240,9 @@ class ImageTab:
             return f"{len(found)} masks found; pick one in the list to refine it with clicks."
 
         with self.store.still(key) as there:
-            if there is None or there.put_aside:
-                return  # the visitor has left, or wants another photo
-        yield self._step(key, act)
+            gone = there is None or there.put_aside  # the visitor has left, or wants another photo
+        # Gradio empties all parts where a generator yields nothing
+        yield ImagePage() if gone else self._step(key, act)
 
     def begin(self, key: str) -> None:
         """Before a job that may be stopped: forget a Stop that was meant for another."""

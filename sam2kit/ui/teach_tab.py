@@ -225,6 +225,7 @@ class TeachTab:
         """After `bring_back`: a training that ended with the old page, or is about to, and what came of it."""
         with self.store.still(key) as work:
             run = work.runs[-1] if work is not None and work.runs else None
+        yield TeachPage()  # Gradio empties all parts where a generator yields nothing
         if run is None:
             return
         while not run.finished.wait(_LOOK_AGAIN):

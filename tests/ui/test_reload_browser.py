@@ -129,3 +129,24 @@ def test_tracks_come_back_and_go_on(browser, address: str, tmp_path: Path) -> No
     visitor.track()
     assert page.locator("#video-pace").inner_text().strip() == ""
     visitor.context.close()
+
+
+def test_labelled_photos_come_back(browser, address: str) -> None:  # noqa: ANN001
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    tab = Tab(context, address)
+    page, surface = tab.page, SurfaceDriver(tab.page, "#teach-view")
+    page.get_by_role("tab", name="Teach").click()
+    page.click("#teach-examples")
+    surface.wait_shown()
+    surface.click(200, 150)
+    page.wait_for_function("document.querySelector('#teach-status').innerText.includes('1 of')")
+    said, photos = page.inner_text("#teach-status"), page.locator("#teach-photos .sk-object").count()
+    page.wait_for_timeout(1500)
+    page.reload()
+    surface.wait_shown()
+    page.wait_for_timeout(1000)
+    assert page.inner_text("#teach-status") == said
+    assert page.locator("#teach-photos .sk-object").count() == photos > 2
+    assert page.inner_text("#teach-train") == "Train"
+    assert surface.points() == 1
+    context.close()
