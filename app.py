@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         limits = replace(default_limits(), **{name: value for name, value in stated.items() if value is not None})
         model = load_for_app(options.model, app_device(options.device), side=options.side)
+        if model.terminal:
+            print(f"app.py: {model.terminal}", file=sys.stderr)
         app = build_app(model, photos, clips, limits=limits, plain=options.plain)
         app.launch(
             server_name=options.host, server_port=options.port, share=options.share, mcp_server=options.mcp or None,

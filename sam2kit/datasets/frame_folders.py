@@ -4,6 +4,9 @@
     JPEGImages/<clip>/00000.jpg            Annotations/<clip>/<object>/00000.png         one file per object
     train/, valid/, test/ above them, or ImageSets/.../train.txt beside them, name the splits
 
+Beside label pictures, <clip>/objects/<number>/00000.png holds whole objects of frames on which they overlap, as our own
+exports have it.
+
 Masks may be fewer than frames: a frame without a file says nothing, except that beside per-object files a missing one
 means that the object is absent. Object numbers of 16 bits are taken as they are; 255 next to small ones is void.
 """
@@ -21,6 +24,7 @@ from sam2kit.datasets.label_images import VOID, LabelImage, read_label_image
 from sam2kit.datasets.layouts import IMAGE_FOLDERS, SPLIT_FOLDERS, folders_in, natural_key, split_named, split_of
 from sam2kit.datasets.picture_files import PictureSize, frame_of, pictures_in
 from sam2kit.datasets.samples import BadSampleError, ClipSample, Dataset, LabelledClip, Note
+from sam2kit.media.exports import overlap_files
 
 FORMAT = "Frame and mask folders (DAVIS, MOSE)"
 _FRAMES = ("jpegimages", "jpegimages_24fps", "frames", "images", "rgbframes")
@@ -35,7 +39,8 @@ class FolderClip(ClipSample):
     name: str
     frame_files: tuple[Path, ...]
     masks: tuple[tuple[int, Path], ...] = ()  # frame, label picture; ascending
-    objects: tuple[tuple[int, tuple[tuple[int, Path], ...]], ...] = ()  # frame, its (object, mask file)
+    # frame, its (object, mask file); beside label pictures only of frames on which objects overlap
+    objects: tuple[tuple[int, tuple[tuple[int, Path], ...]], ...] = ()
     split: str | None = None
 
     @property
@@ -57,9 +62,8 @@ class FolderClip(ClipSample):
     @property
     def object_ids(self) -> Sequence[int]:
         """Numbers of all objects; where they are pixel values this reads all label pictures."""
-        if self.objects:
-            return sorted({number for _, pairs in self.objects for number, _ in pairs})
-        return self._numbering().ids
+        alone = {number for _, pairs in self.objects for number, _ in pairs}
+        return sorted(alone | set(self._numbering().ids if self.masks else ()))
 
     def frame(self, index: int) -> np.ndarray:
         """One frame, uint8 [H, W, 3].
@@ -86,14 +90,15 @@ class FolderClip(ClipSample):
 
     def _masks(self, index: int, size_hw: tuple[int, int]) -> dict[int, np.ndarray]:
         size = PictureSize(str(self.frame_files[index]), size_hw)
-        if self.objects:
-            files = dict(self.objects)[index]
-            return {number: size.fit(read_label_image(path).ids, str(path)) > 0 for number, path in files}
+        files = dict(self.objects).get(index, ())
+        alone = {number: size.fit(read_label_image(path).ids, str(path)) > 0 for number, path in files}
+        if not self.masks:
+            return alone
         path = dict(self.masks)[index]
         labels = _numbered(path)
         fitted = size.fit(labels.ids, str(path))
         found = {number: self._numbering().of(labels, number) for number in labels.numbers()}
-        return {of_clip: fitted == number for number, of_clip in found.items() if of_clip is not None}
+        return {of_clip: fitted == number for number, of_clip in found.items() if of_clip is not None} | alone
 
     def _numbering(self) -> _Numbering:
         return _numbering_of(tuple(path for _, path in self.masks))
@@ -244,7 +249,9 @@ def _clip(name: str, frames: Path, masks: Path, split: str | None, notes: list[N
         )
     ordered = sorted(found.items())
     if pngs:
-        return FolderClip(name, files, tuple((i, pairs[0][1]) for i, pairs in ordered), split=split)
+        labels = tuple((i, pairs[0][1]) for i, pairs in ordered)
+        alone = ((i, tuple(overlap_files(path.parent, path.name).items())) for i, path in labels)
+        return FolderClip(name, files, labels, tuple((i, pairs) for i, pairs in alone if pairs), split)
     return FolderClip(name, files, objects=tuple((i, tuple(pairs)) for i, pairs in ordered), split=split)
 
 

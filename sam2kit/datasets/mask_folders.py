@@ -6,6 +6,7 @@ a.jpg          a_mask.png                  side by side
 images/a.jpg   masks/a/1.png, 2.png        one file per object
 images/a.jpg   masks/a_0.png, a_1.png      one file per object
 images/img_7.jpg   masks/mask_7.png        a word in front
+images/a.jpg   masks/a.png, objects/1/a.png, ...     single objects, where they overlap, as our own exports have them
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sam2kit.datasets.layouts import (
 )
 from sam2kit.datasets.picture_files import FilePicture, Truth, pictures_in
 from sam2kit.datasets.samples import Dataset, Note
+from sam2kit.media.exports import OVERLAPS
 
 FORMAT = "Picture and mask folders"
 _WORDS = "masks?|gt|ground_?truth|seg|segmentation|labels?|annotations?|matte|labelids|instanceids"
@@ -42,6 +44,7 @@ class _Found:
 
     whole: list[Path] = field(default_factory=list)
     objects: list[Path] = field(default_factory=list)
+    apart: list[Path] = field(default_factory=list)  # the objects of `whole`, because they overlap
 
 
 def recognises(path: Path) -> bool:
@@ -112,7 +115,13 @@ def _pair(
     owners = _Owners(images, image_files, notes)
     found: dict[Path, _Found] = {image: _Found() for image in owners.by_key.values()}
     for mask in mask_files:
-        owner, is_object = owners.of(mask.relative_to(masks).with_suffix(""))
+        key = mask.relative_to(masks).with_suffix("")
+        owner, is_object = owners.of(key)
+        if owner is None and key.parts[-3:-2] == (OVERLAPS,):
+            owner, _ = owners.of(Path(*key.parts[:-3], key.name))
+            if owner is not None:
+                found[owner].apart.append(mask)
+                continue
         if owner is None:
             text = f"{mask} has no picture: there is no {mask.stem} in {images}; name picture and mask alike"
             notes.append(Note("unpaired", text))
@@ -162,8 +171,10 @@ def _samples(
 ) -> list[FilePicture]:
     samples = []
     for image, files in found.items():
-        if files.whole:
-            truth: Truth = LabelImageTruth(files.whole[0], separate_parts)
+        if files.apart:
+            truth: Truth = ObjectFilesTruth(tuple(sorted(files.apart, key=lambda p: natural_key(str(p)))))
+        elif files.whole:
+            truth = LabelImageTruth(files.whole[0], separate_parts)
             if len(files.whole) > 1 or files.objects:
                 others = ", ".join(p.name for p in (files.whole[1:] + files.objects)[:3])
                 text = (

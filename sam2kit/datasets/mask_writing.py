@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from sam2kit.media.bundles import FileBundle, png_bytes
-from sam2kit.media.exports import NamedMask, jpeg_bytes, mask_image
+from sam2kit.media.exports import NamedMask, jpeg_bytes, mask_image, overlap
 
 _MOST_NUMBERS = 255  # in a palette
 
@@ -39,18 +39,8 @@ def write_labelled(
         raise ValueError(f"{stem} has no object that covers anything; click one, or leave the picture out")
     suffix, content = ("jpg", jpeg_bytes(image)) if lossy else ("png", png_bytes(Image.fromarray(image)))
     bundle.write(f"{split}/images/{stem}.{suffix}", content)
-    if len(full) <= _MOST_NUMBERS and not _overlap(full):
+    if len(full) <= _MOST_NUMBERS and not overlap(item.mask for item in full):
         bundle.write(f"{split}/masks/{stem}.png", png_bytes(mask_image(full)))
         return
     for number, item in enumerate(full, start=1):
         bundle.write(f"{split}/masks/{stem}/{number}.png", png_bytes(mask_image([item])))
-
-
-def _overlap(objects: Sequence[NamedMask]) -> bool:
-    covered = np.zeros(objects[0].runs["size"], bool)
-    for item in objects:
-        mask = item.mask
-        if (covered & mask).any():
-            return True
-        covered |= mask
-    return False

@@ -5,6 +5,9 @@ Two layouts, told apart by what is there:
     DAVIS, MOSE, LVOS, YouTube-VOS    VIDEO/FRAME.png           the value of a pixel is its object, 0 is none
     SA-V                              VIDEO/OBJECT/FRAME.png    the object is where a pixel is above 0
 
+Beside label pictures, VIDEO/objects/NUMBER/FRAME.png holds whole objects of frames on which they overlap, as our own
+exports have it.
+
 Only frames with truth count, so predictions may be denser. A folder with pictures of one video works too. Where
 sam2kit could not keep an id as pixel value, `objects.json` beside the PNGs says which number stands for it.
 
@@ -26,6 +29,7 @@ from sam2kit.errors import ODD
 from sam2kit.evaluation.rows import ObjectRow
 from sam2kit.evaluation.vos import OFFICIAL, Scoring, SequenceScorer, TrackScore, size_text
 from sam2kit.files import check_file, read_json
+from sam2kit.media.exports import overlap_files
 from sam2kit.media.pictures import open_image
 
 _LABEL_MODES = ("P", "L", "1", "I", "I;16")  # of PNGs whose values are numbers of objects
@@ -92,13 +96,14 @@ class _FolderPair:
         counted = self.scoring.counted(len(names))
         ids: set[int] = set()
         for t, name in enumerate(names):
-            true = read_labels(self.truth / name)
-            ids |= self._objects(true).keys()
-            mine = self._prediction(Path(name), true)
+            labels = read_labels(self.truth / name)
+            true = self._objects(labels, self.truth, name)
+            ids |= true.keys()
+            mine = self._prediction(Path(name), labels)
             if t in counted:
-                void = true == self.scoring.void if self.scoring.void is not None else None
-                found = {self.true_number.get(i, i): mask for i, mask in self._objects(mine).items()}
-                scorer.add(found, self._objects(true), void)
+                void = labels == self.scoring.void if self.scoring.void is not None else None
+                given = self._objects(mine, self.masks, name)
+                scorer.add({self.true_number.get(i, i): mask for i, mask in given.items()}, true, void)
         yield from ((str(i), score) for i, score in scorer.scores(ids).items())
 
     def _of_one(self, object_id: str) -> Iterator[tuple[str, TrackScore]]:
@@ -126,9 +131,14 @@ class _FolderPair:
             raise ValueError(f"{path} is {size_text(mine)}, but its truth is {size_text(true)}")
         return mine
 
-    def _objects(self, labels: np.ndarray) -> dict[int, np.ndarray]:
-        """object -> bool [H, W]."""
-        return {int(i): labels == i for i in _objects_in(labels) if i not in (0, self.scoring.void)}
+    def _objects(self, labels: np.ndarray, folder: Path, name: str) -> dict[int, np.ndarray]:
+        """object -> bool [H, W]; of frames on which objects overlap, from the files of single ones."""
+        found = {int(i): labels == i for i in _objects_in(labels) if i not in (0, self.scoring.void)}
+        for number, path in overlap_files(folder, name).items():
+            found[number] = _single(path)
+            if found[number].shape != labels.shape:
+                raise ValueError(f"{path} is {size_text(found[number])}, but {folder / name} is {size_text(labels)}")
+        return found
 
 
 def _id_table(folder: Path) -> dict[int, Any]:

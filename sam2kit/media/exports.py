@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from PIL import Image
 from sam2kit.files import written_whole
 from sam2kit.media.drawing import colour_of
 from sam2kit.media.runlengths import compress_runs, mask_to_runs, runs_to_mask
+
+OVERLAPS = "objects"  # OVERLAPS/NUMBER/NAME.png: one object of NAME.png, which cannot show where objects overlap
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class NamedMask:
 def mask_image(objects: Sequence[NamedMask]) -> Image.Image:
     """One object: black and white. Several: a palette PNG whose pixel value is the object's number from 1.
 
-    Where objects overlap, the earlier one wins.
+    Where objects overlap, the earlier one wins; see `overlap_name` for what it hides.
     """
     if len(objects) == 1:
         return Image.fromarray(objects[0].mask.astype(np.uint8) * 255)
@@ -58,6 +60,41 @@ def mask_image(objects: Sequence[NamedMask]) -> Image.Image:
     colours = [channel for i in range(len(objects)) for channel in colour_of(i)]
     image.putpalette([0, 0, 0, *colours])
     return image
+
+
+def overlap(masks: Iterable[np.ndarray]) -> bool:
+    """Whether any two of the masks, bool [H, W], share a pixel: a palette picture cannot show that."""
+    covered: np.ndarray | None = None
+    for mask in masks:
+        if covered is None:
+            covered = mask.copy()
+        elif (covered & mask).any():
+            return True
+        else:
+            covered |= mask
+    return False
+
+
+def overlap_name(number: int, name: str) -> str:
+    """Where one object's black and white picture lies, beside a palette picture of overlapping objects.
+
+    Args:
+        number: of the object in the palette picture.
+        name: of the palette picture's file.
+    """
+    return f"{OVERLAPS}/{number}/{name}"
+
+
+def overlap_files(folder: Path, name: str) -> dict[int, Path]:
+    """The pictures of single objects that lie beside a palette picture of overlapping objects; by number.
+
+    Args:
+        folder: of the palette picture.
+        name: of its file.
+    """
+    apart = folder / OVERLAPS
+    numbered = (f for f in apart.iterdir() if f.name.isdecimal()) if apart.is_dir() else ()
+    return {int(f.name): f / name for f in sorted(numbered, key=lambda f: int(f.name)) if (f / name).is_file()}
 
 
 def cut_out(picture: np.ndarray, mask: np.ndarray) -> Image.Image:

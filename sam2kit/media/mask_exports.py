@@ -21,7 +21,7 @@ from PIL import Image
 from sam2kit.media.bundles import FileBundle, png_bytes
 from sam2kit.media.clip_masks import MasksOf, Names, Progress, frames_with_masks, masks_on
 from sam2kit.media.clips import Clip
-from sam2kit.media.exports import jpeg_bytes, write_json
+from sam2kit.media.exports import jpeg_bytes, overlap, overlap_name, write_json
 from sam2kit.media.polygons import mask_to_polygon
 from sam2kit.media.runlengths import compress_runs, mask_to_runs
 
@@ -31,8 +31,9 @@ _MOST_NUMBERS = 255  # in a palette
 def export_davis(clip: Clip, masks_of: MasksOf, path: str | Path) -> Progress:
     """Palette PNGs as the DAVIS data set has them: 00000.png, ...; a pixel is the object's number, 0 is nothing.
 
-    Where objects overlap, the lower number wins. `objects.json` beside them says which id each number was; ids from 1
-    to 255 are the numbers themselves.
+    Where objects overlap, the lower number wins, and objects/NUMBER/00000.png holds each object of that frame alone, so
+    that nothing is lost. `objects.json` beside them says which id each number was; ids from 1 to 255 are the numbers
+    themselves.
 
     Args:
         clip: gives the size and the number of frames.
@@ -55,7 +56,11 @@ def export_davis(clip: Clip, masks_of: MasksOf, path: str | Path) -> Progress:
                 labels[masks[object_id]] = numbers[object_id]
             picture = Image.fromarray(labels)
             picture.putpalette(davis_palette().tobytes())
-            bundle.write(f"{clip.source_frames[index]:05d}.png", png_bytes(picture))
+            name = f"{clip.source_frames[index]:05d}.png"
+            bundle.write(name, png_bytes(picture))
+            for object_id, mask in masks.items() if overlap(masks.values()) else ():
+                alone = Image.fromarray(mask.astype(np.uint8) * 255)
+                bundle.write(overlap_name(numbers[object_id], name), png_bytes(alone))
             if index + 1 < len(clip):
                 yield index + 1
     yield len(clip)

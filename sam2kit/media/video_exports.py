@@ -61,18 +61,10 @@ def export_side_by_side(
     names: Names | None = None,
 ) -> Progress:
     """The clip and, to its right, the clip with an effect; arguments as for `export_video`."""
-    from moviepy import VideoClip, clips_array
-
-    painter = _painter(effect, names)
-    height, width = clip.size_hw
-    shown: list[np.ndarray] = [np.zeros((height, width, 3), np.uint8)] * 2
-    # moviepy lays out the frame that it is handed; times and encoding stay with the writer
-    panels = [VideoClip(lambda _, side=side: shown[side], duration=1) for side in (0, 1)]
-    scene = clips_array([panels])
+    painter, (height, width) = _painter(effect, names), clip.size_hw
 
     def paint(frame: np.ndarray, masks: Masks) -> np.ndarray:
-        shown[:] = frame, _on_white(painter.paint(frame, masks))
-        return np.ascontiguousarray(scene.get_frame(0), np.uint8)
+        return np.hstack([frame, _on_white(painter.paint(frame, masks))])
 
     return (yield from _write_video(clip, masks_of, path, (height, 2 * width), paint, audio=audio, alpha=False))
 

@@ -15,7 +15,7 @@ from sam2kit.ui.tab_parts import ERRORS, plain_words
 
 Work = TypeVar("Work")
 Act = Callable[[Work, PromptRequest], ShownObject]
-_GONE = "Your work was put away to make room for others; reload the page and open it again."
+_GONE = "Your work is open in another tab, or was put away to make room for others; reload this page to go on here."
 
 
 def answer_request(sent: Any, store: SessionStore[Work], act: Act[Work]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sam2kit.ui.image_page import CHOOSE, ImagePage
 from sam2kit.ui.image_tab import DOWNLOADS, ImageTab
 from sam2kit.ui.object_list import candidate_keys, candidate_pictures, object_list
 from sam2kit.ui.surface import click_surface
-from sam2kit.ui.tab_parts import ADD, BOX, REMOVE, Untouched, fetch_script, plain_view, thumbnail
+from sam2kit.ui.tab_parts import ADD, BOX, REMOVE, Untouched, fetched, hidden_file, plain_view, thumbnail
 
 _KEYS = {
     "u": ("#image-undo", "undo"),
@@ -93,7 +93,7 @@ def build_image_tab(tab: ImageTab, key: gr.State) -> list[Any]:
         load = gr.UploadButton(
             "Open a saved session", size="sm", elem_id="image-load", file_types=[".safetensors"], scale=0, min_width=190
         )
-    file = gr.DownloadButton(visible="hidden", elem_id="image-file")
+    files = {kind: hidden_file(f"image-file-{kind}") for kind in kinds}
 
     shown = list(ImagePage(upload, view, status, objects, candidates, tools, find, stop, progress))
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented"}
@@ -122,7 +122,8 @@ def build_image_tab(tab: ImageTab, key: gr.State) -> list[Any]:
     stop.click(tab.stop, key, None, queue=False, api_visibility="private")
     another.click(tab.start_over, key, shown, **quiet)
     for kind, button in kinds.items():
-        button.click(lambda k, kind=kind: tab.make_file(k, kind), key, file, api_name=f"image_{kind}", **quiet).success(
-            None, file, None, js=fetch_script("image-file"), api_visibility="private"
+        made = button.click(
+            lambda k, kind=kind: tab.make_file(k, kind), key, files[kind], api_name=f"image_{kind}", **quiet
         )
+        fetched(made, files[kind])
     return shown

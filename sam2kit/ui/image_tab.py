@@ -6,7 +6,7 @@ Gradio holds only the visitor's key; the work is in the session store. Gestures 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,17 @@ import numpy as np
 
 from sam2kit.clicking.picture_asking import ask_picture, preview_picture
 from sam2kit.clicking.views import to_original
-from sam2kit.media.exports import coco_json, cut_out, mask_image, write_image, write_json
+from sam2kit.media.bundles import FileBundle, png_bytes
+from sam2kit.media.exports import (
+    NamedMask,
+    coco_json,
+    cut_out,
+    mask_image,
+    overlap,
+    overlap_name,
+    write_image,
+    write_json,
+)
 from sam2kit.predict.automatic import AutomaticMasks, FoundMask
 from sam2kit.predict.picture_session import PictureSession
 from sam2kit.ui.asking import answer_preview, answer_request
@@ -36,7 +46,12 @@ HINTS = {
     REMOVE: "Click where the mask should not be.",
     BOX: "Click two opposite corners around the thing.",
 }
-DOWNLOADS = {"mask": "Mask (PNG)", "cutout": "Cut-out (PNG)", "coco": "COCO JSON", "session": "Session, to go on later"}
+DOWNLOADS = {
+    "mask": "Masks of all objects (PNG)",
+    "cutout": "Cut-out of the chosen object (PNG)",
+    "coco": "COCO JSON of all objects",
+    "session": "Session of all objects, to go on later",
+}
 _LOOK_AGAIN = 0.5  # seconds between looks at the queue
 
 
@@ -119,15 +134,25 @@ class ImageTab:
 
         return self._open(key, act)
 
+    def bring_back(self, key: str) -> ImagePage:
+        """The work, on a page that was loaded again."""
+        with self.store.still(key) as work:
+            if work is None or not work.is_open:
+                return ImagePage()
+            work.put_aside = False
+            return page_of(work, key, "", plain=self.plain)
+
     def start_over(self, key: str) -> ImagePage:
         """Show the upload again; the photo stays open until another comes."""
         self.stop(key)
+        with self.store.using(key) as work:
+            work.put_aside = True
         return empty_page()
 
     def change_network(self, key: str) -> ImagePage:
         """Another network answers from now on; the masks stay."""
         with self.store.using(key) as work:
-            if not work.is_open:
+            if not work.is_open or work.is_seen_by(self.networks.images(key)):
                 return ImagePage()
             return page_of(work, key, "New clicks are answered by the model that you chose.", plain=self.plain)
 
@@ -211,9 +236,9 @@ class ImageTab:
             return f"{len(found)} masks found; pick one in the list to refine it with clicks."
 
         with self.store.still(key) as there:
-            if there is None:
-                return  # the visitor has left
-        page = self._step(key, act)
+            gone = there is None or there.put_aside  # the visitor has left, or wants another photo
+        # Gradio empties all parts where a generator yields nothing
+        page = ImagePage() if gone else self._step(key, act)
         yield page._replace(find=gr.update(interactive=True), stop=gr.update(interactive=False), progress="")
 
     def begin(self, key: str) -> None:
@@ -241,9 +266,16 @@ class ImageTab:
                     content = coco_json(objects, work.file_name, work.open_image.shape[:2])
                     return str(write_json(content, target.with_name(f"{target.name}_coco.json")))
                 if kind == "cutout":
-                    active = next((o for o in objects if o.name == work.active.name), objects[0])
-                    picture = cut_out(work.open_image, active.mask)
-                    return str(write_image(picture, target.with_name(f"{target.name}_cutout.png")))
+                    name = work.active.name
+                    chosen = next((o for o in objects if o.name == name), None)
+                    if chosen is None:
+                        raise ValueError(f"{name} has no mask yet: click on it first, or choose another in the list")
+                    of = f"_{readable_stem(name)}" if len(objects) > 1 else ""
+                    picture = cut_out(work.open_image, chosen.mask)
+                    return str(write_image(picture, target.with_name(f"{target.name}{of}_cutout.png")))
+                if len(objects) > 1 and overlap(item.mask for item in objects):
+                    gr.Info("Objects overlap: the zip holds one PNG of all and one of each, so that nothing is lost.")
+                    return str(_zip_masks(objects, target))
                 return str(write_image(mask_image(objects), target.with_name(f"{target.name}_mask.png")))
             except ERRORS as error:
                 raise gr.Error(plain_words(error), print_exception=False) from error
@@ -258,6 +290,7 @@ class ImageTab:
             except ERRORS as error:
                 gr.Warning(plain_words(error), title="This photo cannot be used")
                 return page_of(work, key, None, plain=self.plain) if work.is_open else empty_page()
+            work.put_aside = False
             return page_of(work, key, hint, plain=self.plain)
 
     def _step(self, key: str, act: Callable[[PictureWork], str | None]) -> ImagePage:
@@ -267,7 +300,7 @@ class ImageTab:
                 gr.Warning("Choose a photo first.")
                 return empty_page()
             try:
-                hint = act(work)
+                hint = act(work) or ""  # no line outlives what it speaks of
             except ERRORS as error:
                 gr.Warning(plain_words(error))
                 hint = None
@@ -286,3 +319,12 @@ def _search(
                 return end.value
             yield ImagePage(progress=progress_bar(done, total))
     return None
+
+
+def _zip_masks(objects: Sequence[NamedMask], target: Path) -> Path:
+    name, path = f"{target.name}_mask.png", target.with_name(f"{target.name}_masks.zip")
+    with FileBundle(path) as bundle:
+        bundle.write(name, png_bytes(mask_image(objects)))
+        for number, item in enumerate(objects, start=1):
+            bundle.write(overlap_name(number, name), png_bytes(mask_image([item])))
+    return path

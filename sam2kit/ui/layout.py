@@ -27,7 +27,7 @@ from sam2kit.ui.turns import Turns
 from sam2kit.ui.video_layout import UNTRAINED, VIDEO_CSS, build_video_tab
 from sam2kit.ui.video_tab import VideoTab
 from sam2kit.ui.video_work import VideoWork
-from sam2kit.ui.visitors import Visitors, key_of_visitor
+from sam2kit.ui.visitors import Visitors, keeper, key_of_visitor
 from sam2kit.ui.zero_gpu import device_name
 
 _CSS = """
@@ -50,6 +50,10 @@ _CSS = """
 .progress i { display: block; height: 100%; background: var(--color-accent); transition: width 0.3s; }
 @media (max-width: 600px) { .gradio-container { padding: 8px !important; } }
 """
+_GONE = (
+    "Your earlier work is gone: it is kept for {minutes:g} minutes after its page was closed, as long as the app runs "
+    "and has room. Session files last."
+)
 _VISITORS_WITH_VIDEO = 12  # each may hold a hundred megabytes of decoded frames
 
 
@@ -61,6 +65,7 @@ class AppModel:
     name: str
     notice: str = ""  # one line that every page shows
     reason: str = ""  # why it is not the model that was asked for
+    terminal: str = ""  # the same for whoever starts the app, with what to do
 
 
 def build_app(
@@ -116,13 +121,29 @@ def build_app(
                 else:
                     video_parts = build_video_tab(videos, key)
             with gr.Tab("Fine-tune"):
-                build_teach_tab(teaching, key, choice, answering)
+                teach_parts = build_teach_tab(teaching, key, choice, answering)
         unseen: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         answering.change(images.change_network, key, image_parts, **unseen)
         if video_parts:
             answering.change(videos.change_network, key, video_parts, **unseen)
         stores = (picture_store, video_store, teach_store)
-        app.unload(Visitors(app, key, stores, jobs, seconds_after_leaving=away).leave)
+        visitors = Visitors(app, key, stores, jobs, networks, seconds_after_leaving=away)
+        app.unload(visitors.leave)
+
+        def claim(k: str, event: gr.EventData, request: gr.Request) -> list[Any]:
+            told = visitors.claim(k, event, request)
+            if told["came_back"]:
+                gr.Info("Your work is back.")
+            elif told["gone"]:
+                gr.Warning(_GONE.format(minutes=limits.minutes_after_leaving))
+            pages = (images.bring_back(k), videos.bring_back(k) if video_parts else (), teaching.bring_back(k))
+            return [told, *(update for page in pages for update in page)]
+
+        kept = keeper()
+        kept.keep(visitors.keep, key, kept, queue=False, **unseen)
+        kept.claim(claim, key, [kept, *image_parts, *video_parts, *teach_parts], **unseen).then(
+            teaching.follow, key, teach_parts, **unseen
+        )
         add_api(networks.base, jobs, limits)
     hide_others(app)
     return app

@@ -23,7 +23,7 @@ class Limits:
     photos: int = 40  # in the Teach tab
     teach_minutes: float = 15.0
     visitors: int = 32  # whose work is kept at a time; the least recently used goes first
-    minutes_after_leaving: float = 10.0  # that the work of a visitor waits for a connection that broke
+    minutes_after_leaving: float = 60.0  # that a visitor's work waits for a reload, or for the page to be opened again
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -105,5 +105,12 @@ def default_limits(environment: Mapping[str, str] = os.environ) -> Limits:
     if "SPACE_ID" not in environment:
         return Limits()
     return replace(
-        Limits(), upload_mb=200, picture_megapixels=50, clip_seconds=120, clip_frames=7200, teach_minutes=5, photos=20
+        Limits(),
+        upload_mb=200,
+        picture_megapixels=50,
+        clip_seconds=120,
+        clip_frames=7200,
+        teach_minutes=5,
+        photos=20,
+        minutes_after_leaving=10,
     )

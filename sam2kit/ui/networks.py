@@ -94,6 +94,12 @@ class Networks:
             if network is not self.base:
                 self._chosen[key] = network
 
+    def move(self, key: str, to: str) -> None:
+        """A visitor goes on under another key."""
+        with self._lock:
+            if key in self._chosen:
+                self._chosen[to] = self._chosen.pop(key)
+
     def forget(self, key: str) -> None:
         """Let go of a visitor's network."""
         with self._lock:

@@ -18,6 +18,7 @@ from sam2kit.ui.own_folder import OwnFolder
 class PictureWork(ClickedPicture):
     """A picture that a visitor works on."""
 
+    put_aside: bool = False  # the page asks for another photo; what still runs does not bring this one back
     _folder: OwnFolder = field(default_factory=OwnFolder)
 
     @property

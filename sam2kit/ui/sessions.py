@@ -125,6 +125,17 @@ class SessionStore(Generic[Work]):
             slot.departure.daemon = True
             slot.departure.start()
 
+    def move(self, key: str, to: str) -> bool:
+        """Hand work over to a visitor's next page, and stop its jobs; False if there is none, or that page has some."""
+        with self._lock:
+            if key not in self._slots or to in self._slots:
+                return False
+            self._slots[to] = self._slots.pop(key)
+            slot = self._touch(to)
+            slot.cancelled.set()
+            slot.cancelled, slot.newest = Event(), 0  # the next page counts from the beginning
+        return True
+
     def drop(self, key: str) -> None:
         """Forget a visitor now."""
         with self._lock:

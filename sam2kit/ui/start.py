@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sam2kit.hub import HubError
 from sam2kit.ui.layout import AppModel
 from sam2kit.weights import load_model
@@ -17,6 +19,10 @@ def load_for_app(source: str, device: str = "auto", *, side: int | None = None) 
         model = load_model(source, device, side=side)
     except HubError as error:
         notice = f"The small bundled model runs instead of {source}; its masks are much rougher than SAM 2.1's."
-        return AppModel(load_model("nano", device), "nano", notice, f"{error}.")
+        terminal = (
+            f"running the small bundled model (nano), whose masks are much rougher, instead of {source}: {error}. Mend "
+            f"this and start again, or give a downloaded file: --model path/to/{Path(source).name}.pt"
+        )
+        return AppModel(load_model("nano", device), "nano", notice, f"{error}.", terminal)
     notice = "This is the small bundled model: quick, and much rougher than SAM 2.1." if source == "nano" else ""
     return AppModel(model, source, notice)

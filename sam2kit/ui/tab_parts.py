@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.events import Dependency
 
 from sam2kit.errors import is_out_of_memory
 
@@ -34,9 +35,20 @@ def plain_view(label: str, name: str) -> gr.Image:
     )
 
 
-def fetch_script(name: str) -> str:
-    """JavaScript that downloads the file of a hidden download button."""
-    return f"(file) => {{ if (file) document.querySelector('#{name}').click(); }}"
+def fetched(made: Dependency, file: gr.DownloadButton) -> None:
+    """Once an event has made a file, download it.
+
+    Args:
+        made: the event.
+        file: hidden, its output; each kind of file has one, so that several can be made at once.
+    """
+    script = f"(file) => {{ if (file) document.querySelector('#{file.elem_id}').click(); }}"
+    made.success(None, file, None, js=script, api_visibility="private")
+
+
+def hidden_file(name: str) -> gr.DownloadButton:
+    """What hands a file to the browser."""
+    return gr.DownloadButton(visible="hidden", elem_id=name)
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from sam2kit.ui.object_list import candidate_keys, candidate_pictures, object_list
 from sam2kit.ui.surface import click_surface
-from sam2kit.ui.tab_parts import fetch_script, plain_view
+from sam2kit.ui.tab_parts import fetched, hidden_file, plain_view
 from sam2kit.ui.teach_page import CHOOSE, CURVE_COLOURS, TeachPage
 from sam2kit.ui.teach_tab import TeachTab
 
@@ -16,7 +16,7 @@ _RECIPES = [
     ("Mask decoder: fastest; for objects like everyday ones", "decoder"),
     ("LoRA: the image encoder, too; for unusual pictures", "lora"),
 ]
-_DOWNLOADS = {"model": "The model", "data": "The labelled photos"}
+_DOWNLOADS = {"model": "The latest model", "data": "All labelled photos"}
 _KEYS = {
     "u": ("#teach-undo", "undo"),
     "n": ("#teach-new", "new object"),
@@ -42,8 +42,8 @@ TEACH_CSS = """
 """
 
 
-def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: gr.State) -> None:
-    """Lay the tab out inside the current Blocks and wire it.
+def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: gr.State) -> list[Any]:
+    """Lay the tab out inside the current Blocks and wire it; returns what a TeachPage updates.
 
     Args:
         choice: the page's choice among models, to which fine-tuned ones are added.
@@ -106,7 +106,7 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
             kind: gr.Button(f"Download: {says}", size="sm", elem_id=f"teach-download-{kind}")
             for kind, says in _DOWNLOADS.items()
         }
-    file = gr.DownloadButton(visible="hidden", elem_id="teach-file")
+    files = {kind: hidden_file(f"teach-file-{kind}") for kind in kinds}
 
     shown = list(TeachPage(
         drop_zone, photos, before, after, view, status, objects, candidates, new_object, undo, aside, train, stop,
@@ -140,7 +140,9 @@ def build_teach_tab(tab: TeachTab, key: gr.State, choice: gr.Radio, answering: g
     stop.click(tab.stop, key, None, queue=False, api_visibility="private")
     use.click(tab.latest, key, choice, **quiet)
     for kind, button in kinds.items():
-        button.click(lambda k, kind=kind: tab.make_file(k, kind), key, file, api_name=f"teach_{kind}", **quiet).success(
-            None, file, None, js=fetch_script("teach-file"), api_visibility="private"
+        made = button.click(
+            lambda k, kind=kind: tab.make_file(k, kind), key, files[kind], api_name=f"teach_{kind}", **quiet
         )
+        fetched(made, files[kind])
     choice.change(tab.use, [key, choice], answering, show_progress="hidden", api_visibility="private")
+    return shown

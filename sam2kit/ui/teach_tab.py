@@ -24,7 +24,15 @@ from sam2kit.ui.object_list import name_in, number_in
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.tab_parts import ERRORS, plain_words
-from sam2kit.ui.teach_page import TeachPage, curve_update, empty_page, page_beside_photo, page_of_photo, results_html
+from sam2kit.ui.teach_page import (
+    SKIP,
+    TeachPage,
+    curve_update,
+    empty_page,
+    page_beside_photo,
+    page_of_photo,
+    results_html,
+)
 from sam2kit.ui.teach_run import TeachRun
 from sam2kit.ui.teach_work import TeachWork
 from sam2kit.ui.turns import Turns, waiting_text
@@ -199,15 +207,44 @@ class TeachTab:
         with self.store.still(key) as work:
             if work is None:
                 return
-            work.networks[run.name] = taught
+            work.networks[run.name], work.compared[run.name] = taught, compared
             self._forget_unused(key, work, run.name)
-            names = [self.networks.base.name, *work.taught]
-        yield TeachPage(
-            progress=run.says(),
-            results=gr.update(value=compared, visible=True),
-            choice=gr.update(choices=names, value=self.networks.of(key).name, visible=True),
-            done=gr.update(visible=True),
-        )
+            page = self._results(key, work)
+        yield page._replace(progress=run.says())
+
+    def bring_back(self, key: str) -> TeachPage:
+        """The work, on a page that was loaded again."""
+        with self.store.still(key) as work:
+            if work is None or not (work.photos or work.runs):
+                return TeachPage()
+            page = self._photo_page(key, work)
+            if work.runs:
+                run = work.runs[-1]
+                page = page._replace(progress=run.says(), curve=curve_update(run.curve()))
+            results = self._results(key, work)
+            return page._replace(results=results.results, choice=results.choice, done=results.done)
+
+    def follow(self, key: str) -> Iterator[TeachPage]:
+        """After `bring_back`: a training that ended with the old page, or is about to, and what came of it."""
+        with self.store.still(key) as work:
+            run = work.runs[-1] if work is not None and work.runs else None
+        yield TeachPage()  # Gradio empties all parts where a generator yields nothing
+        if run is None:
+            return
+        while not run.finished.wait(_LOOK_AGAIN):
+            run.stop()  # nobody drives it any more
+            yield TeachPage(progress=run.says(), curve=curve_update(run.curve()))
+        with self.store.still(key) as work:
+            done = work is None or run.folder is None or run.name in work.compared
+        yield TeachPage(train=gr.update(interactive=True), progress=run.says(), curve=curve_update(run.curve()))
+        if not done and run.folder is not None:
+            cancelled = self.store.cancelled(key)
+            with self.jobs.join(key) as turn:
+                while not turn.wait(_LOOK_AGAIN):
+                    if cancelled.is_set():
+                        return
+                    yield TeachPage(progress=waiting_text(turn.before))
+                yield from self._compare(key, self.networks.of(key), run, run.folder)
 
     def begin(self, key: str) -> None:
         """Before a job that may be stopped: forget a Stop that was meant for another."""
@@ -247,6 +284,19 @@ class TeachTab:
 
     def _load(self, name: str, folder: Path) -> Network:
         return Network.of(load_model(folder, self.networks.base.images.model.device), name, self.passes)
+
+    def _results(self, key: str, work: TeachWork) -> TeachPage:
+        """What was taught: the comparison of the latest, and the choice among them."""
+        if not work.taught:
+            return TeachPage()
+        compared = next((work.compared[name] for name in reversed(work.taught) if name in work.compared), None)
+        return TeachPage(
+            results=SKIP if compared is None else gr.update(value=compared, visible=True),
+            choice=gr.update(
+                choices=[self.networks.base.name, *work.taught], value=self.networks.of(key).name, visible=True
+            ),
+            done=gr.update(visible=True),
+        )
 
     def _forget_unused(self, key: str, work: TeachWork, name: str) -> None:
         """Of the fine-tuned models, only the one that answers and the one that is named stay loaded."""

@@ -32,6 +32,7 @@ class TeachWork(LabelledPhotos):
 
     runs: list[TeachRun] = field(default_factory=list)
     networks: dict[str, Network] = field(default_factory=dict)  # of taught models that are loaded, by name
+    compared: dict[str, str] = field(default_factory=dict)  # HTML of before and after, by the taught model's name
     _folder: OwnFolder = field(default_factory=OwnFolder)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import Event
 
 from sam2kit.media.clip_masks import Names, Progress
 from sam2kit.media.effects import EffectPainter
@@ -19,6 +20,7 @@ DOWNLOADS = {
     "masks": "Masks (PNG zip)",
     "coco": "COCO JSON",
 }
+ALL_OBJECTS = "Each file holds all objects; several can be made at once."
 _SUFFIXES = {
     "video": "_{effect}.mp4",
     "side": "_side_by_side.mp4",
@@ -27,6 +29,36 @@ _SUFFIXES = {
     "masks": "_masks.zip",
     "coco": "_coco.json",
 }
+
+
+class Writing:
+    """The downloads of one clip that are being made, or are ready since the visitor's latest step."""
+
+    def __init__(self) -> None:
+        self.stopped = Event()  # of those that are being made; set to end them
+        self._running: dict[str, str] = {}  # kind -> what is said of it
+        self._ended: dict[str, str] = {}
+
+    @property
+    def text(self) -> str:
+        """A line for each, or what the buttons do."""
+        return "  \n".join([*self._running.values(), *self._ended.values()]) or ALL_OBJECTS
+
+    def say(self, kind: str, text: str, *, ended: bool = False) -> str:
+        """Say something of one of them; returns what is to be shown."""
+        here, there = (self._ended, self._running) if ended else (self._running, self._ended)
+        there.pop(kind, None)
+        here[kind] = text
+        return self.text
+
+    def forget_ended(self) -> None:
+        """Those that are ready need not be spoken of any more."""
+        self._ended.clear()
+
+    def stop(self) -> None:
+        """End those that are being made; later ones are not meant."""
+        self.stopped.set()
+        self.stopped = Event()
 
 
 def start_download(

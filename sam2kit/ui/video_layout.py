@@ -13,8 +13,8 @@ from sam2kit.media.clips import open_clip
 from sam2kit.media.effects import BACKGROUND_EFFECTS, EFFECTS, OBJECT_EFFECTS, ORIGINAL
 from sam2kit.ui.object_list import object_list
 from sam2kit.ui.surface import click_surface
-from sam2kit.ui.tab_parts import ADD, BOX, REMOVE, Untouched, fetch_script, plain_view, thumbnail
-from sam2kit.ui.video_downloads import DOWNLOADS
+from sam2kit.ui.tab_parts import ADD, BOX, REMOVE, Untouched, fetched, hidden_file, plain_view, thumbnail
+from sam2kit.ui.video_downloads import ALL_OBJECTS, DOWNLOADS
 from sam2kit.ui.video_page import CHOOSE, Page
 from sam2kit.ui.video_tab import VideoTab
 
@@ -147,6 +147,7 @@ def build_video_tab(tab: VideoTab, key: gr.State) -> list[Any]:
                         kind: gr.Button(says, size="sm", elem_id=f"video-download-{kind}")
                         for kind, says in DOWNLOADS.items()
                     }
+                writing = gr.Markdown(ALL_OBJECTS, elem_id="video-writing")
                 stop_writing = gr.Button("Stop writing", size="sm", elem_id="video-stop-writing")
             with gr.Accordion("Save for another day", open=False, elem_id="video-sessions"):
                 save = gr.Button("Save session file", size="sm", elem_id="video-save")
@@ -158,11 +159,11 @@ def build_video_tab(tab: VideoTab, key: gr.State) -> list[Any]:
             components=[gr.Image(render=False, type="numpy", format="jpeg")], samples=clip_thumbnails(tab.examples),
             type="index", layout="gallery", label="Or try one of these", elem_id="video-examples",
         )  # fmt: skip
-    file = gr.DownloadButton(visible="hidden", elem_id="video-file")
+    files = {kind: hidden_file(f"video-file-{kind}") for kind in (*kinds, "session")}
 
     shown = list(Page(
         upload, opened, tools, view, slider, where, health, status, track, stop, resume, play, previews, objects,
-        first, last, every, draft, pace, shorten,
+        first, last, every, draft, pace, shorten, writing,
     ))  # fmt: skip
     saving, tracking, playing = tab.saving, tab.tracking, tab.playing
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented", "concurrency_limit": None}
@@ -225,12 +226,11 @@ def build_video_tab(tab: VideoTab, key: gr.State) -> list[Any]:
         def write(k: str, e: str, g: str, named: bool, kind: str = kind) -> Iterator[tuple[Any, Any]]:
             yield from saving.make_file(k, kind, e, g, named)
 
-        button.click(write, [key, effect, ground, labels], [file, status], api_name=f"video_{kind}", **quiet).success(
-            None, file, None, js=fetch_script("video-file"), api_visibility="private"
-        )
-    save.click(saving.make_session_file, key, [file, status], api_name="video_session", **quiet).success(
-        None, file, None, js=fetch_script("video-file"), api_visibility="private"
-    )
+        given = [key, effect, ground, labels]
+        made = button.click(write, given, [files[kind], writing], api_name=f"video_{kind}", **quiet)
+        fetched(made, files[kind])
+    saved = save.click(saving.make_session_file, key, [files["session"], status], api_name="video_session", **quiet)
+    fetched(saved, files["session"])
     return shown
 
 

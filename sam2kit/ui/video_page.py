@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from sam2kit.clicking.clip_view import list_of
-from sam2kit.ui.video_view import draw_view, scene_of, strip_html, where_text
+from sam2kit.ui.video_view import draw_view, pace_text, scene_of, status_text, strip_html, where_text
 from sam2kit.ui.video_work import VideoWork
 
 CHOOSE = "Choose a video to begin."
@@ -39,6 +39,7 @@ class Page(NamedTuple):
     draft: Any = SKIP
     pace: Any = SKIP
     shorten: Any = SKIP
+    writing: Any = SKIP
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,25 @@ class Pages:
     plain: bool = False
 
     def beside(self, work: VideoWork, hint: str | None) -> Page:
-        """What changes with a prompt, but for the frame, which follows by itself."""
+        """What changes with a prompt, but for the frame, which follows by itself.
+
+        Args:
+            hint: for the status line; None says what there is to do, so that no line outlives what it speaks of.
+        """
+        again = work.is_tracked and work.needs_tracking
         left = bool(work.open_session.plan) and not work.busy
         return Page(
             where=where_text(work),
             health=strip_html(work),
-            status=SKIP if hint is None else hint,
-            track=gr.update(interactive=not work.busy),
+            status=(SKIP if work.busy else status_text(work)) if hint is None else hint,
+            track=gr.update(value="Track again" if again else "Track", interactive=not work.busy),
             stop=gr.update(visible=work.busy),
             resume=gr.update(visible=left),
             play="❚❚" if work.playing else "▶",
             previews=work.previews,
             objects=list_of(work),
+            pace=pace_text(work),
+            writing=work.writing.text,
         )
 
     def view(self, work: VideoWork, key: str) -> Any:
@@ -90,7 +98,6 @@ class Pages:
             last=gr.update(value=part[-1], maximum=whole - 1),
             every=part.step,
             draft=work.draft,
-            pace=SKIP if work.open_session.tracks else "",
         )
 
 

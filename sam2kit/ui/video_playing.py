@@ -54,5 +54,6 @@ class VideoPlaying:
             yield page
             time.sleep(_SHOW_EVERY)
         with self.store.still(key) as there:
-            page = self.pages.of_step(work, key, None) if there is work and work.session is session else Page()
+            stays = there is work and work.session is session and not work.put_aside
+            page = self.pages.of_step(work, key, None) if stays else Page()
         yield page

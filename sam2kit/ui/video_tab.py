@@ -6,6 +6,7 @@ Gradio holds only the visitor's key; the work is in the session store. Gestures 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,9 @@ HINTS = {
     REMOVE: "Click where the mask should not be.",
     BOX: "Click two opposite corners around the thing.",
 }
+
+
+_PATIENCE = 20.0  # seconds, for a frame that is being tracked
 
 
 @dataclass
@@ -85,20 +89,20 @@ class VideoTab:
             if not work.is_open:
                 return empty_page()
             hid_prompts, work.previews = work.previews, False
-            page = self.pages.beside(work, HINTS[ADD])
+            page = self.pages.beside(work, None)
             return page._replace(view=self.pages.view(work, key)) if hid_prompts else page
 
     def click(self, key: str, mode: str, event: gr.SelectData) -> Page:
         """A click on the plain picture: a prompt, or a corner of a box."""
 
-        def act(work: VideoWork) -> str:
+        def act(work: VideoWork) -> str | None:
             work.previews = False
             xy = to_original(event.index, work.whole.size_hw)
             if mode == BOX:
                 work.draw_corner(xy)
-                return "Now click the opposite corner." if work.corner else HINTS[ADD]
+                return None
             work.click(xy, positive=mode != REMOVE)
-            return HINTS[mode]
+            return None
 
         return self._step(key, act)
 
@@ -127,9 +131,23 @@ class VideoTab:
 
         return self._step(key, act, show=self.pages.of_clip)
 
+    def bring_back(self, key: str) -> Page:
+        """The work, on a page that was loaded again; once the tracking that the old page watched has stopped."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            with self.store.still(key) as work:
+                if work is None or not work.is_open:
+                    return Page()
+                if not work.busy or time.monotonic() > deadline:
+                    work.playing = work.previews = work.put_aside = False
+                    return self.pages.of_clip(work, key, None)
+            time.sleep(0.05)
+
     def start_over(self, key: str) -> Page:
         """Show the upload again; the clip stays open until another comes."""
         self.store.cancelled(key).set()
+        with self.store.using(key) as work:
+            work.playing, work.put_aside = False, True
         return empty_page()
 
     def take_part(self, key: str, first: float | None, last: float | None, every: float | None) -> Page:
@@ -166,7 +184,7 @@ class VideoTab:
     def change_network(self, key: str) -> Page:
         """Another network answers from now on: prompts are asked again, tracked frames are forgotten."""
         with self.store.using(key) as work:
-            if not work.is_open:
+            if not work.is_open or work.models is self.networks.videos(key):
                 return Page()
             if work.busy:
                 gr.Warning("Tracking goes on with the model that it began with; choose again when it has ended.")
@@ -268,12 +286,13 @@ class VideoTab:
         except ERRORS as error:
             gr.Warning(plain_words(error), title="This video cannot be used")
             with self.store.using(key) as work:
+                work.put_aside = False
                 return self.pages.of_clip(work, key, None) if work.is_open else empty_page()
         with self.store.using(key) as work:
             work.take(opened, models)
             for note in opened.clip.notes:
                 gr.Warning(plain_words(note), title="About this video")
-            return self.pages.of_clip(work, key, HINTS[ADD])
+            return self.pages.of_clip(work, key, None)
 
     def _go(self, key: str, find: Callable[[VideoWork], int]) -> Page:
         def act(work: VideoWork) -> None:
@@ -308,6 +327,7 @@ class VideoTab:
                 gr.Warning("Choose a video first.")
                 return empty_page()
             hint = None
+            work.writing.forget_ended()
             if work.busy and not while_tracking:
                 gr.Warning(RUNNING)
             else:

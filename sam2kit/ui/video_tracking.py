@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import gradio as gr
-import numpy as np
 
-from sam2kit.predict.health import DOUBTFUL
 from sam2kit.predict.session import VideoSession
 from sam2kit.predict.video import Direction
 from sam2kit.ui.sessions import SessionStore
@@ -22,11 +20,11 @@ from sam2kit.ui.tab_parts import ERRORS, plain_words
 from sam2kit.ui.turns import Turn, Turns, waiting_text
 from sam2kit.ui.video_models import in_words, seconds_per_frame, still_of
 from sam2kit.ui.video_page import RUNNING, SKIP, Page, Pages, empty_page
+from sam2kit.ui.video_view import pace_text, takes_long, troubled_frames
 from sam2kit.ui.video_work import VideoWork
 
 _SHOW_EVERY = 0.35  # seconds between frames that are shown while tracking runs
 _LOOK_AGAIN = 0.5  # seconds between looks at the queue
-_LONG = 60.0  # seconds of tracking; above, the visitor is asked to shorten the clip
 
 
 @dataclass
@@ -55,7 +53,10 @@ class VideoTracking:
             if work.session is not session:
                 return Page()
             work.pace |= measured
-            return self._say_pace(work, work.pace[count] * len(session))
+            is_long, first_time = takes_long(work), not work.warned
+            work.warned |= is_long
+            opened = gr.update(open=True) if is_long and first_time else SKIP
+            return Page(pace=pace_text(work), shorten=opened)
 
     def track(self, key: str) -> Iterator[Page]:
         """Track the whole clip from the prompts, both ways."""
@@ -102,14 +103,19 @@ class VideoTracking:
             yield told
         with self.store.using(key) as work:
             refused = _refusal(work)  # the visitor may have done something while we measured
-            if refused is not None:
-                gr.Warning(refused)
-                return
-            total = plan(work)
-            work.busy, work.follows, work.previews, work.playing = True, True, False, False
-            session, first = work.open_session, self.pages.of_step(work, key, f"Tracking {total} frames …")
+            begun = self._begin(work, key, plan) if refused is None else None
+            page = self.pages.beside(work, None) if work.is_open else empty_page()
+        if begun is None:
+            gr.Warning(refused or "")
+            yield page
+            return
         with self.jobs.join(key) as turn:
-            yield from self._run(key, work, session, total, first, turn)
+            yield from self._run(key, work, *begun, turn)
+
+    def _begin(self, work: VideoWork, key: str, plan: Callable[[VideoWork], int]) -> tuple[VideoSession, int, Page]:
+        total = plan(work)
+        work.busy, work.follows, work.previews, work.playing = True, True, False, False
+        return work.open_session, total, self.pages.of_step(work, key, f"Tracking {total} frames …")
 
     def _run(
         self, key: str, work: VideoWork, session: VideoSession, total: int, first: Page, turn: Turn
@@ -125,8 +131,8 @@ class VideoTracking:
             while True:
                 page = None
                 with self.store.still(key) as there:
-                    if there is not work or work.session is not session:
-                        return  # another clip was opened, or the visitor left
+                    if there is not work or work.session is not session or work.put_aside:
+                        return  # another clip was opened or is wanted, or the visitor left
                     if cancelled.is_set():
                         hint = f"Stopped; {done} of {total} frames are done. Correct and track again, or press Go on."
                         break
@@ -160,15 +166,6 @@ class VideoTracking:
         if page is not None:
             yield page
 
-    def _say_pace(self, work: VideoWork, seconds: float) -> Page:
-        text = f"Tracking {len(work.open_session)} frames will take about {in_words(seconds)}."
-        if seconds < _LONG:
-            return Page(pace=text)
-        first_time, work.warned = not work.warned, True
-        draft = ", or the draft" if work.open_models.has_draft and not work.draft else ""
-        text = f"{text} Quicker: a part of the clip, every n-th frame{draft}, under “Shorten the clip”."
-        return Page(pace=text, shorten=gr.update(open=True) if first_time else SKIP)
-
 
 def _refusal(work: VideoWork) -> str | None:
     """Why tracking cannot begin, or None."""
@@ -184,7 +181,7 @@ def _refusal(work: VideoWork) -> str | None:
 
 
 def _summary(work: VideoWork, total: int) -> str:
-    troubled = int((np.max(list(work.states().values()), axis=0) >= DOUBTFUL).sum())
+    troubled = troubled_frames(work)
     if not troubled:
         return f"Done: {total} frames tracked."
     return f"Done: {total} frames tracked; {troubled} are uncertain or lost. Correct any frame and track again."

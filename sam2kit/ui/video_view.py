@@ -11,9 +11,12 @@ from sam2kit.clicking.messages import ShownObject, scene_message
 from sam2kit.clicking.views import to_view, view_of
 from sam2kit.media.drawing import draw_masks, draw_prompts
 from sam2kit.media.effects import TRAIL_FRAMES, EffectPainter
+from sam2kit.predict.health import DOUBTFUL
 from sam2kit.ui.health_strip import health_html
+from sam2kit.ui.video_models import in_words
 from sam2kit.ui.video_work import VideoWork
 
+_LONG = 60.0  # seconds of tracking; above, the visitor is asked to shorten the clip
 _SQUARE = 16  # pixels, of the chequers behind what is transparent
 _CHEQUERS = (205, 235)
 
@@ -52,6 +55,52 @@ def where_text(work: VideoWork) -> str:
     if len(work.part) < len(work.whole):
         words.append(f"frame {work.part[work.frame]} of the whole clip")
     return " · ".join(words)
+
+
+def status_text(work: VideoWork) -> str:
+    """What there is to do next; true whatever was done before."""
+    session = work.open_session
+    if work.corner is not None:
+        return "Now click the opposite corner."
+    if not work.prompted_objects:
+        return "Click on the thing you want, on any frame; then press Track."
+    if not work.is_tracked:
+        return "Correct with more clicks, on any frame; then press Track."
+    if work.needs_tracking:
+        return "Press Track again: the other frames do not know the latest clicks yet."
+    if session.plan:
+        return f"{len(session.plan)} frames are left: press Go on, or correct and track again."
+    known = len({f for track in session.tracks.values() for f in (*track.prompted, *track.tracked)})
+    troubled = troubled_frames(work)
+    found = f"{known} of {len(work.part)} frames have masks"
+    return f"{found}; {troubled} look doubtful or lost. Correct any frame and track again." if troubled else f"{found}."
+
+
+def troubled_frames(work: VideoWork) -> int:
+    """How many frames look doubtful or lost, for any object."""
+    return int((np.max(list(work.states().values()), axis=0) >= DOUBTFUL).sum())
+
+
+def takes_long(work: VideoWork) -> bool:
+    """Whether tracking takes so long that the visitor should be asked first."""
+    return _seconds(work) >= _LONG
+
+
+def _seconds(work: VideoWork) -> float:
+    """Of tracking, where it is known; else 0."""
+    return work.pace.get(work.prompted_objects, 0.0) * len(work.part)
+
+
+def pace_text(work: VideoWork) -> str:
+    """How long tracking will take, where that is known and there is something to track."""
+    seconds = _seconds(work)
+    if work.busy or not seconds or not work.prompted_objects or (work.is_tracked and not work.needs_tracking):
+        return ""
+    text = f"Tracking {len(work.part)} frames will take about {in_words(seconds)}."
+    if not takes_long(work):
+        return text
+    draft = ", or the draft" if work.open_models.has_draft and not work.draft else ""
+    return f"{text} Quicker: a part of the clip, every n-th frame{draft}, under “Shorten the clip”."
 
 
 def _with_prompts(work: VideoWork, picture: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
-from threading import Event
 
 import numpy as np
 
@@ -23,8 +22,9 @@ from sam2kit.clicking.renumbering import both_tracks, numbered_session, renamed_
 from sam2kit.media.clips import Clip
 from sam2kit.predict.health import HealthLimits, Readings, classify
 from sam2kit.predict.session import FramePrompt, ObjectTrack, VideoSession
-from sam2kit.predict.video import VideoPredictor
+from sam2kit.predict.video import Direction, VideoPredictor
 from sam2kit.ui.opened_clip import OpenedClip
+from sam2kit.ui.video_downloads import Writing
 from sam2kit.ui.video_models import VideoModels
 
 
@@ -39,13 +39,15 @@ class VideoWork(ClickedClip):
     draft: bool = False  # a quicker, coarser model works on it
     busy: bool = False  # tracking is running
     playing: bool = False
+    put_aside: bool = False  # the page asks for another video; what still runs does not bring this one back
     opened_clips: int = 0  # how many there have been: what was asked about an earlier one is not answered
     follows: bool = True  # the view follows the tracking
     effect: str = "overlay"
     previews: bool = False  # the view shows the effect instead of the prompts
     pace: dict[int, float] = field(default_factory=dict)  # seconds per frame, by number of objects
     warned: bool = False  # the visitor knows that tracking takes long
-    writing_stopped: Event = field(default_factory=Event)  # set it to end the downloads that are being written
+    tracked_from: dict[int, frozenset[FramePrompt]] = field(default_factory=dict)  # all prompts of the latest tracking
+    writing: Writing = field(default_factory=Writing)
     _readings: Readings = field(default_factory=Readings)
 
     # the clip
@@ -93,7 +95,7 @@ class VideoWork(ClickedClip):
     def close(self) -> None:
         """Close the clip and delete the visitor's files."""
         self.session = None
-        self.writing_stopped.set()
+        self.writing.stop()
         if self.opened is not None:
             self.opened.close()
             self.opened = None
@@ -143,6 +145,37 @@ class VideoWork(ClickedClip):
             number: classify(self._readings.of(number, self.open_session), self.limits) for number in self.objects.names
         }
 
+    @property
+    def is_tracked(self) -> bool:
+        """Whether tracking has found anything."""
+        return any(track.tracked for track in self.open_session.tracks.values())
+
+    @property
+    def needs_tracking(self) -> bool:
+        """Whether a prompt came or went since the latest tracking, or an object was not tracked yet."""
+        now, tracks = self._all_prompts(), self.open_session.tracks
+        known = {n: prompts for n, prompts in self.tracked_from.items() if n in tracks}
+        planned = {i for step in self.open_session.plan for i in step.object_ids}
+        new = (i for i, t in tracks.items() if t.prompted and not t.tracked and i not in planned)
+        return now != known or (len(self.part) > 1 and any(True for _ in new))
+
+    def plan(self, start: int | None, direction: Direction) -> int:
+        """As for every clip; remembers from which prompts."""
+        count = super().plan(start, direction)
+        self.tracked_from = self._all_prompts()
+        return count
+
+    def _all_prompts(self) -> dict[int, frozenset[FramePrompt]]:
+        """Object number -> prompts, those outside the part included; an undone step brings back the same ones."""
+        prompts = {}
+        for number in self.objects.names:
+            track, stored = self.open_session.tracks.get(number), self._shelf.get(number)
+            here = list(track.prompts.values()) if track else []
+            outside = [p for f, p in stored.prompts.items() if f not in self.part] if stored else []
+            if track and (here or outside):
+                prompts[number] = frozenset([*here, *outside])
+        return prompts
+
     def prompted_frames(self) -> dict[int, list[int]]:
         """Object number -> frames with prompts."""
         tracks = self.open_session.tracks
@@ -176,6 +209,7 @@ class VideoWork(ClickedClip):
         """Go on with a session of the clip, or of a part of it, that came from a file."""
         self.session, self.objects = numbered_session(session)
         self.part, self._shelf, self.past, self.pace = session.clip.source_frames, {}, [], {}
+        self.tracked_from = self._all_prompts()
         self.go_to(min((f for track in session.tracks.values() for f in track.prompts), default=0))
 
     # inside

@@ -9,8 +9,19 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from sam2kit.datasets.opening import open_dataset
 from sam2kit.media.drawing import PALETTE, colour_of, draw_masks, draw_prompts
-from sam2kit.media.exports import NamedMask, coco_json, cut_out, mask_image, write_image, write_json
+from sam2kit.media.exports import (
+    NamedMask,
+    coco_json,
+    cut_out,
+    mask_image,
+    overlap,
+    overlap_files,
+    overlap_name,
+    write_image,
+    write_json,
+)
 
 
 @pytest.fixture
@@ -50,6 +61,26 @@ def test_mask_images(halves: list[NamedMask]) -> None:
     assert (labels[:, :15] == 1).all(), "the earlier object wins"
     assert (labels[:10, 15:] == 2).all()
     assert (labels[10:, 15:] == 0).all()
+
+
+def test_what_a_palette_picture_hides_lies_beside_it_and_is_read_back(halves: list[NamedMask], tmp_path: Path) -> None:
+    left, top = (item.mask for item in halves)
+    assert overlap([left, top])
+    assert not overlap([left, top & ~left])
+    assert not overlap([])
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    write_image(Image.fromarray(np.full((20, 30, 3), 90, np.uint8)), tmp_path / "images" / "a.png")
+    write_image(mask_image(halves), tmp_path / "masks" / "a.png")
+    for number, item in enumerate(halves, start=1):
+        alone = tmp_path / "masks" / overlap_name(number, "a.png")
+        alone.parent.mkdir(parents=True)
+        write_image(mask_image([item]), alone)
+    assert list(overlap_files(tmp_path / "masks", "a.png")) == [1, 2]
+    dataset = open_dataset(tmp_path)
+    assert dataset.skipped == []
+    read = dataset.pictures[0].read()
+    assert all(np.array_equal(found, item.mask) for found, item in zip(read.masks, halves, strict=True))
 
 
 def test_cut_out(photo: np.ndarray) -> None:

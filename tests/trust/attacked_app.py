@@ -82,6 +82,33 @@ class AttackedApp:
         headers = {"Content-Type": "application/json"}
         return self.web.post(f"{self.address}/gradio_api/component_server", content=json.dumps(body), headers=headers)
 
+    def event(self, session: str, name: str, data: list[Any], sent: Any = None) -> str:
+        """An event of the page, as its JavaScript sends it; what came back.
+
+        Args:
+            session: of the page.
+            name: of the endpoint, or "keep" or "claim" of the component that holds the token.
+            data: the inputs.
+            sent: what the event brings.
+        """
+        index = next(
+            d["id"]
+            for d in self.config["dependencies"]
+            if d["api_name"] == name or any(target[1] == name for target in d["targets"])
+        )
+        body = {"fn_index": index, "data": data, "event_data": sent, "session_hash": session, "trigger_id": None}
+        headers = {"Content-Type": "application/json"}
+        reply = self.web.post(f"{self.address}/gradio_api/queue/join", content=json.dumps(body), headers=headers)
+        if reply.status_code != 200:
+            return reply.text
+        lines = []
+        with self.web.stream("GET", f"{self.address}/gradio_api/queue/data?session_hash={session}") as stream:
+            for line in stream.iter_lines():
+                lines.append(line)
+                if "process_completed" in line:
+                    break
+        return "\n".join(lines)
+
     def close(self) -> None:
         """Stop it."""
         self.web.close()

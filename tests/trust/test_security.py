@@ -121,6 +121,33 @@ def test_an_upload_cannot_leave_its_folder(attacked: AttackedApp) -> None:
     assert not Path("/tmp/evil.png").exists()
 
 
+def test_work_is_given_back_to_its_owner_alone(attacked: AttackedApp) -> None:
+    opened = attacked.event("the owner", "image_open", [None, attacked.file("PHOTO")])
+    key, scene = (re.search(rf'"{name}": ?"([^"]+)"', opened)[1] for name in ("key", "scene"))
+    token = re.search(r'"token": ?"([^"]+)"', attacked.event("the owner", "keep", [None]))[1]
+    assert len(token) >= 32
+    assert token != key
+
+    guesses: list[object] = [
+        [key], [token[:-1]], [token + "x"], [token.swapcase()], ["the owner"], [""], [None], [{"token": token}], [[token]],
+        {"0": token}, token, None, 7, [key] * 1000, ["../" + token], ["%00" + token],
+    ]  # fmt: skip
+    for number, guess in enumerate(guesses):
+        for sent in ({"tokens": guess}, guess):
+            told = attacked.event(f"stranger {number}", "claim", [None], sent)
+            assert '"key"' not in told
+            assert '"picture"' not in told, f"{guess!r:.60} opened somebody's photo"
+    asked = {"key": key, "scene": scene, "sequence": 1, "number": 0, "points": [[3, 3, 1]], "box": None}
+    assert "object" in attacked.touch("image-view", asked).json(), "the owner's page still works"
+
+    back = attacked.event("the owner, again", "claim", [None], {"tokens": [token]})
+    assert '"picture"' in back
+    assert re.search(r'"key": ?"([^"]+)"', back)[1] != key
+    told = attacked.touch("image-view", {**asked, "sequence": 2}).json()
+    assert "another tab" in told["says"], "the key of a page that is gone opens nothing"
+    FIGURES.append(f"security: {2 * len(guesses)} tokens that were guessed or damaged brought back nobody's work")
+
+
 NO_NETWORK = """
 import socket, sys
 reached = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from PIL import Image
 from sam2kit.model.sam2 import SAM2
 from sam2kit.ui.image_layout import thumbnails
 from sam2kit.ui.image_page import ImagePage
-from sam2kit.ui.image_tab import ADD, BOX, REMOVE, ImageTab
+from sam2kit.ui.image_tab import ADD, BOX, DOWNLOADS, REMOVE, ImageTab
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.networks import Network, Networks
 from sam2kit.ui.picture_work import PictureWork
@@ -188,6 +189,30 @@ def test_downloads_are_named_after_the_photo_and_go_with_the_visitor(tab: ImageT
     assert not path.exists()
 
 
+def test_downloads_say_what_they_hold_and_lose_nothing_where_objects_overlap(tab: ImageTab) -> None:
+    assert all("object" in label for label in DOWNLOADS.values())
+    tab.click("me", ADD, at(464, 96))
+    tab.new_object("me")
+    with pytest.raises(gr.Error, match="Object 2 has no mask yet"):
+        tab.make_file("me", "cutout")
+    tab.click("me", ADD, at(464, 96))  # the same thing once more: all of it overlaps
+    tab.rename("me", about(1, name="cup"))
+    assert Path(tab.make_file("me", "cutout")).name == "coffee_cup_cutout.png"
+    with tab.store.using("me") as work:
+        masks = [item.mask for item in work.finished()]
+    path = Path(tab.make_file("me", "mask"))
+    assert path.name == "coffee_masks.zip"
+    with zipfile.ZipFile(path) as archive:
+        assert sorted(archive.namelist()) == [
+            "coffee_mask.png",
+            "objects/1/coffee_mask.png",
+            "objects/2/coffee_mask.png",
+        ]
+        for number, mask in enumerate(masks, start=1):
+            with archive.open(f"objects/{number}/coffee_mask.png") as file:
+                assert np.array_equal(np.array(Image.open(file)) == 255, mask)
+
+
 def test_stop_ends_the_search_and_changes_nothing(tab: ImageTab) -> None:
     tab.click("me", ADD, at(464, 96))
     before = picture_of(tab.pick("me", about(0)))
@@ -211,6 +236,27 @@ def test_segmenting_everything_shows_how_far_it_is_and_ends_with_the_buttons_as_
     assert (last.find["interactive"], last.stop["interactive"], last.progress) == (True, False, "")
 
 
+def test_no_line_outlives_what_it_speaks_of(tab: ImageTab) -> None:
+    tab.begin("me")
+    assert "masks found" in everything(tab, 4).status
+    for step in (tab.undo, tab.new_object, tab.clear):
+        assert step("me").status == "", "the masks that it spoke of may be gone"
+    tab.click("me", ADD, at(464, 96))
+    assert tab.pick("me", about(0)).status == ""
+    assert tab.rename("me", about(0, name="cup")).status == ""
+
+
+def test_a_page_that_is_loaded_again_shows_the_masks(tab: ImageTab) -> None:
+    before = tab.click("me", ADD, at(464, 96))
+    assert tab.store.move("me", "you")
+    again = tab.bring_back("you")
+    assert np.array_equal(picture_of(again), picture_of(before))
+    assert tab.change_network("you") == ImagePage(), "the same model answers: nothing changes"
+    assert tab.bring_back("me") == ImagePage()
+    assert not np.array_equal(picture_of(tab.click("you", REMOVE, at(464, 96))), picture_of(before))
+    tab.store.drop("you")
+
+
 def test_a_new_photo_ends_a_search_on_the_old_one(tab: ImageTab) -> None:
     tab.begin("me")
     pages = tab.find_everything("me", 8, 0.3, 0.5)
@@ -220,6 +266,14 @@ def test_a_new_photo_ends_a_search_on_the_old_one(tab: ImageTab) -> None:
     assert "Stopped" in list(pages)[-1].status
     with tab.store.using("me") as work:
         assert work.finished() == []
+
+
+def test_another_photo_is_asked_for_though_a_search_runs(tab: ImageTab) -> None:
+    tab.begin("me")
+    pages = tab.find_everything("me", 4, 0.3, 0.5)
+    assert "Segmenting" in next(pages).status
+    assert tab.start_over("me").upload["visible"] is True
+    assert list(pages) == [ImagePage()], "the old photo does not come back"
 
 
 def test_nobody_waits_for_a_search(tab: ImageTab) -> None:

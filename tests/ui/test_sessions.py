@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
 
+import gradio as gr
 import numpy as np
 import pytest
 
+import app
 from sam2kit.clicking.views import VIEW_SIDES
 from sam2kit.hub import HubError
 from sam2kit.model.sam2 import SAM2
@@ -259,6 +261,19 @@ class TestStart:
         assert app_model.name == "nano"
         assert "instead of sam2.1-hiera-tiny" in app_model.notice
         assert "cannot be reached" in app_model.reason
+
+    def test_the_terminal_says_so_too_with_the_reason_and_the_cure(
+        self, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        hub.stop()
+        monkeypatch.setattr(gr.Blocks, "launch", lambda *_, **__: None)
+        assert app.main(["--model", "sam2.1-hiera-tiny", "--device", "cpu"]) == 0
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("app.py:")]
+        assert "instead of sam2.1-hiera-tiny" in line
+        assert "cannot be reached" in line, "the reason"
+        assert "--model path/to/sam2.1-hiera-tiny.pt" in line, "the cure"
+        assert app.main(["--model", "nano", "--device", "cpu"]) == 0
+        assert "instead of" not in capsys.readouterr().err, "nano was asked for"
 
     def test_other_mistakes_are_not_papered_over(self, hub: LoopbackHub) -> None:
         with pytest.raises(ValueError, match="unknown model"):

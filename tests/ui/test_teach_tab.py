@@ -155,6 +155,27 @@ def test_stop_ends_it_and_waiting_is_told(tab: TeachTab, coins: Path) -> None:
     assert tab.jobs.count == 0
 
 
+def test_what_a_training_has_learnt_survives_a_reload(tab: TeachTab, coins: Path) -> None:
+    label_all(tab, coins)
+    tab.begin("me")
+    pages = tab.train("me", "decoder", 0.1)
+    while "Comparing" not in str(next(pages).progress):
+        pass
+    assert tab.store.move("me", "you")
+    tab.networks.move("me", "you")
+    pages.close()  # as Gradio does when a page is gone
+    page = tab.bring_back("you")
+    assert len(page.photos["rows"]) == PHOTOS
+    last = list(tab.follow("you"))[-1]
+    assert "minutes" in last.progress
+    assert "before" in last.results["value"]
+    assert last.choice["choices"][-1] == "mine-1"
+    again = tab.bring_back("you")
+    assert again.results["value"] == last.results["value"], "and one more"
+    assert list(tab.follow("nobody")) == [TeachPage()], "nothing is emptied"
+    tab.store.drop("you")
+
+
 def test_training_without_labels_says_what_is_missing(tab: TeachTab, coins: Path) -> None:
     assert "Add photos first" in next(tab.train("me", "decoder", 1)).status
     tab.add_photos("me", photos_of(coins))

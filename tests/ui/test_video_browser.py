@@ -94,7 +94,7 @@ def test_from_a_dropped_clip_to_a_finished_video(browser, address: str, tmp_path
     x, y = centre(8)
     visitor.click(x + 9, y)
     visitor.click(5, 180, button="right")  # a correction in the middle, with either button
-    visitor.wait_until("#video-status", "Click on the thing")
+    visitor.wait_until("#video-status", "Press Track again")
     visitor.track()
     assert visitor.page.locator("#video-health .bars b").count() == 2, "both prompted frames are marked"
     again = visitor.masks(tmp_path)

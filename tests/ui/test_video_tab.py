@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 from types import SimpleNamespace
 
 import gradio as gr
@@ -22,7 +22,7 @@ from sam2kit.media.clips import open_clip
 from sam2kit.media.drawing import PALETTE, rgb
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.health import DOUBTFUL, UNTRACKED, HealthLimits
-from sam2kit.ui import video_saving, video_tracking
+from sam2kit.ui import video_saving, video_tracking, video_view
 from sam2kit.ui.layout import AppModel, build_app
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.networks import Network, Networks
@@ -306,8 +306,78 @@ def test_the_estimate_leaves_the_session_as_it_is(tab: VideoTab) -> None:
     assert work_of(tab).pace[1] == pace, "measured once"
 
 
+def test_the_lines_say_what_is_true_after_each_step(tab: VideoTab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_tracking, "_SHOW_EVERY", 0)
+    assert "then press Track" in click_disc(tab, 0).status
+    assert "will take about" in tab.tracking.estimate("me").pace
+    pages = track(tab)
+    assert pages[-1].pace == "", "it took what it took"
+    assert pages[-1].track["value"] == "Track"
+    later = tab.show_frame("me", 3)
+    assert f"{FRAMES} of {FRAMES} frames have masks" in later.status
+
+    corrected = click_disc(tab, 8)
+    assert "Press Track again" in corrected.status
+    assert corrected.track["value"] == "Track again"
+    assert "will take about" in corrected.pace
+    undone = tab.undo("me")
+    assert "Track again" not in undone.status, "without the correction there is nothing to track again"
+    assert (undone.track["value"], undone.pace) == ("Track", "")
+
+    gone = tab.restart("me")
+    assert "Undo brings them back" in gone.status
+    back = tab.undo("me")
+    assert "gone" not in back.status
+    assert f"{FRAMES} of {FRAMES} frames have masks" in back.status
+
+    tab.add_object("me")
+    assert "Press Track again" in tab.click("me", ADD, at((12, 12))).status, "a new object is not tracked yet"
+    tab.tracking.begin("me")
+    running = tab.tracking.track("me")
+    while "Tracking: 3" not in str(next(running).status):
+        pass
+    tab.tracking.stop("me")
+    assert "Stopped" in list(running)[-1].status
+    assert "press Go on" in tab.show_frame("me", 2).status
+    assert "Draft" not in tab.take_part("me", 0, 5, 1).status
+    assert "Now working" not in tab.step_frame("me", 1).status
+
+
+def test_a_page_that_is_loaded_again_shows_the_tracks(tab: VideoTab) -> None:
+    assert tab.bring_back("nobody") == Page()
+    click_disc(tab, 0)
+    track(tab)
+    work_of(tab).busy = True  # the old page's tracking has one frame to go
+    Timer(0.3, lambda: setattr(work_of(tab, "you"), "busy", False)).start()
+    assert tab.store.move("me", "you")
+    page = tab.bring_back("you")
+    assert page.stop["visible"] is False
+    assert f"{FRAMES} of {FRAMES} frames have masks" in page.status
+    assert page.slider["maximum"] == FRAMES - 1
+    assert not (work_of(tab, "you").states()[0] == UNTRACKED).any()
+    assert "Press Track again" in click_disc(tab, 5, "you").status
+    tab.store.drop("you")
+
+
+def test_another_video_is_asked_for_whatever_still_runs(tab: VideoTab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_tracking, "_SHOW_EVERY", 0)
+    click_disc(tab)
+    tab.tracking.begin("me")
+    pages = tab.tracking.track("me")
+    while "Tracking: 2" not in str(next(pages).status):
+        pass
+    assert tab.start_over("me").upload["visible"] is True
+    assert list(pages) == [], "the old clip does not come back"
+    assert not work_of(tab).busy
+    assert "press Go on" in tab.bring_back("me").status, "unless the page is loaded again"
+    played = tab.playing.play("me")
+    next(played)
+    tab.start_over("me")
+    assert all(page == Page() for page in played)
+
+
 def test_a_long_job_is_offered_shorter_first(tab: VideoTab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_tracking, "_LONG", 0)
+    monkeypatch.setattr(video_view, "_LONG", 0)
     click_disc(tab)
     pages = track(tab)
     assert "press the button again" in pages[-1].status
@@ -446,6 +516,32 @@ def test_a_stopped_download_leaves_no_file(tracked: VideoTab, monkeypatch: pytes
     assert list(work_of(tracked).opened.downloads.iterdir()) == []
     with pytest.raises(gr.Error, match="no transparency"):
         made(tracked, "video", "cut_out")
+
+
+def test_several_downloads_are_written_at_once(tracked: VideoTab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_saving, "_SAY_EVERY", 0)
+    one, two, three = (
+        tracked.saving.make_file("me", k, "overlay", "original", False) for k in ("video", "side", "masks")
+    )
+    for steps in (one, two, three):
+        next(steps)
+    _, line = next(two)
+    assert line.count("Video with effect") == line.count("Side by side: 1") == line.count("Preparing: Masks") == 1
+    *_, (mp4, line) = one
+    assert "disc_overlay.mp4 is ready" in line
+    assert "Side by side: 1 of" in line, "the others go on"
+    *_, (both, _) = two
+    *_, (zipped, line) = three
+    assert all(Path(path).stat().st_size > 1000 for path in (mp4, both, zipped))
+    assert line.count("is ready") == 3
+    assert "is ready" not in tracked.step_frame("me", 1).writing, "it is said until the next step"
+
+    late, later = (tracked.saving.make_file("me", k, "overlay", "original", False) for k in ("video", "side"))
+    next(late)
+    tracked.saving.stop("me")
+    next(later)  # asked for after Stop, which is not meant for it
+    assert list(late)[-1][0] is None
+    assert list(later)[-1][0] is not None
 
 
 def test_effects_are_shown_until_the_next_click(tracked: VideoTab) -> None:

@@ -94,3 +94,99 @@ def test_one_who_came_back_keeps_work_and_page(page: gr.Blocks) -> None:
         assert "abc" not in page.state_holder
 
     asyncio.run(come_back())
+
+
+def shown(*tokens: Any) -> SimpleNamespace:
+    """The event of a page that shows tokens."""
+    return SimpleNamespace(_data={"tokens": list(tokens)})
+
+
+def visit(session: str) -> SimpleNamespace:
+    return SimpleNamespace(session_hash=session)
+
+
+def test_a_page_that_is_loaded_again_gets_the_work_of_the_one_before(page: gr.Blocks) -> None:
+    store = SessionStore(list, seconds_after_leaving=1000)
+    networks = SimpleNamespace(moved=[], move=lambda *keys: networks.moved.append(keys))
+    visitors = Visitors(page, page.key, (store,), Turns(), networks, seconds_after_leaving=1000)
+    before, after, third = (key_in(page, session) for session in "abc")
+    with store.using(before) as work:
+        work.append("a mask")
+    job = store.cancelled(before)
+    token = visitors.keep(before)["token"]
+    assert visitors.keep(before)["token"] == token != before
+    assert visitors.claim(after, shown("unknown", token), visit("b")) == {
+        "token": token, "came_back": True, "gone": ["unknown"],
+    }  # fmt: skip
+    assert job.is_set(), "what the old page watched ends"
+    assert not store.cancelled(after).is_set(), "and the next page's jobs do not"
+    assert networks.moved == [(before, after)]
+    with store.still(after) as work, store.still(before) as old:
+        assert (work, old) == (["a mask"], None), "the old key opens nothing"
+    with store.newest(after, 1) as work:
+        assert work == ["a mask"], "requests are counted from the beginning"
+    # the answer was lost, because that page was loaded again at once: the token still holds
+    assert visitors.claim(third, shown(token), visit("c"))["came_back"]
+    with store.still(third) as work:
+        assert work == ["a mask"]
+
+
+def test_a_foreign_or_expired_token_gets_nothing(page: gr.Blocks) -> None:
+    store = SessionStore(list, seconds_after_leaving=1000)
+    visitors = visitors_of(page, store, seconds=1000)
+    mine, other = key_in(page, "a"), key_in(page, "b")
+    with store.using(mine) as work:
+        work.append("private")
+    token = visitors.keep(mine)["token"]
+    wrong = [token[:-1], token.lower(), mine, other, "", None, 7, ["x"], {"a": 1}, "x" * 10_000]
+    for sent in (*[[one] for one in wrong], wrong * 50, None, "tokens", {"0": token}):
+        told = visitors.claim(other, SimpleNamespace(_data={"tokens": sent}), visit("b"))
+        assert (told["token"], told["came_back"]) == (None, False)
+    assert not visitors.claim(other, SimpleNamespace(_data=None), visit("b"))["came_back"]
+    with store.still(other) as work:
+        assert work is None
+    store.drop(mine)
+    assert visitors.claim(other, shown(token), visit("b")) == {"token": None, "came_back": False, "gone": [token]}
+
+
+def test_a_page_with_work_of_its_own_keeps_it(page: gr.Blocks) -> None:
+    store = SessionStore(list, seconds_after_leaving=1000)
+    visitors = visitors_of(page, store, seconds=1000)
+    one, two = key_in(page, "a"), key_in(page, "b")
+    for key in (one, two):
+        with store.using(key) as work:
+            work.append(key)
+    token = visitors.keep(one)["token"]
+    assert not visitors.claim(two, shown(token), visit("b"))["came_back"]
+    assert visitors.claim(one, shown(token), visit("a"))["came_back"], "and so does the other"
+    for key in (one, two):
+        with store.still(key) as work:
+            assert work == [key]
+
+
+def test_who_came_back_and_left_at_once_is_forgotten_like_others(page: gr.Blocks) -> None:
+    store = SessionStore(list, seconds_after_leaving=0.1)
+    visitors = visitors_of(page, store, seconds=0.1)
+
+    async def come_and_go() -> None:
+        before, after = key_in(page, "a"), key_in(page, "b")
+        with store.using(before) as work:
+            work.append("something")
+        token = visitors.keep(before)["token"]
+        page.state_holder.session_data["b"].is_closed = True  # gone before the answer
+        assert visitors.claim(after, shown(token), visit("b"))["came_back"]
+        await until(lambda: not store)
+        await visitors.leave(visit("b"))
+        await until(lambda: not visitors._keys and not visitors._tokens)
+
+    asyncio.run(come_and_go())
+
+
+def test_tokens_do_not_pile_up(page: gr.Blocks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sam2kit.ui.visitors._MOST_TOKENS", 5)
+    visitors = visitors_of(page, SessionStore(list), seconds=1000)
+    tokens = [visitors.keep(f"key {i}")["token"] for i in range(20)]
+    assert len(set(tokens)) == 20
+    assert min(map(len, tokens)) >= 32, "nobody guesses them"
+    assert list(visitors._keys) == tokens[-5:]
+    assert len(visitors._tokens) == 5
