@@ -31,6 +31,11 @@ class CocoClip(ClipSample):
         return self.frame_files
 
     @property
+    def picture_files(self) -> tuple[Path, ...]:
+        """The frames."""
+        return self.frame_files
+
+    @property
     def frame_count(self) -> int:
         """Of all frames."""
         return len(self.frame_files)
