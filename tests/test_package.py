@@ -140,16 +140,6 @@ def test_readme_python(number: int, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=_environment())
 
 
-def test_readme_commands_are_real() -> None:
-    """Every `sam2kit ...` line of the README parses."""
-    from sam2kit.cli import _parser
-
-    lines = [line for block in readme_blocks("sh") for line in block.splitlines() if line.startswith("sam2kit ")]
-    assert lines
-    for line in lines:
-        _parser().parse_args(line.split("#")[0].split()[1:])
-
-
 def test_readme_lists_every_file() -> None:
     assert block() in (ROOT / "README.md").read_text(), "write the list anew: python -m tests.readme_tree"
 

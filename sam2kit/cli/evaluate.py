@@ -129,7 +129,8 @@ def _data_report(options: argparse.Namespace) -> Report | None:
     with tqdm(desc="evaluating", unit="sample", disable=options.json or not team.is_main) as bar:
 
         def progress(done: int, total: int) -> None:
-            bar.total = total
+            if bar.total != total:
+                bar.reset(total)
             bar.update(done - bar.n)
 
         try:

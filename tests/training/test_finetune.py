@@ -104,7 +104,14 @@ class TestPictures:
             load_model(tmp_path / "out", "cpu")
         )
         assert exam["click1"] == pytest.approx(result.after["click1"], abs=1e-6)
-        for name in ("curves.png", "predictions.jpg", "history.json", "finetuned.json", "finetuned.safetensors", "result.md"):
+        for name in (
+            "curves.png",
+            "predictions.jpg",
+            "history.json",
+            "finetuned.json",
+            "finetuned.safetensors",
+            "result.md",
+        ):
             assert (tmp_path / "out" / name).stat().st_size > 0
         assert list((tmp_path / "out" / "tensorboard").glob("events*"))
 
