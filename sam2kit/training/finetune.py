@@ -33,7 +33,7 @@ from sam2kit.finetuned import FineTuning, save_finetuned, this_environment, with
 from sam2kit.finetuned import fingerprint as weights_fingerprint
 from sam2kit.model.sam2 import SAM2
 from sam2kit.training.budget import Budget
-from sam2kit.training.exams import Exam, general_rows, general_samples, means_of, plain_means
+from sam2kit.training.exams import Exam, general_rows, general_samples, held_out_rows, means_of, plain_means
 from sam2kit.training.kept_scores import KeptScores
 from sam2kit.training.lora import lora_pairs, plain_state
 from sam2kit.training.predictions import write_predictions
@@ -117,7 +117,8 @@ class _FineTuning:
         learnt, held_out = parts_of(self.data, budget)
         check_fit(self.recipe, learnt, self.model)
         self.learnt = learnt.samples
-        self.exam = Exam(some_of(held_out, budget.exam_samples, budget.seed), self.accelerator)
+        some = some_of(held_out, budget.exam_samples, budget.seed)
+        self.exam = Exam(some, self.accelerator, held_out_rows)
         self.general = Exam([], self.accelerator, general_rows)
         self.held_out = held_out
         self.base_state = {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}

@@ -138,7 +138,7 @@ def notes_on(
         return ["It was trained and evaluated on the same samples (overfit): this only says that training works."]
     test = [s for s in data.samples if s.split == "test" and s.name not in {h.name for h in held_out.samples}]
     advice = (
-        f"The {counted(len(test), 'sample')} in its test split were left alone: `sam2kit evaluate … --split test`."
+        f"Its test split ({counted(len(test), 'sample')}) was left alone: `sam2kit evaluate … --split test`."
         if test
         else "A split named test would be left alone here, for `sam2kit evaluate` in the end."
     )
