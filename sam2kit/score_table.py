@@ -29,11 +29,12 @@ _WORDS = {
 UNITS = "In percent; in brackets the 95 % confidence interval (bootstrap over the objects)."
 
 
-def score_table(metrics: Mapping[str, Any]) -> str:
-    """A Markdown table of all measures that both have, in percent, its columns aligned for a terminal, too.
+def score_table(metrics: Mapping[str, Any], *, aligned: bool = False) -> str:
+    """A Markdown table of all measures that both have, in percent.
 
     Args:
         metrics: as above; without intervals, the columns of these stay away.
+        aligned: make all cells of a column equally wide, for a terminal.
     """
     before, after, intervals = metrics["before"], metrics["after"], metrics.get("intervals", {})
     names = [n for n, v in before.items() if n not in COUNTS and _is_number(v) and _is_number(after.get(n))]
@@ -43,14 +44,11 @@ def score_table(metrics: Mapping[str, Any]) -> str:
         values = {"before": before[name], "after": after[name], "change": after[name] - before[name]}
         cells = [_cell(value, known.get(key), signed=key == "change") for key, value in values.items()]
         rows.append([name, *cells, str(known.get("objects", "")), _WORDS.get(name, "")])
-    kept = [column for column in zip(*rows, strict=True) if any(column[1:])]
-    widths = [max(map(len, column)) for column in kept]
-    lines = [
-        " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in zip(*kept, strict=True)
-    ]
-    lines.insert(1, " | ".join("-" * width for width in widths))
-    return "\n".join(f"| {line} |" for line in lines)
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) if aligned else 3 for column in columns]
+    columns = [(first, "-" * width, *rest) for (first, *rest), width in zip(columns, widths, strict=True)]
+    padded = [[cell.ljust(width if aligned else 0) for cell in c] for c, width in zip(columns, widths, strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*padded, strict=True))
 
 
 def _cell(value: float, interval: list[float] | None, *, signed: bool) -> str:

@@ -22,7 +22,7 @@ FLOORS = (
     ("config", "_version", "errors", "files"),
     ("media", "model"),
     ("predict", "hub", "transformers_layout"),
-    ("weights", "weight_files", "finetuned", "exports", "model_card", "datasets"),
+    ("weights", "weight_files", "finetuned", "score_table", "exports", "model_card", "datasets"),
     ("evaluation", "plots"),
     ("bench", "compat", "doctor", "training"),
     ("teaching", "clicking"),

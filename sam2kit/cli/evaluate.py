@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sam2kit.cli.options import Commands, add_model_options, load
 
@@ -179,18 +179,19 @@ def _run_short(options: argparse.Namespace) -> None:
     from sam2kit.training.held_out import CLIPS, PICTURES, held_out_clips, held_out_pictures
     from sam2kit.training.pasted_clips import SCENES, pasted_clips
 
-    settings = Settings("clicks", include_training=options.include_training or bool(options.pasted))
     photos = options.photos or options.pasted
-    dataset = open_outlines(photos) if photos else None
+    dataset = open_outlines(photos) if photos else None  # before the model is loaded
     model = load(options)
+    pictures: list[Any] = []
     if dataset is not None:
-        samples, notes = samples_to_score(model, dataset, settings)
+        settings = Settings("clicks", include_training=options.include_training or bool(options.pasted))
+        pictures, notes = samples_to_score(model, dataset, settings)
         _warn(notes)
     bar = partial(
         tqdm, desc="evaluating", disable=options.json, unit="clip" if options.clips or options.pasted else "picture"
     )
     if options.photos:
-        scores = evaluate_pictures(model, (sample.read() for sample in bar(samples)))
+        scores = evaluate_pictures(model, (sample.read() for sample in bar(pictures)))
     elif options.pasted:
         scores = evaluate_clips(model, bar(pasted_clips(options.pasted), total=len(SCENES)))
     elif options.clips:

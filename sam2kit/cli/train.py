@@ -73,7 +73,7 @@ def run_train(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(result.metrics | {"folder": str(result.folder), "notes": result.notes}))
     else:
-        print(result.text())
+        print(result.text(aligned=True))
         print(f"\n{_what_next(options, result)}")
 
 

@@ -9,7 +9,7 @@ online     clips: watched once, corrected where it gets bad    interactive.py
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,7 @@ def _found(dataset: Dataset) -> str:
     return f"{len(dataset.pictures)} pictures and {len(dataset.clips)} clips"
 
 
-def samples_to_score(
-    model: SAM2, dataset: Dataset, settings: Settings
-) -> tuple[list[PictureSample] | list[ClipSample], list[str]]:
+def samples_to_score(model: SAM2, dataset: Dataset, settings: Settings) -> tuple[list[Any], list[str]]:
     """The samples that an evaluation scores: those that the model was not trained on, unless the settings want these.
 
     Samples are recognised by their pixels, so the data may lie elsewhere under other names. Where the model was
@@ -169,7 +167,7 @@ def evaluate_dataset(
     if protocol == "clicks" and result.rows:
         details["calibration"] = [asdict(b) for b in calibration(result.rows)]
     shown = settings.tracking.prompt if protocol == "vos" else protocol
-    scored = replace(dataset, **{"pictures" if protocol == "clicks" else "clips": samples})
+    scored = dataset.subset(sample.name for sample in samples)
     title = f"{protocol}{f', first {shown}' if protocol == 'vos' else ''}: {scored.describe()}"
     about = {"path": str(dataset.path), **identity}
     return Report(title, result.rows, about, result.skipped, details=details, notes=notes)

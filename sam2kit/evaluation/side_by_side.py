@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from sam2kit.datasets.samples import ClipSample, LabelledPicture
+from sam2kit.evaluation.clicks import centre_click
 from sam2kit.evaluation.metrics import region_similarity
 from sam2kit.evaluation.pictures import clicks_on
 from sam2kit.evaluation.semi_supervised import TrackingProtocol, first_masks, tracked_masks, truth_of
@@ -25,7 +26,7 @@ from sam2kit.predict.image import ImagePredictor
 class ClickedMask:
     """What a model shows after one click."""
 
-    point_xy: tuple[int, int] | None  # pixels of the picture; None if the click was on another frame of a clip
+    point_xy: tuple[int, int]  # pixels of the picture
     mask: np.ndarray  # bool [H, W]
     iou: float  # with the true mask, 0..1
 
@@ -39,6 +40,7 @@ class Comparison:
     truths: list[np.ndarray]  # bool [H, W] each
     before: list[ClickedMask]
     after: list[ClickedMask]
+    clicked_here: bool = True  # False if the clicks were on an earlier frame of a clip
 
     @property
     def mean_before(self) -> float:
@@ -88,12 +90,12 @@ def compare_tracked(sample: ClipSample, before: SAM2, after: SAM2) -> Comparison
     frame, masks = truths
     shown = [_masks_on(frame, sample, model, firsts) for model in (before, after)]
     name = f"{Path(sample.name).name}, frame {frame}"
-    return Comparison(
-        name,
-        sample.frame(frame),
-        list(masks.values()),
-        *([_as_tracked(s.get(i), m) for i, m in masks.items()] for s in shown),
+    points = {number: centre_click(firsts[number][1])[0] for number in masks}
+    old, new = (
+        [_as_tracked(points[number], tracked.get(number), truth) for number, truth in masks.items()]
+        for tracked in shown
     )
+    return Comparison(name, sample.frame(frame), list(masks.values()), old, new, clicked_here=False)
 
 
 def _visible(sample: ClipSample, frame: int) -> tuple[int, dict[int, np.ndarray]] | None:
@@ -109,6 +111,6 @@ def _masks_on(
     return next((masks for index, masks in tracked if index == frame), {})
 
 
-def _as_tracked(mask: np.ndarray | None, truth: np.ndarray) -> ClickedMask:
+def _as_tracked(point_xy: tuple[int, int], mask: np.ndarray | None, truth: np.ndarray) -> ClickedMask:
     mask = np.zeros_like(truth) if mask is None else mask
-    return ClickedMask(None, mask, region_similarity(mask, truth))
+    return ClickedMask(point_xy, mask, region_similarity(mask, truth))

@@ -130,7 +130,8 @@ class Exam:
             order = [order[n] for n in np.random.default_rng(0).permutation(len(order))]
         mine = order[self.accelerator.process_index :: self.accelerator.num_processes]
         rows: list[ObjectRow] = []
-        done, seconds = [], 0.0
+        done: list[str] = []
+        seconds = 0.0
         shown = self.bar and self.accelerator.is_main_process
         with tqdm(total=len(mine), desc=words, unit="sample", disable=not shown) as bar:
             for sample in mine:

@@ -161,7 +161,11 @@ class _FineTuning:
 
     def _options(self) -> TrainOptions:
         """With a budget of minutes, what the end will take is left free."""
-        at_the_end = sum(self.history.seconds.values())
+        seconds = self.history.seconds
+        at_the_end = sum(seconds.values())
+        if self.budget.minutes:  # but not more than half of what the base's evaluation has left
+            left = 60 * self.budget.minutes - seconds.get("held out", 0.0) - seconds.get("general", 0.0)
+            at_the_end = min(at_the_end, max(left, 0.0) / 2)
         return train_options(self.recipe, self.budget, self.model.config, self._steps_per_epoch(), at_the_end)
 
     def _trainer(self, school: School, options: TrainOptions) -> Trainer[SAM2]:

@@ -38,7 +38,8 @@ def write_predictions(
         count: of samples, at most.
         limit: seconds after which no further one is begun.
     """
-    started, shown = time.monotonic(), []
+    started = time.monotonic()
+    shown: list[Comparison] = []
     for sample in _from_worst_to_best(samples, rows, count):
         if shown and limit is not None and time.monotonic() - started > limit:
             break

@@ -116,12 +116,12 @@ class Result:
         """All measures before and after, with their intervals, as Markdown."""
         return score_table(self.metrics)
 
-    def text(self) -> str:
-        """The table, and what it means, for people."""
+    def text(self, *, aligned: bool = False) -> str:
+        """The table, and what it means, for people; aligned for a terminal."""
         epochs = f"epoch {self.best_epoch} of {self.epochs} is kept"
         lines = [
             f"{self.held_out} {UNITS}".strip(),
-            self.table(),
+            score_table(self.metrics, aligned=aligned),
             f"{epochs}; {self.seconds / 60:.1f} minutes; {self.folder}",
             *self.notes,
         ]

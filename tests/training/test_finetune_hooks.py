@@ -115,7 +115,7 @@ def test_stopped_between_steps(base: Path, pictures: Path, tmp_path: Path, stops
         )
         assert load_model(left.folder, "cpu") is not None
         assert (left.recipe, left.best_epoch, left.epochs) == ("decoder", 1, 1)
-        assert "| click1 " in left.text()
+        assert "| click1 |" in left.text()
     Watcher().finetune(base, pictures, tmp_path / "parts")
     whole, parts = (json.loads((tmp_path / name / "history.json").read_text()) for name in ("whole", "parts"))
     assert [exam["score"] for exam in whole["exams"]] == [exam["score"] for exam in parts["exams"]]
