@@ -2,6 +2,9 @@
 
 What is read must be a file: a pipe or a device has no end. What is written is there whole or not at all: it gets its
 name when it is complete, so that a crash leaves what was there before. A full disk is a sentence, not an error number.
+
+Surprise: some libraries (safetensors) write files that only their owner may read. Ours all have the mode that the umask
+gives to a new file.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,11 +81,23 @@ def written_whole(path: Path, unfinished: Path | None = None) -> Iterator[Path]:
     unfinished = path.with_name(path.name + ".part") if unfinished is None else unfinished
     try:
         with told_when_full(path):
+            mode = _mode_of_new(unfinished)
             yield unfinished
+            if stat.S_IMODE(unfinished.stat().st_mode) != mode:
+                unfinished.chmod(mode)
             os.replace(unfinished, path)
     finally:
         with suppress(OSError):  # where nothing could be written, nothing can be removed either
             unfinished.unlink(missing_ok=True)
+
+
+def _mode_of_new(path: Path) -> int:
+    """The permissions of a file that is new at `path`; asking the umask itself would change it for all threads."""
+    path.unlink(missing_ok=True)
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    path.unlink()
+    return mode
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from sam2kit.weight_files import (
     LOW_RANK,
     read_about,
     read_safetensors,
+    seen_from,
     storable,
     write_json,
     write_safetensors,
@@ -71,14 +72,15 @@ class LowRank:
 class FineTuning:
     """How a result came to be: the content of finetuned.json.
 
-    `metrics` holds tables as {"before": {name: number}, "after": {name: number}}, itself or under names of tables.
+    `metrics` holds tables as {"before": {name: number}, "after": {name: number}}, itself or under names of tables; and
+    {"intervals": {name: ...}}, see score_table.py. `data` may say under "seen" which samples were used, see SAM2.
     """
 
     base: str  # as given to `load_model`; a relative path counts from the result's folder, or else the working one
     base_fingerprint: str = ""  # of the base's weights, see `fingerprint`; filled in by `save_finetuned`
     base_side: int | None = None  # edge of the base's own square, in pixels
     recipe: dict[str, Any] = field(default_factory=dict)  # what trained, and how
-    data: dict[str, Any] = field(default_factory=dict)  # format, name, fingerprint, counts
+    data: dict[str, Any] = field(default_factory=dict)  # format, name, fingerprint, counts, samples
     metrics: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)  # versions and device, see `this_environment`
     seed: int | None = None
@@ -98,7 +100,17 @@ class FineTuning:
             kind = str(f.type).partition("[")[0]  # a dict of whatever
             if f.name in known and not isinstance(known[f.name], _KINDS[kind]):
                 raise ValueError(f"its entry {f.name!r} is {known[f.name]!r} where {kind} was expected")
+        try:
+            seen_from(known.get("data", {}).get("seen"))
+        except TypeError as error:
+            raise ValueError(f"its entry 'data' cannot be read: {error}") from error
         return cls(**known)
+
+    def seen_after(self, base: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+        """The `seen` of the model that this made of a base: a base's samples count, too."""
+        ours = seen_from(self.data.get("seen"))
+        union = {use: base.get(use, frozenset()) | ours.get(use, frozenset()) for use in (*base, *ours)}
+        return {use: keys for use, keys in union.items() if keys}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from huggingface_hub import ModelCardData
 from sam2kit.config import PRESETS
 from sam2kit.finetuned import Changes, FineTuning, read_changes, read_finetuned
 from sam2kit.hub import FINETUNED_WEIGHTS, hub_repo
+from sam2kit.score_table import UNITS, score_table
 from sam2kit.weight_files import MEMORY_PARTS
 
 CARD_FILE = "README.md"
@@ -58,7 +59,7 @@ def model_card(folder: str | os.PathLike[str], repo_id: str | None = None) -> st
         f'model = load_model("{repo_id or folder.name}")\npredictor = ImagePredictor(model)\n```'
         "\n\nThe base is loaded with it. `VideoPredictor`, the app and the `sam2kit` command take it in the same way; "
         "`sam2kit merge` makes one file of both, `sam2kit export` the official or the transformers format.",
-        *_before_and_after(about.metrics),
+        *_before_and_after(about),
         _training(about),
         f"## Limits\n\n{_limits(changes)}",
     )
@@ -102,15 +103,21 @@ def _parts_of(names: Mapping[str, Any]) -> str:
     return ", ".join(dict.fromkeys(found))
 
 
-def _before_and_after(metrics: Mapping[str, Any]) -> Iterator[str]:
+def _before_and_after(about: FineTuning) -> Iterator[str]:
     """A section of tables; nothing if nothing was measured."""
-    tables = [f"{heading}{table}" for heading, table in _tables(metrics, "")]
+    tables = [f"{heading}{table}" for heading, table in _tables(about.metrics, "")]
     if tables:
-        yield "## Before and after\n\nThe base, and what this made of it.\n\n" + "\n\n".join(tables)
+        words = "The base, and what this made of it."
+        if "intervals" in about.metrics:
+            words = f"{about.data.get('held_out_words', '')} {UNITS} {' '.join(about.data.get('notes', []))}".strip()
+        yield f"## Before and after\n\n{words}\n\n" + "\n\n".join(tables)
 
 
 def _tables(metrics: Mapping[str, Any], heading: str) -> Iterator[tuple[str, str]]:
     before, after = metrics.get("before"), metrics.get("after")
+    if isinstance(before, Mapping) and isinstance(after, Mapping) and isinstance(metrics.get("intervals"), Mapping):
+        yield heading, score_table(metrics)
+        return
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         rows = [
             f"| {name} | {_number(value)} | {_number(after[name])} |"
@@ -131,7 +138,8 @@ def _number(value: float) -> str:
 
 def _training(about: FineTuning) -> str:
     """Everything that is needed to do it again."""
-    facts: dict[str, Any] = {"data": about.data, "recipe": about.recipe, "environment": about.environment}
+    data = {name: value for name, value in about.data.items() if name not in ("seen", "notes", "held_out_words")}
+    facts: dict[str, Any] = {"data": data, "recipe": about.recipe, "environment": about.environment}
     facts |= {"seed": about.seed, "time": about.time, "base_fingerprint": about.base_fingerprint}
     return f"## Training\n\n```json\n{json.dumps(facts, indent=2)}\n```"
 

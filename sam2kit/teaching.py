@@ -129,7 +129,7 @@ def _train(plan: TeachPlan, tell: Tell, stop: Callable[[], bool]) -> Result:
         from sam2kit.training.budget import Budget
         from sam2kit.training.finetune import finetune
 
-        budget = Budget(minutes=plan.minutes, side=plan.side, device=plan.device, general=False)
+        budget = Budget(minutes=plan.minutes, side=plan.side, device=plan.device, general=False, pictures=0)
         return finetune(plan.base, plan.data, plan.recipe, out=plan.out, budget=budget, each_step=tell, stop=stop)
     finally:
         _ONE_AT_A_TIME.release()

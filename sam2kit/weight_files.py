@@ -13,7 +13,7 @@ import json
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
@@ -66,6 +66,7 @@ class Weights:
     state: dict[str, Tensor]  # float32, under official names
     config: SAM2Config
     memory_is_trained: bool  # and there; else `state` may lack the memory's weights
+    seen: dict[str, frozenset[str]] = field(default_factory=dict)  # see SAM2
 
 
 def read_weights(path: Path, name: str) -> Weights:
@@ -95,7 +96,8 @@ def read_weights(path: Path, name: str) -> Weights:
     if LOW_RANK in about:
         raise ValueError(f"{path} holds only what a fine-tuning changed; load the folder in which it was written")
     try:
-        return Weights(state, SAM2Config.from_dict(about["config"]), bool(about["memory_is_trained"]))
+        config, knows_videos = SAM2Config.from_dict(about["config"]), bool(about["memory_is_trained"])
+        return Weights(state, config, knows_videos, seen_from(about.get("seen")))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} does not say what model it is: its sam2kit metadata cannot be read") from error
     except ValueError as error:
@@ -125,7 +127,22 @@ def _plain(tensor: Tensor, name: str, path: Path) -> Tensor:
 
 def about_model(model: SAM2) -> dict[str, Any]:
     """What a file says of the model in it, so that `read_weights` needs nothing else."""
-    return {"config": model.config.as_dict(), "memory_is_trained": model.memory_is_trained}
+    about = {"config": model.config.as_dict(), "memory_is_trained": model.memory_is_trained}
+    return about | ({"seen": {use: sorted(keys) for use, keys in model.seen.items()}} if model.seen else {})
+
+
+def seen_from(content: Any) -> dict[str, frozenset[str]]:
+    """The `seen` of a model, as a file says it; nothing where it says nothing.
+
+    Raises:
+        TypeError: if it is of another shape.
+    """
+    if content is None:
+        return {}
+    uses = content.items() if isinstance(content, dict) else [(None, None)]
+    if not all(isinstance(keys, list) and all(isinstance(key, str) for key in keys) for _, keys in uses):
+        raise TypeError(f"lists of samples were expected, got {str(content)[:40]}")
+    return {use: frozenset(keys) for use, keys in content.items()}
 
 
 def read_about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
@@ -301,4 +318,5 @@ def build(weights: Weights, path: Path) -> SAM2:
     untrained = {k: torch.zeros(v.shape) for k, v in wanted.items() if k not in state}
     model.load_state_dict(state | untrained, assign=True)
     model.memory_is_trained = complete
+    model.seen = weights.seen
     return model

@@ -167,7 +167,8 @@ def _read_finetuned(folder: Path, opened: tuple[Path, ...]) -> Weights:
         raise ValueError(f"the base of {folder} cannot be used: {error}") from error
     check_base(about, state, folder)
     memory = weights.memory_is_trained if changes.memory_is_trained is None else changes.memory_is_trained
-    return Weights(changes.applied_to(state, folder), changes.config or weights.config, memory)
+    seen = about.seen_after(weights.seen)
+    return Weights(changes.applied_to(state, folder), changes.config or weights.config, memory, seen)
 
 
 def _base_of(base: str, folder: Path) -> str | Path:

@@ -17,6 +17,12 @@ from tests.loopback_hub import LoopbackHub
 from tests.toy_model import toy_model
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this package keeps on disk is neither read from nor left in the home of whoever runs the tests."""
+    monkeypatch.setenv("SAM2KIT_CACHE", str(tmp_path / "kept by sam2kit"))
+
+
 @pytest.fixture
 def toy() -> SAM2:
     """A complete model of a few thousand weights."""

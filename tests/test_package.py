@@ -22,7 +22,7 @@ FLOORS = (
     ("config", "_version", "errors", "files", "threads"),
     ("media", "model"),
     ("predict", "hub", "transformers_layout"),
-    ("weights", "weight_files", "finetuned", "exports", "model_card", "datasets"),
+    ("weights", "weight_files", "finetuned", "score_table", "exports", "model_card", "datasets"),
     ("evaluation", "plots"),
     ("bench", "compat", "doctor", "training"),
     ("teaching", "clicking"),
@@ -138,16 +138,6 @@ def test_readme_python(number: int, tmp_path: Path) -> None:
     if '"coins"' in code:
         write_coins(tmp_path / "coins")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=_environment())
-
-
-def test_readme_commands_are_real() -> None:
-    """Every `sam2kit ...` line of the README parses."""
-    from sam2kit.cli import _parser
-
-    lines = [line for block in readme_blocks("sh") for line in block.splitlines() if line.startswith("sam2kit ")]
-    assert lines
-    for line in lines:
-        _parser().parse_args(line.split("#")[0].split()[1:])
 
 
 def test_readme_lists_every_file() -> None:

@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print("sam2kit: the device has no memory left for this; take a smaller model or --side", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("sam2kit: stopped", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print("sam2kit: stopped", *([f"; {stopped}"] if str(stopped) else []), sep="", file=sys.stderr)
         return 130
     return code or 0
 

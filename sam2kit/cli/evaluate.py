@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sam2kit.cli.options import Commands, add_model_options, load
 
@@ -39,6 +42,7 @@ def add_evaluate_command(commands: Commands) -> None:
     evaluate.add_argument("--truth", type=Path, metavar="FOLDER", help="the true PNG masks for --masks")
     evaluate.add_argument("--split", help="use only this split of the data: train, val or test")
     evaluate.add_argument("--limit", type=int, metavar="N", help="use only the first N samples")
+    evaluate.add_argument("--include-training", action="store_true", help="also score what the model was trained on")
     evaluate.add_argument("--protocol", choices=_PROTOCOLS, help="default: clicks for pictures, vos for clips")
     evaluate.add_argument("--prompt", choices=_PROMPTS, default="mask", help="of vos (default: %(default)s)")
     evaluate.add_argument("--clicks", type=int, default=5, metavar="N", help="of clicks, on each object")
@@ -102,11 +106,13 @@ def _data_report(options: argparse.Namespace) -> Report | None:
 
     from sam2kit.datasets.opening import open_dataset
     from sam2kit.evaluation.processes import join_team
-    from sam2kit.evaluation.protocols import Settings, evaluate_dataset
+    from sam2kit.evaluation.protocols import Settings, evaluate_dataset, samples_to_score
     from sam2kit.evaluation.semi_supervised import TrackingProtocol
 
     tracking = TrackingProtocol(options.prompt, options.non_overlap, _scoring(options))
-    settings = Settings(options.protocol, options.clicks, options.frames, tracking)
+    settings = Settings(
+        options.protocol, options.clicks, options.frames, tracking, options.limit, options.include_training
+    )
     dataset = open_dataset(options.data)
     if options.split:
         dataset = dataset.of_split(options.split)
@@ -114,24 +120,32 @@ def _data_report(options: argparse.Namespace) -> Report | None:
             raise ValueError(
                 f"{options.data} has nothing in split {options.split!r}; without --split all of it is used"
             )
-    if options.limit is not None and options.limit < 1:
-        raise ValueError(f"--limit must be 1 or more, got {options.limit}")
-    if options.limit is not None:
-        dataset = replace(dataset, pictures=dataset.pictures[: options.limit], clips=dataset.clips[: options.limit])
     settings.chosen_for(dataset)  # before the model is loaded
     team = join_team(options.device)
     options.device = team.device or options.device
-    with tqdm(desc="evaluating", disable=options.json or not team.is_main) as bar:
+    model = load(options)
+    if team.is_main:  # before hours of work
+        _warn(samples_to_score(model, dataset, settings)[1])
+    with tqdm(desc="evaluating", unit="sample", disable=options.json or not team.is_main) as bar:
 
         def progress(done: int, total: int) -> None:
-            bar.total = total
+            if bar.total != total:
+                bar.reset(total)
             bar.update(done - bar.n)
 
-        model = load(options)
-        report = evaluate_dataset(model, dataset, settings, out=options.out, team=team, progress=progress)
+        try:
+            report = evaluate_dataset(model, dataset, settings, out=options.out, team=team, progress=progress)
+        except KeyboardInterrupt:
+            kept = "the same command goes on" if options.out else "with --out FOLDER, the same command would go on"
+            raise KeyboardInterrupt(kept) from None
     if report is None:
         return None
     return replace(report, about={"name": options.model, **report.about}, totals=_totals(options, report.rows))
+
+
+def _warn(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"sam2kit: {note}", file=sys.stderr)
 
 
 def _totals(options: argparse.Namespace, rows: list[ObjectRow]) -> dict[str, float]:
@@ -156,21 +170,34 @@ def _tell(options: argparse.Namespace, report: Report) -> None:
 
 def _run_short(options: argparse.Namespace) -> None:
     """The short lists of figures that nano's card states."""
+    from tqdm import tqdm
+
     from sam2kit.datasets.outlines import open_outlines
     from sam2kit.evaluation.clips import evaluate_clips
     from sam2kit.evaluation.pictures import evaluate_pictures
-    from sam2kit.training.held_out import held_out_clips, held_out_pictures
-    from sam2kit.training.pasted_clips import pasted_clips
+    from sam2kit.evaluation.protocols import Settings, samples_to_score
+    from sam2kit.training.held_out import CLIPS, PICTURES, held_out_clips, held_out_pictures
+    from sam2kit.training.pasted_clips import SCENES, pasted_clips
 
+    photos = options.photos or options.pasted
+    dataset = open_outlines(photos) if photos else None  # before the model is loaded
+    model = load(options)
+    pictures: list[Any] = []
+    if dataset is not None:
+        settings = Settings("clicks", include_training=options.include_training or bool(options.pasted))
+        pictures, notes = samples_to_score(model, dataset, settings)
+        _warn(notes)
+    bar = partial(
+        tqdm, desc="evaluating", disable=options.json, unit="clip" if options.clips or options.pasted else "picture"
+    )
     if options.photos:
-        photos = open_outlines(options.photos).pictures
-        scores = evaluate_pictures(load(options), (sample.read() for sample in photos))
+        scores = evaluate_pictures(model, (sample.read() for sample in bar(pictures)))
     elif options.pasted:
-        scores = evaluate_clips(load(options), pasted_clips(options.pasted))
+        scores = evaluate_clips(model, bar(pasted_clips(options.pasted), total=len(SCENES)))
     elif options.clips:
-        scores = evaluate_clips(load(options), held_out_clips())
+        scores = evaluate_clips(model, bar(held_out_clips(), total=CLIPS))
     else:
-        scores = evaluate_pictures(load(options), held_out_pictures())
+        scores = evaluate_pictures(model, bar(held_out_pictures(), total=PICTURES))
     if options.json:
         print(json.dumps(scores))
     else:

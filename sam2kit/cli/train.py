@@ -7,9 +7,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sam2kit.cli.options import Commands
+
+if TYPE_CHECKING:
+    from sam2kit.training.report import Result
 
 
 def add_train_command(commands: Commands) -> None:
@@ -21,12 +24,12 @@ def add_train_command(commands: Commands) -> None:
         "--recipe", help="decoder, lora, full, memory or official (default: memory for clips, lora for pictures)"
     )
     train.add_argument(
-        "--out", type=Path, required=True, help="folder for the result; an interrupted run goes on there"
+        "--out", type=Path, required=True, help="folder for the result; a run goes on there, interrupted or prolonged"
     )
     train.add_argument(
-        "--epochs", type=int, help="rounds of training, each followed by an exam (default: the recipe's)"
+        "--epochs", type=int, help="rounds of training, each followed by an evaluation (default: the recipe's)"
     )
-    train.add_argument("--minutes", type=float, help="stop in time, instead of after epochs")
+    train.add_argument("--minutes", type=float, help="stop in time, evaluations included, instead of after epochs")
     train.add_argument("--rate", type=float, help="highest learning rate")
     train.add_argument("--batch", type=int, help="pictures or clips per step")
     train.add_argument("--objects", type=int, help="objects of each picture or clip per step")
@@ -61,13 +64,39 @@ def run_train(options: argparse.Namespace) -> None:
         *("held_out", "overfit", "seed", "device", "precision"),
     ]
     budget = Budget(**{name: getattr(options, name) for name in names})
-    result = finetune(options.base, data, options.recipe, out=options.out, budget=budget, watch=_tell)
+    try:
+        result = finetune(options.base, data, options.recipe, out=options.out, budget=budget, watch=_tell)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_kept_in(options.out)) from None
     if not _speaks():
         return
     if options.json:
-        print(json.dumps({"before": result.before, "after": result.after, "folder": str(result.folder)}))
+        print(json.dumps(result.metrics | {"folder": str(result.folder), "notes": result.notes}))
     else:
-        print(result.text())
+        print(result.text(aligned=True))
+        print(f"\n{_what_next(options, result)}")
+
+
+def _kept_in(out: Path) -> str:
+    """What a stopped run has left, and how it goes on."""
+    from sam2kit.training.report import result_so_far
+
+    so_far = result_so_far(out) if out.is_dir() else None
+    kept = f"the best so far, of epoch {so_far.best_epoch}, is in {out}" if so_far else "no epoch was finished yet"
+    return f"{kept}; the same command goes on"
+
+
+def _what_next(options: argparse.Namespace, result: Result) -> str:
+    """How the result is looked at and used, and how to train it longer."""
+    if options.minutes:
+        longer = f"--minutes {2 * options.minutes:g} in place of {options.minutes:g}"
+    else:
+        longer = f"--epochs {2 * result.epochs}"
+    pictures = " and predictions.jpg" if (result.folder / "predictions.jpg").exists() else ""
+    return (
+        f"Look at curves.png{pictures} in {result.folder}. Use it: `--model {result.folder}` in every command.\n"
+        f"To train it longer, repeat the command with {longer}: it goes on after epoch {result.epochs}."
+    )
 
 
 def _tell(exam: dict[str, Any]) -> None:

@@ -37,6 +37,11 @@ class CocoClip(ClipSample):
         return self.frame_files if self.video is None else (self.video,) if self.video.is_file() else ()
 
     @property
+    def picture_files(self) -> tuple[Path, ...]:
+        """The frames."""
+        return self.frame_files
+
+    @property
     def frame_count(self) -> int:
         """Of all frames; of a clip that is not opened yet, those up to the last annotated one."""
         return len(self.frame_files) or max(self.truth, default=-1) + 1

@@ -50,6 +50,11 @@ class FolderClip(ClipSample):
         return (*self.frame_files, *(path for _, path in self.masks), *ours)
 
     @property
+    def picture_files(self) -> tuple[Path, ...]:
+        """The frames."""
+        return self.frame_files
+
+    @property
     def frame_count(self) -> int:
         """Of all frames, with truth or without."""
         return len(self.frame_files)

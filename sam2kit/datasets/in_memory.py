@@ -1,4 +1,4 @@
-"""A clip that is there already, as a sample: for whoever has frames and masks as arrays, and wants to score them."""
+"""Pictures and clips that are there already, as samples: for whoever has arrays, and wants to score them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sam2kit.datasets.samples import ClipSample, LabelledClip
+from sam2kit.datasets.samples import ClipSample, LabelledClip, LabelledPicture, PictureSample
+
+
+@dataclass
+class PictureInMemory(PictureSample):
+    """A picture and its masks in memory.
+
+    Args:
+        name: for the rows of results.
+        picture: with its masks.
+    """
+
+    name: str
+    picture: LabelledPicture
+    split: str | None = None
+
+    def read(self) -> LabelledPicture:
+        """What was given."""
+        return self.picture
 
 
 @dataclass

@@ -77,6 +77,11 @@ class PictureSample(ABC):
         mask_count = None
         files = ()
 
+    @property
+    def picture_files(self) -> Sequence[Path]:
+        """Those of the files that hold pixels."""
+        return self.files[:1]
+
     @abstractmethod
     def read(self) -> LabelledPicture:
         """Open the files.
@@ -111,6 +116,11 @@ class ClipSample(ABC):
 
     else:
         files = ()
+
+    @property
+    def picture_files(self) -> Sequence[Path]:
+        """Those of the files that hold pixels: the frames in order, or the video."""
+        return self.files[:1]
 
     @abstractmethod
     def read(self, frames: Sequence[int]) -> LabelledClip:
@@ -158,13 +168,13 @@ class Dataset:
         found = []
         if self.pictures:
             counts = [count for sample in self.pictures if (count := sample.mask_count) is not None]
-            masks = f" with {_counted(sum(counts), 'mask')}" if len(counts) == len(self.pictures) else ""
-            found.append(_counted(len(self.pictures), "picture") + masks)
+            masks = f" with {counted(sum(counts), 'mask')}" if len(counts) == len(self.pictures) else ""
+            found.append(counted(len(self.pictures), "picture") + masks)
         if self.clips:
             truths = sum(len(clip.truth_frames) for clip in self.clips)
-            found.append(f"{_counted(len(self.clips), 'clip')} with {_counted(truths, 'annotated frame')}")
+            found.append(f"{counted(len(self.clips), 'clip')} with {counted(truths, 'annotated frame')}")
         if self.classes:
-            found.append(_counted(len(self.classes), "class", "classes"))
+            found.append(counted(len(self.classes), "class", "classes"))
         splits = {name: n for name in ("train", "val", "test") if (n := len(self.of_split(name)))}
         told = f" ({', '.join(f'{n} {name}' for name, n in splits.items())})" if splits else ""
         skipped = f"; {len(self.skipped)} skipped" if self.skipped else ""
@@ -187,5 +197,6 @@ def left_out(notes: Iterable[Note]) -> list[str]:
     return [note.text for note in notes if note.kind not in REMARKS]
 
 
-def _counted(number: int, one: str, many: str | None = None) -> str:
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """ "1 clip", "2 clips"."""
     return f"{number} {one if number == 1 else many or one + 's'}"

@@ -51,6 +51,11 @@ class SavClip(ClipSample):
         """The frames, or the video; and the JSON."""
         return (*(pictures_in(self.video) if self.video.is_dir() else [self.video]), self.truth)
 
+    @property
+    def picture_files(self) -> tuple[Path, ...]:
+        """The frames, or the video."""
+        return self.files[:-1]
+
     def frame(self, index: int) -> np.ndarray:
         """One frame, uint8 [H, W, 3].
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from sam2kit.datasets.frame_folders import stack_masks
 from sam2kit.datasets.opened_clips import opened_clip, stamp_of
+from sam2kit.datasets.picture_files import pictures_in
 from sam2kit.datasets.samples import BadSampleError, ClipSample, Dataset, LabelledClip, Note
 from sam2kit.errors import ODD
 from sam2kit.media.clips import VIDEO_SUFFIXES
@@ -44,6 +45,11 @@ class SessionClip(ClipSample):
     def files(self) -> tuple[Path, ...]:
         """The session and, if it is one file, the clip."""
         return (self.path, self.clip_path) if self.clip_path.is_file() else (self.path,)
+
+    @property
+    def picture_files(self) -> tuple[Path, ...]:
+        """The clip."""
+        return (self.clip_path,) if self.clip_path.is_file() else tuple(pictures_in(self.clip_path))
 
     def frame(self, index: int) -> np.ndarray:
         """One frame, uint8 [H, W, 3]."""

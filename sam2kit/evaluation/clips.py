@@ -13,7 +13,7 @@ Source: SAM 2, arXiv:2408.00714, section 6 and appendix "Zero-shot video"; proto
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,18 +73,20 @@ def evaluate_clips(model: SAM2, clips: Iterable[LabelledClip]) -> dict[str, floa
     }
 
 
-def score_clip(predictor: VideoPredictor, clip: LabelledClip) -> dict[str, list[TrackScores]]:
+def score_clip(
+    predictor: VideoPredictor, clip: LabelledClip, prompts: Sequence[str] = PROMPTS
+) -> dict[str, list[TrackScores]]:
     """Scores of every object of a clip after each kind of prompt; all of them in one pass through the clip."""
     session = predictor.open(clip.frames)
     for number, truth in clip.masks.items():
-        for kind in PROMPTS:
+        for kind in prompts:
             _prompt(predictor, session, kind, number, truth[0])
     tracked: dict[Hashable, list[np.ndarray]] = {i: [] for i in session.tracks}
     for frame in predictor.propagate(session, 0, "forward"):
         if frame.frame_index:
             for name, mask in frame:
                 tracked[name].append(mask)
-    return {kind: [_score(tracked[kind, n], truth[1:]) for n, truth in clip.masks.items()] for kind in PROMPTS}
+    return {kind: [_score(tracked[kind, n], truth[1:]) for n, truth in clip.masks.items()] for kind in prompts}
 
 
 def _prompt(predictor: VideoPredictor, session: VideoSession, kind: str, number: int, truth: np.ndarray) -> None:

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sam2kit.datasets.fingerprint import fingerprint
-from sam2kit.datasets.samples import ClipSample, Dataset, PictureSample
+from sam2kit.datasets.fingerprint import content_keys, fingerprint
+from sam2kit.datasets.samples import ClipSample, Dataset, PictureSample, counted
 from sam2kit.evaluation.interactive import MOST_FRAMES, interactive_rows
 from sam2kit.evaluation.pictures import CLICKS, calibration, picture_rows
 from sam2kit.evaluation.processes import Team
@@ -39,6 +39,8 @@ class Settings:
         clicks: of the protocol "clicks", per object.
         frames: that are corrected at most, of "offline" and "online".
         tracking: how "vos" shows objects and counts frames.
+        limit: use only the first samples, so many; None uses all.
+        include_training: also score samples that the model was trained on.
     Raises:
         ValueError: if there is no such protocol, or a number is below 1.
     """
@@ -47,12 +49,16 @@ class Settings:
     clicks: int = CLICKS
     frames: int = MOST_FRAMES
     tracking: TrackingProtocol = field(default_factory=TrackingProtocol)
+    limit: int | None = None
+    include_training: bool = False
 
     def __post_init__(self) -> None:
         if self.protocol not in (None, *PROTOCOLS):
             raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {self.protocol!r}")
         if self.clicks < 1 or self.frames < 1:
             raise ValueError(f"clicks and frames must be 1 or more, got {self.clicks} and {self.frames}")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be 1 or more, got {self.limit}")
 
     def chosen_for(self, dataset: Dataset) -> str:
         """The protocol for this data.
@@ -81,6 +87,49 @@ def _found(dataset: Dataset) -> str:
     return f"{len(dataset.pictures)} pictures and {len(dataset.clips)} clips"
 
 
+def samples_to_score(model: SAM2, dataset: Dataset, settings: Settings) -> tuple[list[Any], list[str]]:
+    """The samples that an evaluation scores: those that the model was not trained on, unless the settings want these.
+
+    Samples are recognised by their pixels, so the data may lie elsewhere under other names. Where the model was
+    trained on every one of them, all are scored.
+
+    Returns:
+        the samples; and sentences that say what this means for the numbers.
+    Raises:
+        ValueError: if the data has nothing for the protocol.
+    """
+    clicks = settings.chosen_for(dataset) == "clicks"
+    samples: list[Any] = list(dataset.pictures if clicks else dataset.clips)
+    notes, kinds = [], "picture" if clicks else "clip"
+    if any(model.seen.values()):
+        keys = dict(zip((s.name for s in samples), content_keys(samples), strict=True))
+        trained_on, chosen_on = (model.seen.get(use, frozenset()) for use in ("training", "validation"))
+        new = [s for s in samples if keys[s.name] not in trained_on]
+        if len(new) < len(samples):
+            notes.append(_note_on_training(len(samples), len(new), kinds, include=settings.include_training))
+        samples = samples if settings.include_training or not new else new
+        samples = samples[: settings.limit]
+        chosen = sum(keys[s.name] in chosen_on - trained_on for s in samples)
+        if chosen:
+            notes.append(
+                f"The best epoch of this model was chosen on {chosen} of the {counted(len(samples), kinds)} that are "
+                "scored, so expect a little less on new ones."
+            )
+    return samples[: settings.limit], notes
+
+
+def _note_on_training(all_of_them: int, new: int, kind: str, *, include: bool) -> str:
+    trained = f"This model was trained on {all_of_them - new} of these {counted(all_of_them, kind)}"
+    if not new:
+        return (
+            f"This model was trained on all of these {counted(all_of_them, kind)}: the numbers say how well it "
+            "remembers them, not how good it is on others."
+        )
+    if include:
+        return f"{trained}, which are scored all the same, so the numbers are flattered."
+    return f"{trained}; only the other {new} are scored (--include-training scores all)."
+
+
 def evaluate_dataset(
     model: SAM2,
     dataset: Dataset,
@@ -100,7 +149,8 @@ def evaluate_dataset(
         team: the processes that share the work.
         progress: is told how many samples of this process are done, of how many.
     Returns:
-        the report; None in processes other than the main one.
+        the report; None in processes other than the main one. Its `notes` say so if the model was trained on samples
+        of this data; those are left out, see `samples_to_score`.
     Raises:
         ValueError: if the data has nothing for the protocol, nothing of it can be used, or the folder holds results
             of another model or protocol.
@@ -108,7 +158,7 @@ def evaluate_dataset(
     settings = settings or Settings()
     protocol = settings.chosen_for(dataset)
     identity = {"model": model_fingerprint(model), "data": fingerprint(dataset), **settings.identity(protocol)}
-    samples = dataset.pictures if protocol == "clicks" else dataset.clips
+    samples, notes = samples_to_score(model, dataset, settings)
     score = _scorer(model, protocol, settings)
     result = run_samples(samples, score, identity, out=out, team=team, progress=progress)
     if result is None:
@@ -117,8 +167,10 @@ def evaluate_dataset(
     if protocol == "clicks" and result.rows:
         details["calibration"] = [asdict(b) for b in calibration(result.rows)]
     shown = settings.tracking.prompt if protocol == "vos" else protocol
-    title = f"{protocol}{f', first {shown}' if protocol == 'vos' else ''}: {dataset.describe()}"
-    return Report(title, result.rows, {"path": str(dataset.path), **identity}, result.skipped, details=details)
+    scored = dataset.subset(sample.name for sample in samples)
+    title = f"{protocol}{f', first {shown}' if protocol == 'vos' else ''}: {scored.describe()}"
+    about = {"path": str(dataset.path), **identity}
+    return Report(title, result.rows, about, result.skipped, details=details, notes=notes)
 
 
 def _scorer(model: SAM2, protocol: str, settings: Settings) -> Callable[[Any], list[ObjectRow]]:

@@ -72,6 +72,8 @@ def run_samples(
     names = hashlib.sha256("\n".join(s.name for s in samples).encode()).hexdigest()[:16]
     store = _Store(out, identity | {"samples": names}, team.rank)
     own = team.share(samples)
+    if progress:
+        progress(0, len(own))
     for number, sample in enumerate(own):
         _, why_not = store.finished.get(sample.name, ([], "not yet"))
         if why_not is not None:  # what could not be used may have been repaired

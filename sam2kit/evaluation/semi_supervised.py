@@ -105,7 +105,7 @@ def track_sample(predictor: VideoPredictor, sample: ClipSample, protocol: Tracki
     scorer, presence = SequenceScorer(protocol.scoring), {i: _Presence() for i in firsts}
     for _ in range(sum(frame < min(f for f, _ in firsts.values()) for frame in counted)):
         scorer.add({}, {})  # nothing is there yet, and nothing is predicted
-    for frame, masks in _tracked(predictor, sample, firsts, protocol.prompt):
+    for frame, masks in tracked_masks(predictor, sample, firsts, protocol.prompt):
         truths = truth_of(sample, frame)
         if frame in counted:
             scorer.add(masks, truths)
@@ -116,10 +116,15 @@ def track_sample(predictor: VideoPredictor, sample: ClipSample, protocol: Tracki
     return [ObjectRow(sample.name, str(i), s.as_scores() | presence[i].as_scores()) for i, s in scores.items()]
 
 
-def _tracked(
+def tracked_masks(
     predictor: VideoPredictor, sample: ClipSample, firsts: dict[int, tuple[int, np.ndarray]], prompt: str
 ) -> Iterator[tuple[int, dict[int, np.ndarray]]]:
-    """Annotated frames from the first prompt on, and the masks bool [H, W] of the objects that were shown by then."""
+    """Annotated frames from the first prompt on, and the masks bool [H, W] of the objects that were shown by then.
+
+    Args:
+        firsts: of `first_masks`.
+        prompt: one of FIRST_PROMPTS.
+    """
     session = predictor.open(SampleFrames(sample))
     for object_id, (frame, mask) in firsts.items():
         prompt_once(predictor, session, frame, object_id, mask, prompt)

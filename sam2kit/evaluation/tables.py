@@ -6,7 +6,7 @@ Surprise: JSON holds shares in 0..1, as everywhere in sam2kit; the table writes 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ class Report:
     skipped: Mapping[str, str] = field(default_factory=dict)  # sample -> why it could not be used
     totals: Mapping[str, float] = field(default_factory=dict)  # figures that are no mean over objects, such as G
     details: Mapping[str, Any] = field(default_factory=dict)  # further tables, for JSON only
+    notes: Sequence[str] = ()  # sentences about how far the numbers can be trusted
 
     @cached_property
     def summary(self) -> dict[str, Summary]:
@@ -40,6 +41,7 @@ class Report:
             "title": self.title,
             **self.about,
             **self.totals,
+            "notes": list(self.notes),
             "measures": {name: asdict(s) for name, s in self.summary.items()},
             **self.details,
             "objects": [r.as_dict() for r in self.rows],
@@ -49,7 +51,14 @@ class Report:
 
 def markdown(report: Report) -> str:
     """A table with a line for each measure: mean over objects, 95 % confidence interval, number of objects."""
-    lines = [f"## {report.title}", "", "| measure | mean | 95 % interval | objects |", "| --- | ---: | ---: | ---: |"]
+    notes = [line for note in report.notes for line in (f"**{note}**", "")]
+    lines = [
+        f"## {report.title}",
+        "",
+        *notes,
+        "| measure | mean | 95 % interval | objects |",
+        "| --- | ---: | ---: | ---: |",
+    ]
     for name, value in report.totals.items():
         lines.append(f"| {_named(name)} | {_shown(name, value)} | | {len(report.rows)} |")
     for name, s in report.summary.items():

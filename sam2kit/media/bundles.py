@@ -6,7 +6,9 @@ import contextlib
 import io
 import os
 import shutil
+import stat
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +16,8 @@ from types import TracebackType
 from PIL import Image
 
 from sam2kit.files import told_when_full
+
+_READABLE = stat.S_IFREG | 0o644
 
 
 class FileBundle:
@@ -40,8 +44,12 @@ class FileBundle:
                 self._archive = zipfile.ZipFile(self._part, "w")
             else:  # a name of its own: what lies beside the folder is somebody's
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._part = Path(tempfile.mkdtemp(suffix=".part", prefix=f"{self.path.name}.", dir=self.path.parent))
-                self._part.chmod(0o755)
+                place = tempfile.mkdtemp(suffix=".part", prefix=f"{self.path.name}.", dir=self.path.parent)
+                self._place = Path(place)
+                self._part = (
+                    self._place / self.path.name
+                )  # mkdtemp's own is closed to others; this one is as the umask says
+                self._part.mkdir()
         return self
 
     def write(self, name: str, content: bytes | str) -> None:
@@ -52,8 +60,10 @@ class FileBundle:
         with told_when_full(self.path):
             if self._zips:
                 # pictures are compressed already
-                packed = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
-                self._archive.writestr(name, content, compress_type=packed)
+                entry = zipfile.ZipInfo(name, time.localtime()[:6])
+                entry.compress_type = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
+                entry.external_attr = _READABLE << 16  # zipfile's own choice lets only the owner read what is unpacked
+                self._archive.writestr(entry, content)
                 return
             file = self._part / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +93,7 @@ class FileBundle:
         if self._zips:
             self._part.unlink(missing_ok=True)
         else:
-            shutil.rmtree(self._part, ignore_errors=True)
+            shutil.rmtree(self._place, ignore_errors=True)
 
 
 def png_bytes(image: Image.Image) -> bytes:

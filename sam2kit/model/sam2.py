@@ -110,7 +110,8 @@ class SAM2(nn.Module):
 
     `compute_dtype` is the precision that `precision()` runs the network in: float32 (the weights' own),
     bfloat16 or float16; None leaves it to the caller's autocast. `memory_is_trained` is False for weights that
-    only know pictures.
+    only know pictures. `seen` recognises the samples that a fine-tuning used (content_keys of datasets/fingerprint.py):
+    under "training" those that it was trained on, under "validation" those on which its best epoch was chosen.
     """
 
     def __init__(self, config: SAM2Config, *, drop_path: float = 0.0) -> None:
@@ -118,6 +119,7 @@ class SAM2(nn.Module):
         self.config = config
         self.compute_dtype: torch.dtype | None = torch.float32
         self.memory_is_trained = True
+        self.seen: dict[str, frozenset[str]] = {}
         dim, memory = config.hidden_dim, config.memory
         self.image_encoder = ImageEncoder(config.trunk, dim, drop_path=drop_path)
         self.sam_prompt_encoder = PromptEncoder(dim)

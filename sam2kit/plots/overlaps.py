@@ -116,7 +116,7 @@ def show_comparison(comparisons: Sequence[Comparison], *, width: float = 9.0) ->
             (after, shown.after, "after", shown.mean_after),
         ):
             axis.imshow(draw_masks(shown.image, [c.mask for c in clicked], range(len(clicked))))
-            _mark(axis, [(*c.point_xy, 1) for c in clicked])
+            _mark(axis, [(*c.point_xy, 1) for c in clicked if shown.clicked_here])
             axis.set_title(f"{name}: IoU {iou:.2f}")
     return figure
 

@@ -12,10 +12,11 @@ from sam2kit.training.scenes import random_scene
 from sam2kit.training.stream import draw_targets
 from sam2kit.training.textures import TextureBank
 
+PICTURES, CLIPS = 160, 40  # how many, unless asked for fewer
 HELD_OUT_SEED = 20_240_729  # scenes and textures of this seed are never trained on
 
 
-def held_out_pictures(count: int = 160, *, side: int = 256, per_picture: int = 4) -> Iterator[LabelledPicture]:
+def held_out_pictures(count: int = PICTURES, *, side: int = 256, per_picture: int = 4) -> Iterator[LabelledPicture]:
     """Procedural scenes that training never sees: always the same ones."""
     bank = TextureBank(HELD_OUT_SEED)
     for number in range(count):
@@ -25,7 +26,7 @@ def held_out_pictures(count: int = 160, *, side: int = 256, per_picture: int = 4
         yield LabelledPicture(scene.image, [scene.mask(t) for t in drawn])
 
 
-def held_out_clips(count: int = 40, *, side: int = 256, frames: int = 16) -> Iterator[LabelledClip]:
+def held_out_clips(count: int = CLIPS, *, side: int = 256, frames: int = 16) -> Iterator[LabelledClip]:
     """Procedural clips that training never sees: always the same ones, about three objects in each."""
     bank = TextureBank(HELD_OUT_SEED)
     for number in range(count):

@@ -227,14 +227,7 @@ def _learn(
 
 def main() -> None:
     """Train from the command line."""
-    parser = argparse.ArgumentParser(description="Train the nano model on procedural scenes.")
-    parser.add_argument("lesson", choices=["pictures", "clips"], help="clips need --weights that know pictures")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
-    parser.add_argument("--minutes", type=float, default=120.0)
-    parser.add_argument("--textures", type=Path, help="folder of photos of surfaces to dress scenes with")
-    parser.add_argument("--weights", type=Path, help="a nano file to start from, instead of from nothing")
-    parser.add_argument("--rate", type=float, default=1.5e-3, help="highest learning rate")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = _parser()
     arguments = parser.parse_args()
     THREADS.fix(1)  # one process per core is faster than two threads in one process
     cv2.setNumThreads(1)
@@ -249,6 +242,18 @@ def main() -> None:
     )
     run = Run(arguments.out, options, arguments.seed, tuple(photos), arguments.weights)
     (train_clips if clips else train_pictures)(run)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Train the nano model on procedural scenes.")
+    parser.add_argument("lesson", choices=["pictures", "clips"], help="clips need --weights that know pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
+    parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--textures", type=Path, help="folder of photos of surfaces to dress scenes with")
+    parser.add_argument("--weights", type=Path, help="a nano file to start from, instead of from nothing")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="highest learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
 
 
 if __name__ == "__main__":

@@ -98,6 +98,10 @@ class Recipe:
         """Nested plain dict, ready for JSON."""
         return asdict(self)
 
+    def identity(self) -> dict[str, Any]:
+        """What has to be the same for a run to go on: all but how long."""
+        return {name: value for name, value in asdict(self).items() if name not in ("epochs", "patience")}
+
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe

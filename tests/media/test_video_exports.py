@@ -191,7 +191,7 @@ def test_overlapping_masks_are_read_back_without_loss(clip: Clip, tmp_path: Path
         Image.fromarray(frame).save(frames / f"{index:05d}.jpg")
 
     (walk,) = open_dataset(tmp_path / "DAVIS").clips
-    assert list(walk.object_ids) == list(IDS.values())
+    assert list(walk.object_ids) == sorted(IDS.values())
     read = walk.read(list(walk.truth_frames)).masks
     for index in range(COUNT):
         for object_id, number in IDS.items():
@@ -199,11 +199,11 @@ def test_overlapping_masks_are_read_back_without_loss(clip: Clip, tmp_path: Path
             assert np.array_equal(read[number][index], wanted), f"object {object_id} on frame {index}"
 
     scores = {row.object_id: row.scores["J"] for row in score_folders(masks, masks)}
-    assert scores == {"1": 1.0, "2": 1.0, "3": 1.0}
+    assert scores == {"1": 1.0, "2": 1.0, "10": 1.0}
     hidden = tmp_path / "hidden"  # as the palette pictures alone have it
     shutil.copytree(masks, hidden, ignore=shutil.ignore_patterns("objects"))
     scores = {row.object_id: row.scores["J"] for row in score_folders(hidden, masks)}
-    assert scores["3"] < 1 == scores["1"], "the part of an object that another one covers counts"
+    assert scores["10"] < 1 == scores["1"], "the part of an object that another one covers counts"
 
 
 def test_too_many_for_a_palette(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sam2kit.model.sam2 import SAM2
 from sam2kit.ui.image_layout import thumbnails
-from sam2kit.ui.image_page import ImagePage
+from sam2kit.ui.image_page import SKIP, ImagePage
 from sam2kit.ui.image_tab import ADD, BOX, DOWNLOADS, REMOVE, ImageTab
 from sam2kit.ui.limits import Limits
 from sam2kit.ui.networks import Network, Networks
@@ -271,9 +271,13 @@ def test_a_new_photo_ends_a_search_on_the_old_one(tab: ImageTab) -> None:
 def test_another_photo_is_asked_for_though_a_search_runs(tab: ImageTab) -> None:
     tab.begin("me")
     pages = tab.find_everything("me", 4, 0.3, 0.5)
-    assert "Segmenting" in next(pages).status
+    while "progressbar" not in str(next(pages).progress):
+        pass
     assert tab.start_over("me").upload["visible"] is True
-    assert list(pages) == [ImagePage()], "the old photo does not come back"
+    (last,) = pages
+    parts = (last.upload, last.view, last.status, last.objects, last.candidates, last.tools)
+    assert parts == (SKIP,) * 6, "the old photo does not come back"
+    assert (last.find["interactive"], last.stop["interactive"], last.progress) == (True, False, "")
 
 
 def test_nobody_waits_for_a_search(tab: ImageTab) -> None:

@@ -123,12 +123,12 @@ def test_tracking_is_the_same(
         predictor.add_box(session, 8, 2, [100, 60, 160, 120])
         yield as_bytes(session)
         for frame in predictor.propagate(session):
-            yield as_bytes(session) | {"frame": (frame.frame_index, pack(frame.low_res))}
+            yield as_bytes(session) | {"frame": (frame.frame_index, pack(session.masks(frame.frame_index).low_res))}
         predictor.add_prompt(session, 10, "disc", click(10, 0))
         predictor.add_mask(session, 12, 2, np.eye(192, 256, dtype=bool))
         yield as_bytes(session)
         for frame in predictor.propagate(session, start=9, direction="backward", frames=4):
-            yield as_bytes(session) | {"frame": (frame.frame_index, pack(frame.low_res))}
+            yield as_bytes(session) | {"frame": (frame.frame_index, pack(session.masks(frame.frame_index).low_res))}
 
     options = VideoOptions(corrections=corrections)
     for expected, got in zip(work(VideoPredictor(toy, options)), work(video_predictor(toy, options)), strict=True):
