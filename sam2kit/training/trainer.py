@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from sam2kit.evaluation.processes import join_processes
 from sam2kit.files import make_folder, written_whole
+from sam2kit.threads import fit_threads
 from sam2kit.training.parameters import ShareOf, everything_alike, parameter_groups
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -235,6 +236,8 @@ class Trainer(Generic[Model]):
             torch.manual_seed(hash((self.step, self.accelerator.process_index)) & 0xFFFFFFFF)  # dropped paths
             full, figures = False, {}
             try:
+                if self.accelerator.device.type == "cpu":
+                    fit_threads()
                 with self.accelerator.autocast():
                     figures = self.play(self.step, progress, self.accelerator.backward)
             except torch.OutOfMemoryError:
