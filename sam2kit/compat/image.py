@@ -233,12 +233,7 @@ class SAM2ImagePredictor(ForwardsToModel):
         Returns:
             masks [B, C, H, W], predicted IoU [B, C] and low-res logits [B, C, h, w].
         """
-        clicks = points_and_labels(point_coords, point_labels, None if boxes is None else boxes.reshape(-1, 4))
-        parts = [None if clicks is None else clicks[0], mask_input]
-        if clicks is not None and mask_input is not None and len(mask_input) == 1:  # one for all
-            parts[1] = mask_input.expand(len(clicks[0]), -1, -1, -1)
-        check_same_number(*parts)
-        prompts = PromptTensors(parts[0], None if clicks is None else clicks[1], parts[1])
+        prompts = _tensors(mask_input, point_coords, point_labels, boxes)
         answer = self._predictor.predict_square(self._embeddings[img_idx], prompts, multimask_output)
         return answer.logits if return_logits else answer.masks, answer.predicted_iou, answer.low_res
 
@@ -250,3 +245,14 @@ class SAM2ImagePredictor(ForwardsToModel):
         answer = self._predict(points, labels, corners, mask, multimask_output, return_logits, img_idx)
         squeezed = (part[0] if len(part) == 1 else part for part in answer)
         return tuple(part.cpu().numpy() for part in squeezed)  # type: ignore[return-value]
+
+
+def _tensors(mask: Tensor | None, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None) -> PromptTensors:
+    """What `_prep_prompts` gave, for the decoder; a ValueError if the parts are for different numbers of prompts."""
+    clicks = points_and_labels(points, labels, None if boxes is None else boxes.reshape(-1, 4))
+    if clicks is None:
+        return PromptTensors(mask_logits=mask)
+    if mask is not None and len(mask) == 1:  # one for all
+        mask = mask.expand(len(clicks[0]), -1, -1, -1)
+    check_same_number(clicks[0], mask)
+    return PromptTensors(*clicks, mask)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sam2kit.compat import SAM2ImagePredictor
+from sam2kit.compat.image import _tensors
 from sam2kit.model.positions import sine_map
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.geometry import image_to_square
@@ -76,7 +77,7 @@ def _check_prompts(model: SAM2, golden: np.lib.npyio.NpzFile, name: str, *, stri
     best = None
     for case, (points, labels, box, uses_mask, multimask) in CASES.items():
         mask = best if uses_mask else None
-        prompts = predictor._tensors(embedding, points, labels, box, mask, True)
+        prompts = _tensors(*predictor._prep_prompts(points, labels, box, mask, True))
         encoder = model.sam_prompt_encoder
         if prompts.points_xy is not None:
             sparse = encoder.points(prompts.points_xy, prompts.labels, 1024)
