@@ -86,17 +86,21 @@ def score_clip(
         if frame.frame_index:
             for name, mask in frame:
                 tracked[name].append(mask)
-    return {kind: [_score(tracked[kind, n], truth[1:]) for n, truth in clip.masks.items()] for kind in prompts}
+    return {k: [_score(tracked[_name(k, n)], truth[1:]) for n, truth in clip.masks.items()] for k in prompts}
 
 
 def _prompt(predictor: VideoPredictor, session: VideoSession, kind: str, number: int, truth: np.ndarray) -> None:
-    name = (kind, number)
+    name = _name(kind, number)
     if kind == "mask":
         predictor.add_mask(session, 0, name, truth)
     elif kind == "click":
         predictor.add_points(session, 0, name, centre_click(truth)[0])
     else:
         predictor.add_box(session, 0, name, tight_boxes(torch.from_numpy(truth)[None]))
+
+
+def _name(kind: str, number: int) -> str:
+    return f"{number} by {kind}"
 
 
 def _score(masks: list[np.ndarray], truths: np.ndarray) -> TrackScores:
