@@ -249,6 +249,7 @@ class SAM2ImagePredictor(ForwardsToModel):
 
 def _tensors(mask: Tensor | None, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None) -> PromptTensors:
     """What `_prep_prompts` gave, for the decoder; a ValueError if the parts are for different numbers of prompts."""
+    check_same_number(points, boxes)
     clicks = points_and_labels(points, labels, None if boxes is None else boxes.reshape(-1, 4))
     if clicks is None:
         return PromptTensors(mask_logits=mask)

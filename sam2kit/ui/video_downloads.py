@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from threading import Event
+from typing import cast
+
+import numpy as np
 
 from sam2kit.media.clip_masks import Names, Progress
 from sam2kit.media.effects import EffectPainter
@@ -90,6 +93,11 @@ def start_download(
     """
     clip, masks_of = session.clip, session.masks
     path = folder / f"{stem}{_SUFFIXES[kind].format(effect=effect.replace('+', '_'))}"
+
+    def from_one(frame: int) -> Iterator[tuple[int, np.ndarray]]:
+        """In files, where 0 is nothing, "Object 1" is number 1."""
+        return ((cast(int, number) + 1, mask) for number, mask in session.masks(frame))
+
     painter = EffectPainter(effect, names=names if labels else None, colours=colours)
     if kind == "video" and painter.makes_alpha:
         raise ValueError("an MP4 has no transparency; take “Transparent (WebM)”, or another effect")
@@ -98,7 +106,7 @@ def start_download(
         "side": lambda: export_side_by_side(clip, masks_of, path, painter),
         "gif": lambda: export_gif(clip, masks_of, path, painter),
         "alpha": lambda: export_alpha(clip, masks_of, path),
-        "masks": lambda: export_davis(clip, masks_of, path),
-        "coco": lambda: export_coco(clip, masks_of, path, names=names),
+        "masks": lambda: export_davis(clip, from_one, path),
+        "coco": lambda: export_coco(clip, from_one, path, names={number + 1: name for number, name in names.items()}),
     }
     return path, writers[kind]()

@@ -186,7 +186,7 @@ def test_prompts_are_taken_or_refused(points: object, labels: object, box: objec
 
 
 FRAMES, SIZE_HW = 5, (40, 60)
-OBJECTS = ("cup", 2, (3, 4))
+OBJECTS = ("cup", 2, "名前")
 objects, frames = st.sampled_from(OBJECTS), st.integers(0, FRAMES - 1)
 
 

@@ -135,7 +135,7 @@ def test_labelled_photos_come_back(browser, address: str) -> None:  # noqa: ANN0
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     tab = Tab(context, address)
     page, surface = tab.page, SurfaceDriver(tab.page, "#teach-view")
-    page.get_by_role("tab", name="Teach").click()
+    page.get_by_role("tab", name="Fine-tune").click()
     page.click("#teach-examples")
     surface.wait_shown()
     surface.click(200, 150)
