@@ -104,12 +104,13 @@ def shared_range(sources: Sequence[PictureSource] | np.ndarray) -> ValueRange | 
 
     Frames that cannot be read are passed over; reading them says what is wrong.
     """
-    if isinstance(sources, np.ndarray) or _deep_values(sources[0]) is None:
+    first = None if isinstance(sources, np.ndarray) else _deep_values(sources[0])
+    if first is None:
         return None
+    values, no_data = first
     chosen = np.unique(np.linspace(0, len(sources) - 1, min(_RANGED_FRAMES, len(sources))).astype(int))
-    found = [deep for i in chosen if (deep := _deep_values(sources[i])) is not None]
-    no_data = next((stated for _, stated in found if stated is not None), None)
-    return range_of((values for values, _ in found), sum(values.size for values, _ in found), no_data)
+    frames = (deep[0] for i in chosen if (deep := _deep_values(sources[i])) is not None)
+    return range_of((frame[rows] for frame in frames for rows in _strips(frame)), values.size * len(chosen), no_data)
 
 
 def _deep_values(source: PictureSource) -> tuple[np.ndarray, float | None] | None:
@@ -167,11 +168,13 @@ def _is_deep_colour(image: Image.Image) -> bool:
 
 
 def _deep_colour_array(content: bytes) -> np.ndarray:
-    """uint16 [H, W, 3 or 4] RGB."""
+    """uint16 [H, W, 3 or 4], alpha last; made of one array, because a copy of a large one takes much memory."""
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None:
         raise OSError("its 16-bit colours cannot be decoded")
-    return np.concatenate([decoded[..., 2::-1], decoded[..., 3:]], axis=2)  # OpenCV begins with blue
+    for rows in _strips(decoded):
+        decoded[rows, :, :3] = decoded[rows, :, 2::-1].copy()  # OpenCV begins with blue
+    return decoded
 
 
 def _from_deep_array(array: np.ndarray, name: str, value_range: ValueRange | None) -> np.ndarray:
