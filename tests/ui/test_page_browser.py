@@ -232,9 +232,7 @@ def test_help_opens_where_it_is_seen_and_escape_closes_it(visitor: Visitor) -> N
     assert len(visitor.rows()) == 1, "keys are for the help now"
     page.keyboard.press("Escape")
     page.wait_for_selector("#image-view .sk-help", state="hidden")
-    page.wait_for_selector(
-        "#image-view .sk-zoom [data-do=help][aria-expanded=false]"
-    )  # the browser tells it a moment later
+    page.wait_for_selector("#image-view .sk-zoom [data-do=help][aria-expanded=false]")
     page.locator("#image-view .sk-zoom [data-do=help]").click()
     page.wait_for_selector("#image-view .sk-help", state="visible")
     page.keyboard.press("?")
