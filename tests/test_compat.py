@@ -167,6 +167,8 @@ class TestKeywords:
         }.items():
             with pytest.raises(ValueError, match=message):
                 build_sam2("sam2.1_hiera_t.yaml", saved, "cpu", hydra_overrides_extra=[override])
+            with pytest.raises(ValueError, match=message):
+                SAM2ImagePredictor.from_pretrained(saved, device="cpu", hydra_overrides_extra=[override])
 
     def test_of_builder_and_predictor_together(self, saved: str) -> None:
         predictor = SAM2ImagePredictor.from_pretrained(

@@ -63,10 +63,7 @@ def build_sam2(
         ValueError: if a config, override or keyword is unknown; says which are taken.
     """
     _refuse(kwargs, BUILDER_KEYWORDS, "build_sam2")
-    overrides = read_overrides(hydra_overrides_extra)
-    misplaced = next((name for name in overrides if name not in _MODEL_OVERRIDES), None)
-    if misplaced is not None:
-        raise ValueError(f"model.{misplaced} belongs to the video predictor: give it to build_sam2_video_predictor")
+    overrides = _model_overrides(hydra_overrides_extra)
     name = preset_of_config(config_file)
     return load_official(
         name if ckpt_path is None else ckpt_path, device, mode, overrides, apply_postprocessing=apply_postprocessing
@@ -75,8 +72,7 @@ def build_sam2(
 
 def build_sam2_hf(model_id: str, **kwargs: Any) -> SAM2:
     """Load a model from the Hub by its repo id; keywords as `build_sam2`."""
-    _refuse(kwargs, BUILDER_KEYWORDS, "build_sam2_hf", taken=kwargs.keys() & set(BUILDER_KEYWORDS))
-    return _from_hub(model_id, kwargs)
+    return from_pretrained(model_id, kwargs, (), "build_sam2_hf")[0]
 
 
 def from_pretrained(
@@ -90,19 +86,18 @@ def from_pretrained(
     """
     given = dict(keywords)
     builder = {name: given.pop(name) for name in BUILDER_KEYWORDS if name in given}
-    _refuse(given, (*BUILDER_KEYWORDS, *own), what, taken=set(own))
-    return _from_hub(model_id, builder), given
+    _refuse(given, (*BUILDER_KEYWORDS, *own), what, taken=own)
+    builder["overrides"] = _model_overrides(builder.pop("hydra_overrides_extra", ()))
+    return load_official(model_id, **builder), given
 
 
-def _from_hub(model_id: str, keywords: Mapping[str, Any]) -> SAM2:
-    overrides = read_overrides(keywords.get("hydra_overrides_extra", ()))
-    return load_official(
-        model_id,
-        keywords.get("device", "auto"),
-        keywords.get("mode", "eval"),
-        overrides,
-        apply_postprocessing=keywords.get("apply_postprocessing", True),
-    )
+def _model_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """As `read_overrides`; a ValueError for those that belong to the video predictor."""
+    read = read_overrides(overrides)
+    misplaced = next((name for name in read if name not in _MODEL_OVERRIDES), None)
+    if misplaced is not None:
+        raise ValueError(f"model.{misplaced} belongs to the video predictor: give it to build_sam2_video_predictor")
+    return read
 
 
 def _refuse(given: Mapping[str, Any], known: Sequence[str], what: str, taken: Collection[str] = ()) -> None:
