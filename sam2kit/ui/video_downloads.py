@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from threading import Event
 from typing import cast
@@ -74,6 +74,7 @@ def start_download(
     *,
     labels: bool,
     colours: Mapping[int, int] | None = None,
+    from_zero: bool = False,
 ) -> tuple[Path, Progress]:
     """Begin to write a file.
 
@@ -86,6 +87,7 @@ def start_download(
         names: object number -> name.
         labels: whether names are written beside the objects.
         colours: of the objects, as EffectPainter takes them.
+        from_zero: the objects' ids are numbers from 0, as on the page; files, where 0 is nothing, count them from 1.
     Returns:
         the path that will be there at the end, and the generator that writes it.
     Raises:
@@ -94,9 +96,11 @@ def start_download(
     clip, masks_of = session.clip, session.masks
     path = folder / f"{stem}{_SUFFIXES[kind].format(effect=effect.replace('+', '_'))}"
 
-    def from_one(frame: int) -> Iterator[tuple[int, np.ndarray]]:
-        """In files, where 0 is nothing, "Object 1" is number 1."""
-        return ((cast(int, number) + 1, mask) for number, mask in session.masks(frame))
+    def filed_id(object_id: Hashable) -> Hashable:
+        return cast(int, object_id) + 1 if from_zero else object_id
+
+    def filed(frame: int) -> Iterator[tuple[Hashable, np.ndarray]]:
+        return ((filed_id(object_id), mask) for object_id, mask in session.masks(frame))
 
     painter = EffectPainter(effect, names=names if labels else None, colours=colours)
     if kind == "video" and painter.makes_alpha:
@@ -106,7 +110,7 @@ def start_download(
         "side": lambda: export_side_by_side(clip, masks_of, path, painter),
         "gif": lambda: export_gif(clip, masks_of, path, painter),
         "alpha": lambda: export_alpha(clip, masks_of, path),
-        "masks": lambda: export_davis(clip, from_one, path),
-        "coco": lambda: export_coco(clip, from_one, path, names={number + 1: name for number, name in names.items()}),
+        "masks": lambda: export_davis(clip, filed, path),
+        "coco": lambda: export_coco(clip, filed, path, names={filed_id(i): name for i, name in names.items()}),
     }
     return path, writers[kind]()
