@@ -72,6 +72,7 @@ class VideoPredictor:
         self.options = options or VideoOptions()
         self.tracker = Tracker(self.model, lock, pace)
         self.lock = self.tracker.lock
+        self.overlaps = model.device.type == "cuda"  # the next frame begins before this one's answer is read
 
     # sessions
 
@@ -284,13 +285,12 @@ class VideoPredictor:
 
         Objects that were prompted for the first time since then are not part of it.
         """
-        overlaps = self.model.device.type == "cuda"
         with self.tracker.ahead(session) as ahead:
             underway: Underway | None = None
             while session.plan:
                 if underway is None:
                     underway = self._begin(session, ahead)
-                coming = self._begin_early(session, ahead, underway) if overlaps else None
+                coming = self._begin_early(session, ahead, underway) if self.overlaps else None
                 found = self._finish(session, underway)
                 session.plan.popleft()
                 known = self.tracker.depends_on(session, session.plan[0]) if coming and session.plan else []
