@@ -249,10 +249,10 @@ class SAM2VideoPredictor(ForwardsToModel):
 
     def _shown(self, state: InferenceState, known: FrameMasks) -> FrameMaskLogits:
         """All objects on a frame; those without an answer are ABSENT_LOGIT all over."""
-        logits = torch.full((len(state.object_ids), 1, *state.clip.size_hw), ABSENT_LOGIT)
-        for object_id, mask_logits in zip(known.object_ids, known.logits, strict=True):
+        logits = torch.full((len(state.object_ids), 1, *state.clip.size_hw), ABSENT_LOGIT, device=self.device)
+        for object_id, mask_logits in zip(known.object_ids, known.logits_at(known.size_hw, self.device), strict=True):
             logits[state.object_ids.index(object_id), 0] = mask_logits
-        return known.frame_index, list(state.object_ids), logits.to(self.device)
+        return known.frame_index, list(state.object_ids), logits
 
 
 _SETTINGS = tuple(inspect.signature(SAM2VideoPredictor.__init__).parameters)[2:-1]

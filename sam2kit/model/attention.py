@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,27 +14,30 @@ _WEIGHTS = 2**19  # that are in work at once: they stay near the processor
 _ROWS = 256  # queries whose weights are in work at once, where those of all of them are too many
 _FEW_KEYS = 16  # fewer are added up faster across the queries than along the keys
 _MANY_KEYS = 4096  # more are faster in pieces than in the fused kernel, even in float32
+_APPLE_WEIGHTS = 2**28  # that Apple's GPUs may hold at once: more than fit one of their buffers end the process
+_TRIALS = 5  # of each kernel
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, known: Tensor | None = None) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v for [B, heads, L, D] tensors; a batch of 1 serves all.
 
-    Keys that are not `known` ([S] bool; None: all are) count for nothing.
-
-    On a GPU this is the fused kernel, which wants values as wide as queries and keys. On a CPU the plain form is
-    several times faster than that one as long as the weights stay near the processor, so work goes in pieces; and
-    training always has the plain form there, for the sake of its backward.
+    On a GPU this is the fused kernel. On a CPU the plain form is several times faster than that one as long as the
+    weights stay near the processor, so work goes in pieces; and training always has the plain form there, for the sake
+    of its backward.
     """
-    if query.device.type == "cpu" and known is None:
+    if query.device.type == "cpu":
         if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value)):
             return _plainly(query, key, value)
         if query.shape[1] * query.shape[2] * key.shape[2] <= _WEIGHTS:
             return _attend_by_samples(query, key, value)
         if key.shape[2] > _MANY_KEYS or query.dtype != torch.float32:
             return _attend_by_rows(query, key, value)
-    mask = None if known is None else known[None, None, None]
     query, key, value = _together(query, key, value)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    if query.device.type == "mps":
+        return _attend_on_apple(query, key, value)
+    if query.device.type == "cuda":  # whether every kernel there can read one sample as if it were many is not known
+        query, key, value = (t.contiguous() if t.stride(0) == 0 else t for t in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value)
 
 
 def _plainly(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -74,6 +79,47 @@ def _attend_by_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return out
 
 
+def _attend_on_apple(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """So many queries at a time that their weights fit."""
+    batch, heads, length, _ = query.shape
+    at_once = max(1, _APPLE_WEIGHTS // (heads * key.shape[2]))  # queries
+    samples, rows = max(1, at_once // length), min(at_once, length)
+    done = []
+    for some in (slice(i, i + samples) for i in range(0, batch, samples)):
+        parts = query[some].split(rows, dim=2)
+        done.append(torch.cat([F.scaled_dot_product_attention(q, key[some], value[some]) for q in parts], dim=2))
+    return done[0] if len(done) == 1 else torch.cat(done)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # torch's own has no types
+def narrow_values_are_quicker(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a CUDA device attends to a full memory's 64-wide values faster than to 256-wide ones.
+
+    It is a third less work, but the quickest kernels want values as wide as keys. So both are tried, once per device.
+    """
+    return _tried(device, dtype)
+
+
+@cache
+@torch.inference_mode()
+def _tried(device: torch.device, dtype: torch.dtype) -> bool:
+    def seconds(width: int) -> float:
+        query, key, value = (
+            torch.zeros(1, 1, tokens, channels, device=device, dtype=dtype)
+            for tokens, channels in ((_MANY_KEYS, 256), (7 * _MANY_KEYS, 256), (7 * _MANY_KEYS, width))
+        )
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        F.scaled_dot_product_attention(query, key, value)  # libraries choose their kernels
+        start.record()
+        for _ in range(_TRIALS):
+            F.scaled_dot_product_attention(query, key, value)
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end)
+
+    return seconds(64) < seconds(256)
+
+
 class Attention(nn.Module):
     """Multi-head attention between two sequences of different widths.
 
@@ -104,15 +150,13 @@ class Attention(nn.Module):
         rotary: Tensor | None = None,
         rotary_key: Tensor | None = None,
         maps: int = 1,
-        known: Tensor | None = None,
     ) -> Tensor:
         """Attend from query [B or 1, L, dim] to key and value [B or 1, S, key_dim].
 
         Args:
-            rotary: [L, D / 2] complex angles of the queries; None for no rotation.
-            rotary_key: [h * w, D / 2] angles of the places of a map.
+            rotary: [L, D / 2, 2] turns of the queries, of `rotary_table`; None for no rotation.
+            rotary_key: [h * w, D / 2, 2] turns of the places of a map.
             maps: how many of such maps the keys begin with; later keys are not rotated.
-            known: [S] bool, which keys to look at; None for all.
         Returns:
             [B, L, dim].
         """
@@ -121,20 +165,21 @@ class Attention(nn.Module):
             q = rotate(q, rotary)
         if rotary_key is not None:
             k = rotate_maps(k, rotary_key, maps)
-        if known is None and self._projects_late(value):
+        if self._projects_late(value, k.dtype):
             attended = self.v_proj(attend(q, k, value[:, None]))
         else:
-            attended = attend(q, k, self._split(self.v_proj(value)), known)
+            attended = attend(q, k, self._split(self.v_proj(value)))
         return self.out_proj(attended.transpose(1, 2).flatten(2))  # [B, heads, L, D] -> [B, L, heads * D]
 
-    def _projects_late(self, value: Tensor) -> bool:
+    def _projects_late(self, value: Tensor, dtype: torch.dtype) -> bool:
         """Whether to attend to the values as they are, and project what comes of it.
 
-        That is the same, as the weights of a query sum to 1, and less work where values are narrow and many. The
-        fused kernels of GPUs want values as wide as keys.
+        That is the same, as the weights of a query sum to 1, and less work where values are narrow and many.
         """
         narrow = self.heads == 1 and self.v_proj.in_features < self.v_proj.out_features
-        return narrow and value.device.type == "cpu" and value.shape[1] > _MANY_KEYS
+        if not narrow or value.shape[1] <= _MANY_KEYS or value.device.type == "mps":
+            return False
+        return value.device.type == "cpu" or narrow_values_are_quicker(value.device, dtype)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, L, C] -> [B, heads, L, C / heads]

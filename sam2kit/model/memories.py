@@ -1,9 +1,6 @@
 """What a frame recalls, as tensors.
 
 After memory_bank.py, which chooses by frame numbers; before memory_attention.py, which looks.
-
-As a video begins, there is more to recall from frame to frame, and shapes grow. Where the work of a frame is compiled
-or recorded they have to stay, so there can be room for what will come; `known` then tells memories from empty places.
 """
 
 from __future__ import annotations
@@ -12,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -24,7 +20,6 @@ class Memories:
     slots: Tensor  # [M] int64, the place of each in the memory bank
     pointers: Tensor  # [B, P, dim]
     distances: Tensor  # [P] float32 frames, divided by the longest distance; negative where the frame is to come
-    known: Tensor | None = None  # [M + P] bool, False for empty places; None where there are none
 
     @classmethod
     def of(
@@ -46,22 +41,13 @@ class Memories:
         first, reach = maps[0][0], max(pointer_frames - 1, 1)
         return cls(
             maps=torch.stack([m for m, _ in maps], dim=1),
-            slots=torch.tensor([slot for _, slot in maps], device=first.device),
+            slots=_sent([slot for _, slot in maps], torch.int64, first.device),
             pointers=torch.stack([p for p, _ in pointers], dim=1) if pointers else first.new_zeros(len(first), 0, dim),
-            distances=torch.tensor([d for _, d in pointers], dtype=torch.float32, device=first.device) / reach,
+            distances=_sent([d for _, d in pointers], torch.float32, first.device) / reach,
         )
 
-    def with_room(self, maps: int, pointers: int) -> Memories:
-        """The same among empty places, as many as are missing to so many maps and pointers."""
-        now = self.maps.shape[1], self.pointers.shape[1]
-        more_maps, more_pointers = max(0, maps - now[0]), max(0, pointers - now[1])
-        if not more_maps and not more_pointers:
-            return self
-        taken = [torch.arange(n + more) < n for n, more in zip(now, (more_maps, more_pointers), strict=True)]
-        return Memories(
-            F.pad(self.maps, (0, 0, 0, 0, 0, 0, 0, more_maps)),
-            F.pad(self.slots, (0, more_maps)),
-            F.pad(self.pointers, (0, 0, 0, more_pointers)),
-            F.pad(self.distances, (0, more_pointers)),
-            torch.cat(taken).to(self.maps.device),
-        )
+
+def _sent(values: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers on a device; from pinned memory, so that nobody waits for a GPU."""
+    here = torch.tensor(values, dtype=dtype)
+    return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here.to(device)

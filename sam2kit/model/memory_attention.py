@@ -35,7 +35,6 @@ class MemoryAttention(nn.Module):
         memory_positions: Tensor,
         *,
         pointer_tokens: int,
-        known: Tensor | None = None,
     ) -> Tensor:
         """Condition a frame on its memories.
 
@@ -45,7 +44,6 @@ class MemoryAttention(nn.Module):
             memory: [B, L, memory dim]: whole maps of h * w tokens each, then `pointer_tokens` pieces of pointers.
             memory_positions: [B, L, memory dim], added to the keys only.
             pointer_tokens: how many of the last tokens have no place in the picture.
-            known: [L] bool, which tokens to look at; None for all.
         Returns:
             [B, dim, h, w].
         """
@@ -57,7 +55,7 @@ class MemoryAttention(nn.Module):
         maps = (memory.shape[1] - pointer_tokens) // (height * width)
         placed_memory = memory + memory_positions
         for layer in self.layers:
-            x = layer(x, memory, placed_memory, rotary, maps, known)
+            x = layer(x, memory, placed_memory, rotary, maps)
         return self.norm(x).transpose(1, 2).unflatten(2, (height, width))
 
 
@@ -74,11 +72,9 @@ class MemoryAttentionLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
 
-    def forward(
-        self, x: Tensor, memory: Tensor, placed_memory: Tensor, rotary: Tensor, maps: int, known: Tensor | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, placed_memory: Tensor, rotary: Tensor, maps: int) -> Tensor:
         turned = {"rotary": rotary, "rotary_key": rotary}
         normed = self.norm1(x)
         x = x + self.self_attn(normed, normed, normed, **turned)
-        x = x + self.cross_attn_image(self.norm2(x), placed_memory, memory, **turned, maps=maps, known=known)
+        x = x + self.cross_attn_image(self.norm2(x), placed_memory, memory, **turned, maps=maps)
         return x + self.linear2(F.relu(self.linear1(self.norm3(x)), inplace=True))

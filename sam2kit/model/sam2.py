@@ -333,17 +333,11 @@ class SAM2(nn.Module):
         seen_at = (places + self.maskmem_tpos_enc[memories.slots, 0]).flatten(0, 1)
         known_as = memories.pointers.to(dtype).reshape(batch, -1, channels)  # each in several pieces
         known_at = self._pointer_positions(memories.distances)
-        known = memories.known
-        if known is not None:
-            pieces = self.config.hidden_dim // channels
-            maps, pointers = known.split([len(memories.slots), len(memories.distances)])
-            known = torch.cat([maps.repeat_interleave(height * width), pointers.repeat_interleave(pieces)])
         return self.memory_attention(
             stride16,
             torch.cat([seen, known_as], dim=1),
             torch.cat([seen_at, known_at]).to(dtype)[None],
             pointer_tokens=known_as.shape[1],
-            known=known,
         )
 
     def _pointer_positions(self, distances: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sam2kit.config import check_number, check_whole
+from sam2kit.errors import is_out_of_memory
 from sam2kit.media.pictures import PictureSource, read_picture
 from sam2kit.media.runlengths import compress_runs, mask_to_runs, runs_to_mask
 from sam2kit.model.mask_decoder import stability
@@ -157,7 +158,7 @@ class AutomaticMasks:
             x0, y0, x1, y1 = crop
             embedding = self.predictor.encode(np.ascontiguousarray(image[y0:y1, x0:x1]))
             for clicks in (grid * torch.tensor([x1 - x0, y1 - y0])).split(self.options.points_per_batch):
-                of_crop += self._search(embedding, clicks, crop, image.shape[:2])
+                of_crop += self._search_as_fits(embedding, clicks, crop, image.shape[:2])
                 yield next(done), total
             found += _distinct(of_crop, [f.predicted_iou for f in of_crop], self.options.max_box_overlap)
         if len(crops) > 1:  # the same thing found in several crops: the smallest crop saw it best
@@ -169,6 +170,18 @@ class AutomaticMasks:
         if options.point_grids is not None:
             return torch.from_numpy(np.asarray(options.point_grids[layer], np.float64))
         return unit_grid(max(1, int(options.points_per_side / options.points_shrink**layer)))
+
+    def _search_as_fits(
+        self, embedding: ImageEmbedding, clicks: Tensor, crop: Box, size_hw: tuple[int, int]
+    ) -> list[FoundMask]:
+        """As `_search`; fewer clicks at once where the device has no room for all."""
+        try:
+            return self._search(embedding, clicks, crop, size_hw)
+        except (RuntimeError, MemoryError) as error:
+            if len(clicks) == 1 or not is_out_of_memory(error):
+                raise
+        halves = clicks.split(ceil(len(clicks) / 2))
+        return [found for half in halves for found in self._search_as_fits(embedding, half, crop, size_hw)]
 
     def _search(
         self, embedding: ImageEmbedding, clicks: Tensor, crop: Box, size_hw: tuple[int, int]
@@ -202,17 +215,19 @@ class AutomaticMasks:
             # a mask that is empty at both thresholds is no mask, however steady
             seen = (logits > options.threshold - options.stability_offset).flatten(1).any(dim=1)
             keep &= (steady >= options.min_stability) & seen
+        rows = keep.nonzero()[:, 0]  # a GPU is waited for once for all of them
+        kept = masks[rows].cpu().numpy(), boxes[rows].tolist(), points[rows.cpu()].tolist()
+        scores = answer.predicted_iou[rows, 0].tolist(), steady[rows].tolist()
         found = []
-        for i in keep.nonzero()[:, 0].tolist():
+        for mask, box, point, predicted_iou, stays in zip(*kept, *scores, strict=True):
             whole = np.zeros(size_hw, bool)
-            whole[y0:y1, x0:x1] = masks[i].cpu().numpy()
-            box, point = boxes[i].tolist(), points[i].tolist()
+            whole[y0:y1, x0:x1] = mask
             found.append(
                 FoundMask(
                     runs=mask_to_runs(whole),
                     box_xyxy=(box[0] + x0, box[1] + y0, box[2] + x0, box[3] + y0),
-                    predicted_iou=answer.predicted_iou[i, 0].item(),
-                    stability=steady[i].item(),
+                    predicted_iou=predicted_iou,
+                    stability=stays,
                     point_xy=(point[0] + x0, point[1] + y0),
                     crop_xyxy=crop,
                 )

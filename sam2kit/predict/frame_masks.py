@@ -2,7 +2,7 @@
 
 What a predictor returns for the frame at hand has its logits in full. So have prompted frames in the session; tracked
 ones are stored packed there, unless `exact_logits` was chosen. Reading an answer fills its small holes, and leaves each
-pixel to one object if that was asked for.
+pixel to one object if that was asked for; on a GPU as long as the frame is at hand there, else on the CPU.
 """
 
 from __future__ import annotations
@@ -98,9 +98,10 @@ class FrameResult:
 
     def stored(self, options: VideoOptions) -> FrameResult:
         """As a session keeps it: packed, unless the options want exact logits."""
-        if options.exact_logits or isinstance(self.logits, CompactLogits):
+        if isinstance(self.logits, CompactLogits):
             return self
-        return replace(self, logits=CompactLogits.of(self.logits.values))
+        logits = ExactLogits(self.logits.values) if options.exact_logits else CompactLogits.of(self.logits.values)
+        return replace(self, logits=logits)
 
     def low_res(self, max_hole_area: float = 0.0) -> Tensor:
         """[1, h, w] float32 low-res mask logits on the CPU; ABSENT_LOGIT all over where the object is absent.
@@ -108,10 +109,26 @@ class FrameResult:
         Args:
             max_hole_area: holes up to this many low-res pixels are filled.
         """
-        logits = self.logits.tensor()[None]
+        return clean_logits(self.unfilled()[None], max_hole_area=max_hole_area, beyond=_HOLE_FILLED_WITH)
+
+    def unfilled(self, device: torch.device | None = None) -> Tensor:
+        """[h, w] float32 low-res mask logits with their holes; on the CPU, or another device."""
+        here = getattr(self.logits, "at_hand", None)
+        logits = self.logits.tensor() if here is None or device != here.device else here
         if not self.present and not self.prompted:
-            return torch.full_like(logits, ABSENT_LOGIT)
-        return clean_logits(logits, max_hole_area=max_hole_area, beyond=_HOLE_FILLED_WITH)
+            logits = torch.full_like(logits, ABSENT_LOGIT)
+        return logits if device is None else logits.to(device)
+
+    @property
+    def device(self) -> torch.device | None:
+        """The GPU on which the logits are at hand, if they are."""
+        here = getattr(self.logits, "at_hand", None)
+        return None if here is None else here.device
+
+    def release(self) -> None:
+        """Keep nothing on a GPU; the logits on the CPU stay."""
+        if isinstance(self.logits, ExactLogits):
+            self.logits.at_hand = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,20 +155,25 @@ class FrameMasks:
 
     @property
     def low_res(self) -> Tensor:
-        """[B, 1, h, w] float32 low-res mask logits with small holes filled."""
+        """[B, 1, h, w] float32 low-res mask logits on the CPU, with small holes filled."""
+        return self._low_res(None)
+
+    def _low_res(self, device: torch.device | None) -> Tensor:
         if not self.results:
             return torch.zeros(0, 1, 1, 1)
-        return torch.stack([r.low_res(self.options.max_hole_area) for r in self.results])
+        logits = torch.stack([r.unfilled(device) for r in self.results])[:, None]
+        return clean_logits(logits, max_hole_area=self.options.max_hole_area, beyond=_HOLE_FILLED_WITH)
 
     @property
     def logits(self) -> Tensor:
-        """[B, H, W] float32 mask logits at the size of the clip."""
+        """[B, H, W] float32 mask logits on the CPU, at the size of the clip."""
         return self.logits_at(self.size_hw)
 
     @property
     def masks(self) -> np.ndarray:
         """bool [B, H, W]."""
-        return (self.logits > 0).numpy()
+        device = next((r.device for r in self.results if r.device is not None), None)
+        return (self.logits_at(self.size_hw, device) > 0).cpu().numpy()
 
     @property
     def object_scores(self) -> np.ndarray:
@@ -163,12 +185,17 @@ class FrameMasks:
         """float32 [B] in 0..1."""
         return np.array([r.predicted_iou for r in self.results], np.float32)
 
-    def logits_at(self, size_hw: tuple[int, int]) -> Tensor:
-        """[B, *size_hw] float32 mask logits."""
+    def logits_at(self, size_hw: tuple[int, int], device: torch.device | None = None) -> Tensor:
+        """[B, *size_hw] float32 mask logits; made on the CPU, or another device."""
         if not self.results:
             return torch.zeros(0, *size_hw)
-        logits = masks_to_image(self.low_res, size_hw)[:, 0]
+        logits = masks_to_image(self._low_res(device), size_hw)[:, 0]
         return _without_overlaps(logits) if self.options.exclusive else logits
+
+    def release(self) -> None:
+        """Keep nothing on a GPU: called when the next frame is at hand."""
+        for result in self.results:
+            result.release()
 
     def mask(self, object_id: Hashable) -> np.ndarray:
         """bool [H, W] mask of one object.

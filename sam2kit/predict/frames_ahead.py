@@ -13,12 +13,16 @@ from types import TracebackType
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sam2kit.media.clips import CACHE_BYTES
 from sam2kit.model.sam2 import ImageFeatures
+from sam2kit.predict.geometry import pinned_frame
+from sam2kit.predict.pace import gpu_stream
 from sam2kit.predict.session import VideoSession
 
-Encode = Callable[[Sequence[np.ndarray]], ImageFeatures]
+Frame = np.ndarray | Tensor  # uint8 [H, W, 3]; for a GPU in pinned memory
+Encode = Callable[[Sequence[Frame]], ImageFeatures]
 
 
 class FramesAhead:
@@ -27,7 +31,7 @@ class FramesAhead:
     Args:
         session: whose plan is followed.
         count: frames that are encoded together.
-        encode: frames, uint8 [H, W, 3] each -> the features of all.
+        encode: frames -> the features of all.
         device: where features are made.
     """
 
@@ -41,10 +45,10 @@ class FramesAhead:
     ) -> None:
         self.session, self.count = session, count
         self._encode = encode
-        self._frames: dict[int, Future[np.ndarray]] = {}
+        self._frames: dict[int, Future[Frame]] = {}
         self._features: dict[int, tuple[ImageFeatures, torch.cuda.Event | None]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="frames ahead")
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream = gpu_stream(device, "encode") if device.type == "cuda" else None
         height, width = session.clip.size_hw
         # what is decoded ahead must not push the current frame out of the clip's cache: others draw on it
         self._in_thread = max(1, min(2 * count, CACHE_BYTES // (2 * 3 * height * width)))
@@ -57,9 +61,14 @@ class FramesAhead:
     ) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def bring(self) -> None:
-        """Put the features of the next step's frame into the session, and go on with those after it."""
-        frame, *later = coming = list(dict.fromkeys(step.frame for step in islice(self.session.plan, 4 * self.count)))
+    def bring(self, after: int = 0) -> None:
+        """Put the features of a step's frame into the session, and go on with those of later steps.
+
+        Args:
+            after: how many steps of the plan come before it.
+        """
+        steps = islice(self.session.plan, after, after + 4 * self.count)
+        frame, *later = coming = list(dict.fromkeys(step.frame for step in steps))
         for known in (self._frames, self._features):
             for passed in set(known) - set(coming):
                 del known[passed]
@@ -78,7 +87,11 @@ class FramesAhead:
     def _read(self, coming: list[int]) -> None:
         for frame in self._waiting(coming)[: self._in_thread]:
             if frame not in self._frames:
-                self._frames[frame] = self._thread.submit(self.session.clip.frame, frame)
+                self._frames[frame] = self._thread.submit(self._decode, frame)
+
+    def _decode(self, frame: int) -> Frame:
+        decoded = self.session.clip.frame(frame)
+        return decoded if self._stream is None else pinned_frame(decoded)
 
     def _decoded_of(self, frames: list[int]) -> list[int]:
         """Those from the first on that are decoded; one that cannot be ends the row, and fails when it is needed."""
@@ -108,9 +121,10 @@ class FramesAhead:
             here = torch.cuda.current_stream(features.stride16.device)
             here.wait_event(done)
             for tensor in vars(features).values():
-                tensor.record_stream(here)
+                for stream in (here, gpu_stream(here.device, "track")):
+                    tensor.record_stream(stream)
         return features
 
 
-def _is_good(decoding: Future[np.ndarray]) -> bool:
+def _is_good(decoding: Future[Frame]) -> bool:
     return decoding.done() and decoding.exception() is None

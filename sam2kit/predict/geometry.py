@@ -66,13 +66,20 @@ def frame_to_square(frame: np.ndarray, side: int) -> Tensor:
     return normalise(torch.from_numpy(square).permute(2, 0, 1))
 
 
-def frame_to_square_on(device: torch.device, frame: np.ndarray, side: int) -> Tensor:
+def pinned_frame(frame: np.ndarray) -> Tensor:
+    """uint8 [H, W, 3] in memory from which a GPU copies while the host goes on."""
+    return torch.from_numpy(np.require(frame, requirements="W")).pin_memory()
+
+
+def frame_to_square_on(device: torch.device, frame: np.ndarray | Tensor, side: int) -> Tensor:
     """As `frame_to_square`, but resized on a device, to which the bytes of the frame go.
 
     It does what Pillow does, rows first, with floats in place of whole numbers: few pixels differ, by a level or two
     of 255.
     """
-    pixels = torch.from_numpy(frame).to(device, non_blocking=True).permute(2, 0, 1)[None].float()
+    if isinstance(frame, np.ndarray):
+        frame = pinned_frame(frame) if device.type == "cuda" else torch.from_numpy(frame)
+    pixels = frame.to(device, non_blocking=True).permute(2, 0, 1)[None].float()
     for size in ((frame.shape[0], side), (side, side)):
         pixels = F.interpolate(pixels, size=size, mode="bicubic", antialias=True, align_corners=False)
         pixels = pixels.round().clamp(0, 255)

@@ -31,7 +31,7 @@ from sam2kit.model.sam2 import ImageFeatures
 from sam2kit.predict.frame_masks import FrameMasks, FrameResult, VideoOptions
 from sam2kit.predict.prompts import check_count, points_and_labels
 
-_KEPT_FEATURES = 2  # frames whose image features stay: the current one, and one that a person goes back to
+_KEPT_FEATURES = 2  # frames whose image features stay: the current one, and the next, or one that a person goes back to
 
 
 def finite_numbers(values: ArrayLike, name: str) -> np.ndarray:

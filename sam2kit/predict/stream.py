@@ -37,6 +37,7 @@ class VideoStream:
     def __init__(self, predictor: VideoPredictor, *, length: int | None = None) -> None:
         self.predictor = predictor
         self._clip = _LatestFrame()
+        self._shown: FrameMasks | None = None
         reach = POINTER_FRAMES if length is None else min(length, POINTER_FRAMES)
         self.session = VideoSession(self._clip, predictor.options, pointer_frames=reach)
 
@@ -53,6 +54,9 @@ class VideoStream:
         """
         with self._clip.next_frame(read_picture(frame)) as now:
             found = self.predictor.track_frame(self.session, Step(now, False, self.session.object_ids))
+        if self._shown is not None:
+            self._shown.release()
+        self._shown = found
         for track in self.session.tracks.values():
             for old in [f for f in track.tracked if f <= now - POINTER_FRAMES]:
                 del track.tracked[old], track.directions[old]

@@ -7,10 +7,11 @@ later; the answer itself is given in full.
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +20,10 @@ from sam2kit.model.memories import Memories
 from sam2kit.model.sam2 import ABSENT_LOGIT, SAM2, FrameAnswer, ImageFeatures
 from sam2kit.predict.logits import levels_of, logits_of
 from sam2kit.predict.pace import Pace
-from sam2kit.predict.recorded import Function, Recorded
+from sam2kit.predict.recorded import Function, OnceShapesStay, Recorded
+
+_COMPILED = 64  # numbers of objects and of prompted frames for which code may be made; dynamo gives up after 8
+Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 
 
 class KeptAnswer(NamedTuple):
@@ -45,8 +49,14 @@ class Passes:
     """
 
     def __init__(self, model: SAM2, pace: Pace) -> None:
-        self.encode = torch.compile(model.encode_image) if pace.compiled else model.encode_image
+        self._model = model
+        self._together = pace.frames_ahead(model.device) or 1
+        self._encode = _compiled(model.encode_image) if pace.compiled else model.encode_image
         self._track = {exact: _way(partial(_track_tensors, model, exact), pace) for exact in (False, True)}
+
+    def encode(self, squares: Tensor) -> ImageFeatures:
+        """As `SAM2.encode_image`; compiled code has one size of batch, that of frames which are encoded together."""
+        return (self._encode if len(squares) == self._together else self._model.encode_image)(squares)
 
     def track(self, features: ImageFeatures, memories: Memories, *, exact: bool) -> tuple[KeptAnswer, Tensor]:
         """As `track_frame`."""
@@ -56,11 +66,20 @@ class Passes:
 
 
 def _way(work: Function, pace: Pace) -> Function:
-    if pace.compiled:
-        # tables of positions are kept by functools.cache; compiled code makes its own, which is all the same
-        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
-        work = torch.compile(work, dynamic=False)
-    return Recorded(work) if pace.recorded else work
+    quick = _compiled(work) if pace.compiled else work
+    quick = Recorded(quick) if pace.recorded else quick
+    return work if quick is work else OnceShapesStay(work, quick)
+
+
+def _compiled(work: Compiled) -> Compiled:
+    # tables of positions are kept by functools.cache; compiled code makes its own, which is all the same
+    warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+    limit: dict[str, Any] = {}
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:
+        limit = {"recompile_limit": _COMPILED}
+    else:
+        torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, _COMPILED)
+    return cast("Compiled", torch.compile(work, dynamic=False, **limit))
 
 
 def _track_tensors(model: SAM2, exact: bool, *tensors: Tensor) -> Sequence[Tensor]:

@@ -1,11 +1,14 @@
 """One frame of a session through the network: encode, choose memories, recall, answer, remember.
 
-Below video.py, which decides which frames and objects. Memories that were forgotten are made again from the packed
-answers, so a long video needs no more memory than a short one, and gives the same masks as if all were kept.
+Below video.py, which decides which frames and objects. The work of a frame is given to the device (`begin`), and its
+answers are read later (`finish`), so that a GPU has the next frame to do meanwhile. Memories that were forgotten are
+made again from the packed answers, so a long video needs no more memory than a short one, and gives the same masks as
+if all were kept.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,14 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2kit.errors import is_out_of_memory
 from sam2kit.model.memories import Memories
 from sam2kit.model.memory_bank import Recollection, choose_memories
 from sam2kit.model.sam2 import SAM2, ImageFeatures, PromptTensors
-from sam2kit.predict.frame_masks import FrameResult, VideoOptions
-from sam2kit.predict.frames_ahead import FramesAhead
+from sam2kit.predict.frame_masks import FrameResult
+from sam2kit.predict.frames_ahead import Frame, FramesAhead
 from sam2kit.predict.geometry import frame_to_square, frame_to_square_on, mask_to_square
 from sam2kit.predict.logits import ExactLogits
-from sam2kit.predict.pace import Pace
+from sam2kit.predict.pace import Pace, on_track_stream
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
 from sam2kit.predict.tracked_frame import KeptAnswer, Passes
 
@@ -45,14 +49,15 @@ class Tracker:
         self.lock = nullcontext() if lock is None else lock
         self.pace = pace or Pace()
         self._passes = Passes(model, self.pace)
+        self._together = _MOST_TOGETHER  # fewer once the device had no room for so many
 
     def take_mask(self, session: VideoSession, frame: int, prompt: FramePrompt) -> FrameResult:
         """The answer to a mask: itself."""
         square = mask_to_square(torch.from_numpy(prompt.mask), self.model.config.side).to(self.model.device)
         features = self._features(session, frame)
         with self._network():
-            answer = self.model.answer_mask(features, square[None, None])
-        return _results(KeptAnswer.of(answer), prompted=True, run=session.run)[0]
+            answer = KeptAnswer.of(self.model.answer_mask(features, square[None, None]))
+        return self._prompted(session, answer)
 
     def ask(self, session: VideoSession, frame: int, track: ObjectTrack, prompts: PromptTensors) -> FrameResult:
         """The answer to clicks and a box; on a frame that tracking has reached, with memory."""
@@ -60,78 +65,144 @@ class Tracker:
         if frame in track.directions:
             others = [f for f in track.prompted if f != frame]
             recalled = self._choose(session, track, others, Step(frame, track.directions[frame], ()))
-        memories = self._memories(session, [track], recalled) if recalled.maps else None
+        known = self._recalled(session, [track], recalled) if recalled.maps else None
         features = self._features(session, frame)
         with self._network():
             raw = features.stride16
-            image = self.model.recall(raw, memories) if memories else self.model.without_memory(raw)
-            answer = self.model.answer(image, features, prompts)
-        return _results(KeptAnswer.of(answer), prompted=True, run=session.run)[0]
+            image = (
+                self.model.recall(raw, known.memories(self.model, session.pointer_reach))
+                if known
+                else self.model.without_memory(raw)
+            )
+            answer = KeptAnswer.of(self.model.answer(image, features, prompts))
+        return self._prompted(session, answer)
+
+    def _prompted(self, session: VideoSession, answer: KeptAnswer) -> FrameResult:
+        sent = _sent(*answer)
+        if answer.mask.is_cuda:
+            torch.cuda.current_stream(answer.mask.device).synchronize()
+        return _results(answer, sent, prompted=True, run=session.run)[0]
 
     def track(self, session: VideoSession, step: Step) -> dict[int, FrameResult]:
-        """Answer for every object that is not prompted on this frame, and remember.
+        """`begin` and `finish`."""
+        return self.finish(session, self.begin(session, step))
 
-        Objects that recall the same frames go through the network together.
+    def begin(self, session: VideoSession, step: Step, after: Underway | None = None) -> Underway:
+        """Give the work of a frame to the device: answers for every object that is not prompted on it, and memories.
+
+        The session does not change, but for memories that were forgotten and features. Objects that recall the same
+        frames go through the network together; fewer at once, and from then on, where the device has no room.
+
+        Args:
+            after: the frame before, of which the session knows nothing yet.
+        """
+        underway = Underway(step, after)
+        for chosen, members in self._groups(session, step, after).items():
+            waiting = deque(members)
+            while waiting:
+                some = [waiting.popleft() for _ in range(min(self._together, len(waiting)))]
+                try:
+                    underway.passes.append(self._pass(session, underway, chosen, some))
+                except (RuntimeError, MemoryError) as error:
+                    if len(some) == 1 or not is_out_of_memory(error):
+                        raise
+                    self._together = len(some) // 2
+                    waiting.extendleft(reversed(some))
+                if len(waiting) and self._together < _MOST_TOGETHER and self.model.device.type == "cuda":
+                    torch.cuda.empty_cache()
+        underway.after = None  # so that no chain grows
+        return underway
+
+    def finish(self, session: VideoSession, underway: Underway) -> dict[int, FrameResult]:
+        """Wait for a frame that `begin` gave to the device, and put its answers and memories into the session.
 
         Returns:
             the answers in full, by `id` of the track; the tracks have them as they are stored.
         """
-        known = (session.tracks[i] for i in step.object_ids if i in session.tracks)
-        tracks = [t for t in known if t.prompted]  # of the others nothing is left to recall
-        groups: dict[Recollection, list[ObjectTrack]] = {}
-        for track in tracks:
-            if not _is_settled(session, track, step.frame):
-                groups.setdefault(self._choose(session, track, list(track.prompted), step), []).append(track)
+        step = underway.step
         found: dict[int, FrameResult] = {}
-        for chosen, members in groups.items():
-            for i in range(0, len(members), _MOST_TOGETHER):
-                some = members[i : i + _MOST_TOGETHER]
-                found |= zip(map(id, some), self._track_together(session, step, chosen, some), strict=True)
+        for done in underway.arrived():
+            for track, memory, result in zip(done.members, done.memory, done.results(session.run), strict=True):
+                track.tracked[step.frame] = result.stored(session.options)
+                track.directions[step.frame] = step.reverse
+                track.memories[step.frame] = memory.clone()  # of its own, so that one object can be forgotten
+                found[id(track)] = result
         if session.options.forget:
-            for track in tracks:
+            for track in (session.tracks[i] for i in step.object_ids if i in session.tracks):
                 track.forget(step.frame, self.model.config.memory.slots - 1)
         return found
 
-    def _track_together(
-        self, session: VideoSession, step: Step, chosen: Recollection, members: Sequence[ObjectTrack]
-    ) -> list[FrameResult]:
-        memories = self._memories(session, members, chosen)
-        if self.pace.keeps_shapes:
-            prompted = len(members[0].prompted)
-            latest = self.model.config.memory.slots - 1, session.pointer_reach - 1
-            memories = memories.with_room(*(prompted + most for most in latest))
-        features = self._features(session, step.frame)
-        with self._network(keep_casts=not self.pace.recorded):
-            answer, made = self._passes.track(features, memories, exact=session.options.exact_logits)
-        results = _results(answer, prompted=False, run=session.run)
-        for track, result in zip(members, results, strict=True):
-            track.tracked[step.frame] = result.stored(session.options)
-            track.directions[step.frame] = step.reverse
-            track.memories.pop(step.frame, None)
-        _keep(made, members, step.frame, session.options)
-        return results
+    def depends_on(self, session: VideoSession, step: Step) -> list[object]:
+        """All that the answer of a step depends on, to be compared by identity; what is chosen, by value."""
+        known: list[object] = [session.options, session.pointer_frames, step]
+        for chosen, members in self._groups(session, step).items():
+            frames = [f for f, _ in (*chosen.maps, *chosen.pointers)]
+            known += [chosen, *members, *(t.result(f) for t in members for f in frames)]
+        return known
 
-    def _choose(self, session: VideoSession, track: ObjectTrack, prompted: list[int], step: Step) -> Recollection:
+    def _groups(
+        self, session: VideoSession, step: Step, after: Underway | None = None
+    ) -> dict[Recollection, list[ObjectTrack]]:
+        """The objects that are to be tracked on a frame, by what they recall."""
+        known = (session.tracks[i] for i in step.object_ids if i in session.tracks)
+        groups: dict[Recollection, list[ObjectTrack]] = {}
+        for track in known:  # where nothing is prompted, nothing is left to recall
+            if track.prompted and not _is_settled(session, track, step.frame):
+                groups.setdefault(self._choose(session, track, list(track.prompted), step, after), []).append(track)
+        return groups
+
+    def _pass(
+        self, session: VideoSession, underway: Underway, chosen: Recollection, members: list[ObjectTrack]
+    ) -> Pass:
+        recalled = self._recalled(session, members, chosen, underway.after)
+        features = self._features(session, underway.step.frame)
+        with self._network(keep_casts=not self.pace.recorded, join=False):
+            answer, made = self._passes.track(
+                features, recalled.memories(self.model, session.pointer_reach), exact=session.options.exact_logits
+            )
+            made = made.to(session.options.memory_dtype)
+            return Pass(members, (recalled, features), answer, made, _sent(*answer), _end_of(self.model.device))
+
+    def _choose(
+        self,
+        session: VideoSession,
+        track: ObjectTrack,
+        prompted: list[int],
+        step: Step,
+        after: Underway | None = None,
+    ) -> Recollection:
+        latest = after.step.frame if after is not None and after.pass_of(track) else None
         return choose_memories(
             step.frame,
             prompted,
-            _AnswersSince(track.tracked, step.since),
+            _AnswersSince(track.tracked, step.since, latest),
             slots=self.model.config.memory.slots,
             pointer_frames=session.pointer_reach,
             reverse=step.reverse,
         )
 
-    def _memories(self, session: VideoSession, tracks: Sequence[ObjectTrack], chosen: Recollection) -> Memories:
+    def _recalled(
+        self,
+        session: VideoSession,
+        tracks: Sequence[ObjectTrack],
+        chosen: Recollection,
+        after: Underway | None = None,
+    ) -> Recalled:
         """What objects recall that recall the same frames."""
         for frame, _ in chosen.maps:
-            self._remember(session, tracks, frame)
-        # in one dtype before they are stacked: autocast cannot mix bfloat16 memories with float16
-        dtype = self.model.weight_dtype
-        return Memories.of(
-            [(torch.stack([t.memories[f].to(dtype) for t in tracks]), slot) for f, slot in chosen.maps],
-            [(torch.stack([_answer(t, f).pointer for t in tracks]), d) for f, d in chosen.pointers],
-            dim=self.model.config.hidden_dim,
-            pointer_frames=session.pointer_reach,
+            self._remember(session, [t for t in tracks if after is None or after.memory(t, frame) is None], frame)
+
+        def memory(track: ObjectTrack, frame: int) -> Tensor:
+            new = None if after is None else after.memory(track, frame)
+            return track.memories[frame] if new is None else new
+
+        def pointer(track: ObjectTrack, frame: int) -> Tensor:
+            new = None if after is None else after.pointer(track, frame)
+            return _answer(track, frame).pointer if new is None else new
+
+        return Recalled(
+            [([memory(t, f) for t in tracks], slot) for f, slot in chosen.maps],
+            [([pointer(t, f) for t in tracks], distance) for f, distance in chosen.pointers],
         )
 
     def _remember(self, session: VideoSession, tracks: Sequence[ObjectTrack], frame: int) -> None:
@@ -148,13 +219,13 @@ class Tracker:
                 binary = prompted and session.options.binary_prompted_memory
                 with self._network():
                     made = self.model.remember(features.stride16, logits, present, binary=binary)
-                _keep(made, missing, frame, session.options)
+                for track, memory in zip(missing, made.to(session.options.memory_dtype), strict=True):
+                    track.memories[frame] = memory.clone()  # of its own, so that one object can be forgotten
 
     def ahead(self, session: VideoSession) -> AbstractContextManager[FramesAhead | None]:
         """Brings features of the planned frames into a session before they are needed, if that is the pace."""
-        if not self.pace.ahead:
-            return nullcontext()
-        return FramesAhead(session, self.pace.ahead, encode=self._encode, device=self.model.device)
+        count = self.pace.frames_ahead(self.model.device)
+        return FramesAhead(session, count, encode=self._encode, device=self.model.device) if count else nullcontext()
 
     def _features(self, session: VideoSession, frame: int) -> ImageFeatures:
         if frame not in session.features:
@@ -162,45 +233,111 @@ class Tracker:
         session.features.move_to_end(frame)
         return session.features[frame]
 
-    def _encode(self, frames: Sequence[np.ndarray]) -> ImageFeatures:
-        """The features of some frames, uint8 [H, W, 3] each."""
+    def _encode(self, frames: Sequence[Frame]) -> ImageFeatures:
+        """The features of some frames."""
         device, side = self.model.device, self.model.config.side
-        if self.pace.resizes_on_device and device.type != "mps":  # Apple's GPUs do not resize with antialias
-            squares = torch.stack([frame_to_square_on(device, frame, side) for frame in frames])
-        else:
-            squares = torch.stack([frame_to_square(frame, side) for frame in frames]).to(device)
-        with self._network():
+        with torch.inference_mode():
+            if device.type == "cuda":
+                squares = torch.stack([frame_to_square_on(device, frame, side) for frame in frames])
+            else:  # Apple's GPUs do not resize with antialias
+                squares = torch.stack([frame_to_square(np.asarray(frame), side) for frame in frames]).to(device)
+        with self.lock, torch.inference_mode(), self.model.precision():
             features = self._passes.encode(squares)
         # in the weights' dtype: whoever uses them may have autocast or not
         return features.to(self.model.weight_dtype)
 
     @contextmanager
-    def _network(self, *, keep_casts: bool = True) -> Iterator[None]:
-        with self.lock, torch.inference_mode(), self.model.precision(keep_casts=keep_casts):
+    def _network(self, *, keep_casts: bool = True, join: bool = True) -> Iterator[None]:
+        on_stream = on_track_stream(self.model.device, join=join)
+        with self.lock, torch.inference_mode(), on_stream, self.model.precision(keep_casts=keep_casts):
             yield
 
 
-def _results(answer: KeptAnswer, *, prompted: bool, run: int) -> list[FrameResult]:
-    """The answers for B objects, one by one and in full."""
-    masks, scores, ious = _on_cpu(answer.mask, answer.object_score, answer.predicted_iou)
-    rows = zip(masks, scores.tolist(), ious.tolist(), answer.pointer, strict=True)
+@dataclass(frozen=True)
+class Recalled:
+    """What B objects recall, one by one; each list has a tensor for each object."""
+
+    maps: list[tuple[list[Tensor], int]]  # [memory dim, h, w] each, and their slot
+    pointers: list[tuple[list[Tensor], int]]  # [dim] each, and their distance in frames
+
+    def memories(self, model: SAM2, pointer_frames: int) -> Memories:
+        """Put together; in one dtype, as autocast cannot mix bfloat16 memories with float16."""
+        return Memories.of(
+            [(torch.stack([m.to(model.weight_dtype) for m in of_all]), slot) for of_all, slot in self.maps],
+            [(torch.stack(of_all), distance) for of_all, distance in self.pointers],
+            dim=model.config.hidden_dim,
+            pointer_frames=pointer_frames,
+        )
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Some objects on a frame, given to the device together."""
+
+    members: list[ObjectTrack]
+    reads: object  # what must stay while the device is at work, as another stream may use its place
+    answer: KeptAnswer  # on the device
+    memory: Tensor  # [B, memory dim, h, w] that the frame leaves of them, as it is stored
+    sent: KeptAnswer  # on its way to the CPU, but for the pointers, which stay
+    end: torch.cuda.Event | None
+
+    def results(self, run: int) -> list[FrameResult]:
+        """The answers, when they have arrived."""
+        return _results(self.answer, self.sent, prompted=False, run=run)
+
+
+class Underway:
+    """A frame whose work has been given to the device, and whose answers nobody has read."""
+
+    def __init__(self, step: Step, after: Underway | None = None) -> None:
+        self.step = step
+        self.after = after
+        self.passes: list[Pass] = []
+
+    def arrived(self) -> list[Pass]:
+        """All that was given to the device; waits for the last, as they are done in turn."""
+        if self.passes and self.passes[-1].end is not None:
+            self.passes[-1].end.synchronize()
+        return self.passes
+
+    def pass_of(self, track: ObjectTrack) -> tuple[Pass, int] | None:
+        """Where an object is in it."""
+        places = ((p, i) for p in self.passes for i, member in enumerate(p.members) if member is track)
+        return next(places, None)
+
+    def memory(self, track: ObjectTrack, frame: int) -> Tensor | None:
+        """[memory dim, h, w] that an object leaves on a frame, if it is this one."""
+        place = self.pass_of(track) if frame == self.step.frame else None
+        return None if place is None else place[0].memory[place[1]]
+
+    def pointer(self, track: ObjectTrack, frame: int) -> Tensor | None:
+        """[dim] object pointer that an object leaves on a frame, if it is this one."""
+        place = self.pass_of(track) if frame == self.step.frame else None
+        return None if place is None else place[0].answer.pointer[place[1]]
+
+
+def _results(answer: KeptAnswer, sent: KeptAnswer, *, prompted: bool, run: int) -> list[FrameResult]:
+    """The answers for B objects, one by one and in full, when they have arrived."""
+    here = answer.mask if answer.mask.is_cuda and not prompted else [None] * len(answer.mask)
+    rows = zip(here, sent.mask, sent.object_score.tolist(), sent.predicted_iou.tolist(), answer.pointer, strict=True)
     return [
-        FrameResult(ExactLogits.of(m), score, iou, pointer.clone(), prompted, run) for m, score, iou, pointer in rows
+        FrameResult(ExactLogits(mask.clone(), at_hand), score, iou, pointer.clone(), prompted, run)
+        for at_hand, mask, score, iou, pointer in rows
     ]
 
 
-def _on_cpu(*tensors: Tensor) -> list[Tensor]:
-    """Copies that travel together, so that a GPU is waited for once."""
-    on_gpu = tensors[0].is_cuda
-    copies = [t.to("cpu", non_blocking=on_gpu) for t in tensors]
-    if on_gpu:
-        torch.cuda.current_stream(tensors[0].device).synchronize()
-    return copies
+def _end_of(device: torch.device) -> torch.cuda.Event | None:
+    """After all that the current stream has to do now; a CPU has done it."""
+    return torch.cuda.current_stream(device).record_event() if device.type == "cuda" else None
 
 
-def _keep(memories: Tensor, tracks: Sequence[ObjectTrack], frame: int, options: VideoOptions) -> None:
-    for track, memory in zip(tracks, memories.to(options.memory_dtype), strict=True):
-        track.memories[frame] = memory.clone()  # of its own, so that one object can be forgotten
+def _sent(mask: Tensor, object_score: Tensor, predicted_iou: Tensor, pointer: Tensor) -> KeptAnswer:
+    """An answer on its way to the CPU, but for the pointers; from a GPU into pinned memory, nobody waits."""
+    on_gpu = mask.is_cuda
+    mask, object_score, predicted_iou = (
+        t.detach().to("cpu", non_blocking=on_gpu) for t in (mask.float(), object_score, predicted_iou)
+    )
+    return KeptAnswer(mask, object_score, predicted_iou, pointer)
 
 
 def _is_settled(session: VideoSession, track: ObjectTrack, frame: int) -> bool:
@@ -223,7 +360,10 @@ class _AnswersSince:
 
     tracked: Mapping[Any, FrameResult]  # frame -> answer; a container may be asked for anything
     since: int
+    latest: int | None = None  # a frame of this propagation that is still underway
 
     def __contains__(self, frame: object) -> bool:
+        if frame is not None and frame == self.latest:
+            return True
         result = self.tracked.get(frame)
         return result is not None and (result.run >= self.since or result.prompted)

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sam2kit.media.clips import ClipSource, open_clip
+from sam2kit.model.memory_bank import Recollection
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.frame_masks import FrameMasks, FrameResult, VideoOptions
 from sam2kit.predict.masks import binary_mask
@@ -35,9 +36,10 @@ from sam2kit.predict.pace import Pace
 from sam2kit.predict.prompts import Prompt, prompt_tensors
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession, checked_id, finite_numbers
 from sam2kit.predict.session_files import read_session, session_clip_path, write_session
-from sam2kit.predict.tracker import Tracker
+from sam2kit.predict.tracker import Tracker, Underway
 
 if TYPE_CHECKING:
+    from sam2kit.predict.frames_ahead import FramesAhead
     from sam2kit.predict.stream import VideoStream
 
 Direction = Literal["forward", "backward", "both"]
@@ -70,6 +72,7 @@ class VideoPredictor:
         self.options = options or VideoOptions()
         self.tracker = Tracker(self.model, lock, pace)
         self.lock = self.tracker.lock
+        self.overlaps = model.device.type == "cuda"  # the next frame begins before this one's answer is read
 
     # sessions
 
@@ -283,17 +286,49 @@ class VideoPredictor:
         Objects that were prompted for the first time since then are not part of it.
         """
         with self.tracker.ahead(session) as ahead:
+            underway: Underway | None = None
             while session.plan:
-                if ahead is not None:
-                    ahead.bring()
-                found = self.track_frame(session, session.plan[0])
+                if underway is None:
+                    underway = self._begin(session, ahead)
+                coming = self._begin_early(session, ahead, underway) if self.overlaps else None
+                found = self._finish(session, underway)
                 session.plan.popleft()
+                known = self.tracker.depends_on(session, session.plan[0]) if coming and session.plan else []
                 yield found
+                found.release()
+                # whatever was done to the session meanwhile counts, so the next frame may have to begin again
+                now = self.tracker.depends_on(session, session.plan[0]) if coming and session.plan else []
+                underway = coming if now and _are_same(known, now) else None
+
+    def _begin(self, session: VideoSession, ahead: FramesAhead | None, after: Underway | None = None) -> Underway:
+        """Give the next step to the device, or the one after the step that is underway."""
+        place = 0 if after is None else 1
+        if ahead is not None:
+            ahead.bring(place)
+        return self.tracker.begin(session, session.plan[place], after)
+
+    def _begin_early(self, session: VideoSession, ahead: FramesAhead | None, underway: Underway) -> Underway | None:
+        """Give the device the step after the one that is underway; what fails here fails again in its turn."""
+        if len(session.plan) < 2:
+            return None
+        try:
+            return self._begin(session, ahead, underway)
+        except Exception:
+            return None
+
+    def _finish(self, session: VideoSession, underway: Underway) -> FrameMasks:
+        session.run = max(session.run, underway.step.since)
+        return session.masks(underway.step.frame, self.tracker.finish(session, underway))
 
     def track_frame(self, session: VideoSession, step: Step) -> FrameMasks:
         """One step of a propagation: answer for every object that is not prompted on this frame, and remember."""
-        session.run = max(session.run, step.since)
-        return session.masks(step.frame, self.tracker.track(session, step))
+        return self._finish(session, self.tracker.begin(session, step))
+
+
+def _are_same(before: list[object], now: list[object]) -> bool:
+    return len(before) == len(now) and all(
+        a is b or (isinstance(a, (Recollection, Step)) and a == b) for a, b in zip(before, now, strict=True)
+    )
 
 
 def _is_count(value: object) -> bool:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import pytest
 import torch
 
+from sam2kit.predict import logits as module
 from sam2kit.predict.logits import CompactLogits, ExactLogits
 
 
@@ -25,3 +30,27 @@ def test_rounding() -> None:
     with pytest.raises(ValueError, match="damaged"):
         CompactLogits(packed.png[:40]).tensor()
     assert torch.equal(ExactLogits.of(logits).tensor(), logits)
+
+
+def test_packed_by_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(16, 16) * 3
+    wanted, goes_on = CompactLogits.of(logits).png, Event()
+    with ThreadPoolExecutor(1) as busy:
+        busy.submit(goes_on.wait)
+        monkeypatch.setattr(module, "_packers", lambda: busy)
+        waiting = [CompactLogits.of(logits) for _ in range(3)]
+        assert torch.equal(waiting[0].tensor(), CompactLogits(wanted).tensor()), "read before it is packed"
+        assert waiting[1].png == wanted, "packed by who asks for it"
+        assert pickle.loads(pickle.dumps(waiting[2])) == CompactLogits(wanted)
+        goes_on.set()
+    assert all(made._levels is None for made in waiting)
+
+
+def test_not_too_much_waits_to_be_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = Event()
+    with ThreadPoolExecutor(1) as busy:
+        busy.submit(goes_on.wait)
+        monkeypatch.setattr(module, "_packers", lambda: busy)
+        waiting = [CompactLogits.of(torch.zeros(4, 4)) for _ in range(300)]
+        assert sum(made._levels is not None for made in waiting) <= 256
+        goes_on.set()

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from pycocotools import mask as coco
 
 from sam2kit.media.runlengths import compress_runs, mask_to_runs, runs_to_mask
-from sam2kit.model.sam2 import SAM2
+from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, crop_boxes, to_detections, unit_grid
-from sam2kit.predict.masks import clean_logits, mask_boxes, mask_to_logits, suppress_overlapping
+from sam2kit.predict.masks import (
+    _small_components_on_device,
+    clean_logits,
+    mask_boxes,
+    mask_to_logits,
+    small_components,
+    suppress_overlapping,
+)
 
 
 def blobs() -> torch.Tensor:
@@ -32,6 +41,30 @@ def test_holes_and_specks() -> None:
     assert cleaned[0, 0, 10, 9] == cleaned[0, 0, 11, 10] == -10, "corners connect: one speck of two pixels"
     assert torch.equal(clean_logits(before, max_speck_area=1), before)
     assert before[0, 0, 4, 4] == -3, "the argument is left alone"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_small_components_are_the_same_on_a_gpu(share: float) -> None:
+    regions = torch.rand(6, 40, 50, generator=torch.Generator().manual_seed(0)) < share
+    for area in (1, 2, 5, 8, 64):
+        assert torch.equal(_small_components_on_device(regions, area), small_components(regions, area))
+
+
+def test_fewer_clicks_at_once_where_memory_is_short(toy: SAM2, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    options = AutomaticOptions(points_per_side=4, points_per_batch=16, min_predicted_iou=0, min_stability=0)
+    wanted, segment, batches = AutomaticMasks(toy, options).generate(picture), toy.segment, []
+
+    def short(image: torch.Tensor, features: Any, prompts: PromptTensors, *, multimask: bool) -> Any:
+        batches.append(len(prompts))
+        if len(prompts) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return segment(image, features, prompts, multimask=multimask)
+
+    monkeypatch.setattr(toy, "segment", short)
+    found = AutomaticMasks(toy, options).generate(picture)
+    assert batches == [16, 8, 4, 4, 8, 4, 4]
+    assert [f.runs for f in found] == [f.runs for f in wanted] and found
 
 
 def test_boxes_are_inclusive_and_zero_when_empty() -> None:

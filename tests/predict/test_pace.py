@@ -6,8 +6,10 @@ Only the CUDA graph itself is not reached here; in its place stands what copies 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from torch import Tensor
 
 import sam2kit.predict.recorded as recorded
 from sam2kit.media.clips import Clip, open_clip
+from sam2kit.model import attention
 from sam2kit.model.memories import Memories
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.frame_masks import VideoOptions
@@ -24,7 +27,7 @@ from sam2kit.predict.geometry import frame_to_square, frame_to_square_on
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.predict.pace import Pace
 from sam2kit.predict.prompts import Prompt
-from sam2kit.predict.recorded import Recorded
+from sam2kit.predict.recorded import OnceShapesStay, Recorded
 from sam2kit.predict.session import VideoSession
 from sam2kit.predict.video import VideoPredictor
 from tests.predict.conftest import FRAMES
@@ -64,10 +67,16 @@ def _with(record: recorded.Recorder) -> Callable:
 
 
 def tracked(
-    model: SAM2, source: np.ndarray | Clip, pace: Pace | None = None, options: VideoOptions | None = None
+    model: SAM2,
+    source: np.ndarray | Clip,
+    pace: Pace | None = None,
+    options: VideoOptions | None = None,
+    *,
+    overlaps: bool = False,
 ) -> VideoSession:
     """Two objects, one of them corrected on the way, followed to both ends."""
     predictor = VideoPredictor(model, options, pace=pace)
+    predictor.overlaps = overlaps
     session = predictor.open(source)
     predictor.add_points(session, 3, "first", [[16, 20]])
     predictor.add_points(session, 3, "second", [[44, 34]])
@@ -106,41 +115,102 @@ def test_what_is_remembered_is_made_of_what_is_kept(present: SAM2, clip: np.ndar
             assert torch.equal(track.memories[frame], made)
 
 
-def test_shapes_stay(present: SAM2, clip: np.ndarray, replayed: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    shapes, recall = set(), present.recall
-
-    def noted(stride16: Tensor, memories: Memories) -> Tensor:
-        shapes.add((memories.maps.shape, memories.pointers.shape, memories.known is None))
-        return recall(stride16, memories)
-
-    monkeypatch.setattr(present, "recall", noted)
+def test_only_shapes_that_stay_are_recorded(present: SAM2, clip: np.ndarray, replayed: list[int]) -> None:
     predictor = VideoPredictor(present, pace=Pace(recorded=True))
     session = predictor.open(clip)
     predictor.add_points(session, 0, 1, [[10, 20]])
+    for frame in predictor.propagate(session):
+        if frame.frame_index <= session.pointer_reach:
+            assert not replayed, "the memory bank still fills"
+    assert len(replayed) == 1
     for _ in predictor.propagate(session):
         pass
-    (maps, pointers), *others = {s[:2] for s in shapes}
-    assert not others
-    assert maps[:2] == (1, present.config.memory.slots) and pointers[:2] == (1, session.pointer_reach)
-    assert {s[2] for s in shapes} == {True, False}, "with empty places, and once the memory bank is full"
-    assert replayed == [8, 7], "recorded with a tensor that tells empty places, and without"
+    assert len(replayed) == 1, "the next time it is there"
 
 
-def test_empty_places_change_nothing(toy: SAM2) -> None:
-    noise = partial(torch.randn, generator=torch.Generator().manual_seed(0))
-    grid, config = toy.config.embedding_side, toy.config
-    features = noise(1, config.hidden_dim, grid, grid)
-    maps = [(noise(2, config.memory.dim, grid, grid), slot) for slot in (6, 0)]
-    for count in (0, 2):
-        pointers = [(noise(2, config.hidden_dim), d) for d in range(1, count + 1)]
-        memories = Memories.of(maps, pointers, dim=config.hidden_dim, pointer_frames=16)
-        roomy = memories.with_room(5, 9)
-        assert (roomy.maps.shape[1], roomy.pointers.shape[1], int(roomy.known.sum())) == (5, 9, 2 + count)
-        assert memories.with_room(2, count) is memories
-        with torch.inference_mode():
-            torch.testing.assert_close(
-                toy.recall(features, roomy), toy.recall(features, memories), atol=2e-5, rtol=1e-4
-            )
+def test_nothing_is_masked_out(present: SAM2, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is prompted: the quickest kernels take no mask."""
+    masks, plain = [], torch.nn.functional.scaled_dot_product_attention
+
+    def noted(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **others: Any) -> Tensor:
+        masks.append(attn_mask)
+        return plain(query, key, value, attn_mask=attn_mask, **others)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", noted)
+    monkeypatch.setattr(attention, "_WEIGHTS", 0)
+    tracked(present, clip, Pace.fastest())
+    assert len(masks) > 100 and not any(mask is not None for mask in masks)
+
+
+class TestOverlapping:
+    """The next frame begins before this one's answer is read, as on a GPU."""
+
+    def test_the_same_to_the_bit(self, present: SAM2, clip: np.ndarray) -> None:
+        options = VideoOptions(exact_logits=True)
+        wanted = masks_of(tracked(present, clip, options=options))
+        assert torch.equal(masks_of(tracked(present, clip, options=options, overlaps=True)), wanted)
+
+    def test_what_is_done_between_two_frames_counts(self, present: SAM2, clip: np.ndarray) -> None:
+        def interrupted(overlaps: bool) -> tuple[list[tuple[Hashable, ...]], VideoSession]:
+            predictor = VideoPredictor(present, VideoOptions(exact_logits=True))
+            predictor.overlaps = overlaps
+            session = predictor.open(clip)
+            predictor.add_points(session, 2, "stays", [[16, 20]])
+            predictor.add_points(session, 2, "goes", [[44, 34]])
+            shown = []
+            for frame in predictor.propagate(session):
+                shown.append((frame.frame_index, *frame.object_ids))
+                if frame.frame_index == 5:
+                    predictor.add_points(session, 5, "stays", [[20, 22]], [0])
+                if frame.frame_index == 9:
+                    session.remove_object("goes")
+                if frame.frame_index == 12:
+                    predictor.add_box(session, 13, "stays", [10, 10, 40, 30])
+                if frame.frame_index == 15:
+                    session.options = replace(session.options, corrections="lost", max_hole_area=0)
+            return shown, session
+
+        (shown, wanted), (shown_early, got) = interrupted(False), interrupted(True)
+        assert shown_early == shown
+        assert torch.equal(masks_of(got), masks_of(wanted))
+
+    def test_a_frame_that_fails_early_fails_in_its_turn(self, present: SAM2, clip: np.ndarray) -> None:
+        predictor = VideoPredictor(present)
+        predictor.overlaps = True
+        session = predictor.open(_AtOnce(clip, broken=6))
+        predictor.add_points(session, 0, 1, [[10, 20]])
+        going = predictor.propagate(session, 0, "forward")
+        assert [next(going).frame_index for _ in range(6)] == list(range(6))
+        with pytest.raises(ValueError, match="frame 6 is broken"):
+            next(going)
+        assert session.plan[0].frame == 6
+
+
+def test_fewer_objects_at_once_where_memory_is_short(
+    present: SAM2, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as fit, without losing a frame."""
+    together, recall = [], present.recall
+
+    def short(stride16: Tensor, memories: Memories) -> Tensor:
+        together.append(len(memories.maps))
+        if len(memories.maps) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return recall(stride16, memories)
+
+    def run() -> Tensor:
+        predictor = VideoPredictor(present)
+        session = predictor.open(clip[:6])
+        for number in range(5):
+            predictor.add_points(session, 0, number, [[10 + 8 * number, 20]])
+        for _ in predictor.propagate(session):
+            pass
+        return masks_of(session)
+
+    wanted = run()
+    monkeypatch.setattr(present, "recall", short)
+    torch.testing.assert_close(run(), wanted, atol=0.07, rtol=0)
+    assert together[:3] == [5, 2, 2] and max(together[1:]) == 2
 
 
 class TestRecorded:
@@ -165,6 +235,29 @@ class TestRecorded:
         same(torch.ones(2))
         assert len(replayed) == 6
 
+    def test_a_recording_that_fails(self) -> None:
+        def fails(function: recorded.Function, inputs: Sequence[Tensor]) -> NoReturn:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+        double = Recorded(lambda a: (2 * a,), fails)
+        with pytest.warns(UserWarning, match="tracking goes on without: operation not permitted") as told:
+            assert [double(torch.ones(n))[0].shape[0] for n in (1, 1, 2)] == [1, 1, 2]
+        assert len(told) == 1 and len(double) == 0
+
+    def test_a_recording_that_finds_no_memory(self) -> None:
+        def fails(function: recorded.Function, inputs: Sequence[Tensor]) -> NoReturn:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+        with pytest.raises(torch.OutOfMemoryError):  # fewer objects at once may do
+            Recorded(lambda a: (a,), fails)(torch.ones(1))
+
+    def test_shapes_that_come_once(self) -> None:
+        ways: list[str] = []
+        work = OnceShapesStay(lambda a: (ways.append("plain"), (a,))[1], lambda a: (ways.append("prepared"), (a,))[1])
+        for size in (1, 2, 3, 3, 3, 4, 3, *range(5, 13), 3):
+            work(torch.ones(size))
+        assert ways == ["plain"] * 3 + ["prepared"] * 2 + ["plain", "prepared"] + ["plain"] * 9
+
     def test_a_cpu_has_nothing_to_record(self) -> None:
         plain = Recorded(lambda a: (a,))
         given = torch.ones(2)
@@ -181,8 +274,8 @@ class TestFramesAhead:
             together.append(len(pixels))
             return encode(pixels)
 
+        monkeypatch.setattr(present, "encode_image", noted)
         predictor = VideoPredictor(present, pace=Pace(ahead=4))
-        monkeypatch.setattr(predictor.tracker._passes, "encode", noted)
         session = predictor.open(_AtOnce(clip))
         predictor.add_points(session, 0, 1, [[10, 20]])
         assert together == [1]
@@ -190,6 +283,26 @@ class TestFramesAhead:
             _wait_for_thread()
         assert sum(together) == FRAMES, "none twice"
         assert max(together) == 4 and len(together) <= 1 + 6
+
+    @pytest.mark.usefixtures("traced")
+    def test_compiled_code_has_one_size_of_batch(
+        self, present: SAM2, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        compiled, encode = [], present.encode_image
+        quick = torch.compile
+
+        def noted(work: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+            if work != encode:
+                return quick(work, **options)
+            return lambda pixels: (compiled.append(len(pixels)), encode(pixels))[1]
+
+        monkeypatch.setattr(torch, "compile", noted)
+        predictor = VideoPredictor(present, pace=Pace(ahead=4, compiled=True))
+        session = predictor.open(_AtOnce(clip[:12]))
+        predictor.add_points(session, 0, 1, [[10, 20]])
+        for _ in predictor.propagate(session, 0, "forward"):
+            _wait_for_thread()
+        assert compiled and set(compiled) == {4}
 
     def test_a_frame_that_cannot_be_read_fails_in_its_turn(self, present: SAM2, clip: np.ndarray) -> None:
         predictor = VideoPredictor(present, pace=Pace(ahead=4))
