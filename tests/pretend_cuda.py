@@ -97,10 +97,11 @@ class Notes:
     attention: Counter[tuple[str, bool, bool]] = field(default_factory=Counter)  # dtype, with mask?, stride of 0?
     attention_shapes: Counter[tuple[tuple[int, ...], ...]] = field(default_factory=Counter)  # query, key, value
     streams: int = 0  # made
-    failures: list[tuple[str, Callable[[Any], bool], Iterator[int]]] = field(default_factory=list)
+    failures: list[tuple[str, Callable[[Any], bool], Iterator[int], Exception]] = field(default_factory=list)
     pinned: dict[int, Any] = field(default_factory=dict)  # storages; they stay, so no address comes twice
-    written: dict[int, tuple[int, int]] = field(default_factory=dict)  # address -> stream and number of its work
-    reading: dict[int, tuple[int, int]] = field(default_factory=dict)  # the same for copies from pinned memory
+    written: dict[int, tuple[int, int]] = field(default_factory=dict)  # address there -> stream, number of its work
+    arriving: dict[int, tuple[int, int]] = field(default_factory=dict)  # the same for copies to pinned memory
+    reading: dict[int, tuple[int, int]] = field(default_factory=dict)  # and from it
     latest: Clock = field(default_factory=dict)  # all that was given to the device
     host: Clock = field(default_factory=dict)  # of it, what the host knows to be done
     here: _Here = field(default_factory=_Here)
@@ -128,20 +129,28 @@ class Notes:
         finally:
             self.here.capture = before
 
-    def fail(self, op: str, when: Callable[[Any], bool] = lambda first: True, times: int | None = None) -> None:
-        """Run out of memory in an op, such as "scaled_dot_product_attention", "convolution" or "graph".
+    def fail(
+        self,
+        op: str,
+        when: Callable[[Any], bool] = lambda first: True,
+        times: int | None = None,
+        error: Exception | None = None,
+    ) -> None:
+        """Let an op fail, such as "scaled_dot_product_attention" or "convolution"; "graph" is the capture of one.
 
         Args:
             when: is asked with the op's first argument.
             times: how often; None goes on for ever.
+            error: what is raised; None says that the device is full.
         """
-        self.failures.append((op, when, iter(range(times) if times is not None else itertools.count())))
+        error = error or torch.OutOfMemoryError("CUDA out of memory. (pretended)")
+        self.failures.append((op, when, iter(range(times) if times is not None else itertools.count()), error))
 
     def may_fail(self, op: str, first: Any) -> None:
         """Called by each op."""
-        for name, when, left in self.failures:
+        for name, when, left, error in self.failures:
             if name == op and when(first) and next(left, None) is not None:
-                raise torch.OutOfMemoryError("CUDA out of memory. (pretended)")
+                raise error
 
     def clear(self) -> None:
         """Count anew."""
@@ -432,7 +441,7 @@ _INDEXES = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_ind
 _ASKS_SHAPE = {
     "nonzero", "masked_select", "unique_dim", "_unique2", "unique_consecutive", "bincount", "equal", "argwhere",
 }  # fmt: skip
-_FREE = {"detach", "alias", "lift_fresh", "empty", "empty_like", "empty_strided", "new_empty", "_local_scalar_dense"}
+_MAKES = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 
 
 def _run(func: Any, args: Any, kwargs: Any) -> Any:
@@ -473,7 +482,10 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     if pins or how == "D2H pinned":
         _notes.pinned |= {_address(t): t.untyped_storage() for t in outs}
     if to_cuda or how:
-        if not func.is_view and name not in _FREE:
+        if name in _MAKES:  # at a place where something else may have been
+            for out in outs:
+                _notes.written.pop(_address(out), None)
+        elif not func.is_view and name != "_local_scalar_dense":
             _notes.launches[name] += 1
             _note_write(outs)
         if how in ("H2D", "D2H"):
@@ -552,7 +564,8 @@ def _note_write(outs: list[Tensor]) -> None:
     stream.clock[stream.id] += 1
     _notes.latest[stream.id] = stream.clock[stream.id]
     for out in outs:
-        _notes.written[_address(out)] = stream.id, stream.clock[stream.id]
+        known = _notes.arriving if (address := _address(out)) in _notes.pinned else _notes.written
+        known[address] = stream.id, stream.clock[stream.id]
 
 
 def _check_streams(tensors: list[Tensor]) -> None:
@@ -568,7 +581,7 @@ def _check_host(tensors: list[Tensor], *, written: bool = False) -> None:
     for i, tensor in enumerate(tensors):
         address = _address(tensor) if _notes.pinned else 0
         if address in _notes.pinned:
-            for known in (_notes.written, _notes.reading if written and i == 0 else {}):
+            for known in (_notes.arriving, _notes.reading if written and i == 0 else {}):
                 stream, number = known.get(address, (0, 0))
                 if _notes.host.get(stream, 0) < number:
                     raise EarlyRead(f"a copy is still on its way, at {_place()}")
