@@ -684,6 +684,16 @@ def _on_host(method: Callable[..., Any]) -> Callable[..., Any]:
     return read
 
 
+def _enter_inference(self: Any) -> None:
+    """Tensor subclasses and inference mode do not go together: views of weights would have no version."""
+    self.before = torch.is_grad_enabled()
+    torch._C._set_grad_enabled(not self.mode and _notes.training)
+
+
+def _leave_inference(self: Any, *_: Any) -> None:
+    torch._C._set_grad_enabled(self.before)
+
+
 _notes = Notes()
 _DEFAULT = Stream()
 
@@ -728,11 +738,9 @@ def pretend_cuda(
         "reset_peak_memory_stats": nothing, "manual_seed": nothing, "manual_seed_all": nothing,
         "amp.common.amp_definitely_not_available": lambda: False,
     }  # fmt: skip
-    # tensor subclasses and inference mode do not go together: views of weights would have no version
     rest = {
         "nn.functional.scaled_dot_product_attention": _attention, "tensor": functools.partial(_made, _real.tensor),
         "as_tensor": functools.partial(_made, _real.as_tensor),
-        "inference_mode": lambda mode=True: torch.set_grad_enabled(not mode and training),
         "_has_compatible_shallow_copy_type":
             lambda a, b: not isinstance(a, OnCuda) and not isinstance(b, OnCuda) and _real.compatible(a, b),
     }  # fmt: skip
@@ -748,6 +756,8 @@ def pretend_cuda(
         for name, method in methods.items():
             stack.enter_context(mock.patch.object(Tensor, name, method))
         stack.enter_context(mock.patch.object(threading.Thread, "run", run))
+        stack.enter_context(mock.patch.object(torch.inference_mode, "__enter__", _enter_inference))
+        stack.enter_context(mock.patch.object(torch.inference_mode, "__exit__", _leave_inference))
         stack.callback(_forget_caches)
         stack.enter_context(_modes(training))
         yield _notes

@@ -354,9 +354,7 @@ def test_the_official_video_predictor(offload: bool, tmp_path: Path) -> None:
 STEADY = 20
 
 
-@pytest.mark.parametrize(
-    ("pace", "direction"), [(None, "forward"), (Pace.fastest(), "backward")], ids=name_of
-)
+@pytest.mark.parametrize(("pace", "direction"), [(None, "forward"), (Pace.fastest(), "backward")], ids=name_of)
 def test_a_tracked_frame_waits_once(pace: Pace | None, direction: Any) -> None:
     """With two objects and a full memory; whoever reads a frame's masks waits once more, for their copy."""
     with pretend_cuda() as notes:
