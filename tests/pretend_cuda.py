@@ -33,6 +33,9 @@ Made for torch 2.13. The private parts that it leans on (`_make_wrapper_subclass
 `_has_compatible_shallow_copy_type`) are there from 2.2; autocast asks by device type ("cuda") from 2.4.
 """
 
+# what torch writes of its own methods is narrower than what it takes
+# mypy: disable-error-code="override"
+
 from __future__ import annotations
 
 import contextlib
@@ -301,16 +304,22 @@ class OnCuda(Tensor):
 
     @staticmethod
     def __new__(cls: type[OnCuda], inner: Tensor, requires_grad: bool = False) -> OnCuda:
-        told = {"dtype": inner.dtype, "layout": inner.layout, "device": _inside(), "requires_grad": requires_grad}
-        made: OnCuda = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, inner.size(), strides=inner.stride(), storage_offset=inner.storage_offset(), **told
+        made: OnCuda = Tensor._make_wrapper_subclass(
+            cls,
+            inner.size(),
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
+            layout=inner.layout,
+            device=_inside(),
+            requires_grad=requires_grad,
         )
         made._inner = inner
         return made
 
-    device = property(lambda self: _CUDA)  # type: ignore[assignment]
-    is_cuda = property(lambda self: True)  # type: ignore[assignment]
-    is_cpu = is_meta = property(lambda self: False)  # type: ignore[assignment]
+    device = property(lambda self: _CUDA)
+    is_cuda = property(lambda self: True)
+    is_cpu = is_meta = property(lambda self: False)
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
@@ -335,7 +344,7 @@ class OnCuda(Tensor):
         else:
             view.copy_(value)
 
-    def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Tensor]:
         return iter(self.unbind(0))
 
     def __invert__(self) -> Tensor:
@@ -391,7 +400,7 @@ class OnCuda(Tensor):
     def __deepcopy__(self, memo: dict[int, Any]) -> OnCuda:
         memo[id(self)] = copy = OnCuda(self._inner.detach().clone(), self.requires_grad)
         if getattr(self, "_is_param", False):
-            copy._is_param = True  # type: ignore[attr-defined]
+            copy._is_param = True
         return copy
 
 
@@ -459,7 +468,7 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     elif there and name not in _MOVES and any(t.dim() for t in here):
         _refuse(f"{[list(t.shape) for t in here]} of the CPU among those of cuda:0 in {name}")
     if there:
-        if name in _ASKS_SHAPE or name == "repeat_interleave" and len(there) == 1 and len(args) == 1:
+        if name in _ASKS_SHAPE or (name == "repeat_interleave" and len(there) == 1 and len(args) == 1):
             _notes.wait("shape", name)
         elif name == "_local_scalar_dense":
             _notes.wait("item", name)
@@ -650,9 +659,9 @@ def _is_cuda(device: Any) -> bool:
 def _to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """A build without CUDA cannot find out which "cuda" is meant."""
     wanted = [v for v in (*args, *kwargs.values()) if v is not None and v is not False and v is not True]
-    if isinstance(self, OnCuda) and wanted and not kwargs.get("copy") and True not in args[2:]:
-        if all(_is_cuda(v) or v is self.dtype for v in wanted):
-            return self
+    same = isinstance(self, OnCuda) and wanted and all(_is_cuda(v) or v is self.dtype for v in wanted)
+    if same and not kwargs.get("copy") and True not in args[2:]:
+        return self
     args = tuple(_CUDA if _is_cuda(v) else v for v in args)
     return _real.to(self, *args, **{k: _CUDA if _is_cuda(v) else v for k, v in kwargs.items()})
 
@@ -733,8 +742,9 @@ def pretend_cuda(
         "default_stream": lambda device=None: _DEFAULT, "synchronize": _synchronize,
         "CUDAGraph": Graph, "graph": _capture, "graph_pool_handle": lambda: (0, 1),
         "is_current_stream_capturing": lambda: _notes.here.tape is not None,
-        "empty_cache": nothing, "mem_get_info": lambda device=None: (memory, memory), "memory_allocated": lambda d=None: 0,
-        "max_memory_allocated": lambda device=None: 0, "memory_reserved": lambda device=None: 0,
+        "empty_cache": nothing, "mem_get_info": lambda device=None: (memory, memory),
+        "memory_allocated": lambda device=None: 0, "max_memory_allocated": lambda device=None: 0,
+        "memory_reserved": lambda device=None: 0,
         "reset_peak_memory_stats": nothing, "manual_seed": nothing, "manual_seed_all": nothing,
         "amp.common.amp_definitely_not_available": lambda: False,
     }  # fmt: skip
@@ -765,7 +775,8 @@ def pretend_cuda(
 
 @contextlib.contextmanager
 def _modes(training: bool) -> Iterator[None]:
-    with torch.set_grad_enabled(training), _Mode(), _Autocast() if training else contextlib.nullcontext():
+    mode: Any = _Mode
+    with torch.set_grad_enabled(training), mode(), _Autocast() if training else contextlib.nullcontext():
         yield
 
 
