@@ -160,11 +160,21 @@ class Attention(nn.Module):
         Returns:
             [B, L, dim].
         """
-        q, k = (self._split(p(x)) for p, x in ((self.q_proj, query), (self.k_proj, key)))
+        q = self._split(self.q_proj(query))
         if rotary is not None:
             q = rotate(q, rotary)
-        if rotary_key is not None:
-            k = rotate_maps(k, rotary_key, maps)
+        return self._attended(q, self.keys(key, rotary_key, maps), value)
+
+    def keys(self, key: Tensor, rotary_key: Tensor | None = None, maps: int = 1) -> Tensor:
+        """[B, heads, S, D] projected keys, as `forward` turns them."""
+        k = self._split(self.k_proj(key))
+        return k if rotary_key is None else rotate_maps(k, rotary_key, maps)
+
+    def attend_to(self, query: Tensor, k: Tensor, value: Tensor, *, rotary: Tensor) -> Tensor:
+        """As `forward`, for keys that `keys` has made."""
+        return self._attended(rotate(self._split(self.q_proj(query)), rotary), k, value)
+
+    def _attended(self, q: Tensor, k: Tensor, value: Tensor) -> Tensor:
         if self._projects_late(value, k.dtype):
             attended = self.v_proj(attend(q, k, value[:, None]))
         else:

@@ -29,12 +29,12 @@ from torch.nn.init import trunc_normal_
 
 from sam2kit.config import SAM2Config
 from sam2kit.model.image_encoder import ImageEncoder
-from sam2kit.model.layers import MLP
+from sam2kit.model.layers import MLP, Derived
 from sam2kit.model.mask_decoder import Candidates, MaskDecoder, choose_candidates
 from sam2kit.model.memories import Memories
 from sam2kit.model.memory_attention import MemoryAttention
 from sam2kit.model.memory_encoder import MemoryEncoder
-from sam2kit.model.positions import sine_map, sine_of_time
+from sam2kit.model.positions import rotary_table, sine_map, sine_of_time
 from sam2kit.model.prompt_encoder import NOT_A_POINT, PromptEncoder
 from sam2kit.model.quick_products import quick_products
 from sam2kit.threads import fit_threads
@@ -130,6 +130,7 @@ class SAM2(nn.Module):
         self.no_mem_embed = _learned(1, 1, dim)
         self.no_mem_pos_enc = _learned(1, 1, dim)  # in the published files, used by no published model
         self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
+        self._slot_keys = Derived()
         self.obj_ptr_proj = MLP(dim, dim, dim, layers=3)
         self.no_obj_ptr = _learned(1, dim)
         if memory.marks_absent_objects:
@@ -338,7 +339,35 @@ class SAM2(nn.Module):
             torch.cat([seen, known_as], dim=1),
             torch.cat([seen_at, known_at]).to(dtype)[None],
             pointer_tokens=known_as.shape[1],
+            map_keys=None if memories.keys is None else self._map_keys(memories.keys, memories.slots, height, width),
         )
+
+    def keys_of(self, memory: Tensor) -> Tensor:
+        """What memory attention makes of a memory's places on every frame that recalls it; kept, it is made once.
+
+        Args:
+            memory: [B, memory dim, h, w], from `remember`.
+        Returns:
+            [B, layers, h * w, dim].
+        """
+        channels, height, width = memory.shape[1:]
+        places = sine_map(height, width, channels, device=memory.device)
+        placed = (memory.to(self.weight_dtype) + places.to(self.weight_dtype)).flatten(2).transpose(1, 2)
+        rotary = rotary_table(height, width, self.config.hidden_dim, device=memory.device)
+        return self.memory_attention.keys_of(placed, rotary)
+
+    def _map_keys(self, keys: Tensor, slots: Tensor, height: int, width: int) -> list[Tensor]:
+        """[B, M, layers, h * w, dim] keys without their slots -> for each layer [B, 1, M * h * w, dim] with them."""
+
+        def made() -> Tensor:
+            rotary = rotary_table(height, width, self.config.hidden_dim, device=keys.device)
+            with torch.autocast(keys.device.type, enabled=False):
+                return self.memory_attention.slot_keys(self.maskmem_tpos_enc[:, 0, 0], rotary).to(keys.dtype)
+
+        weights = [layer.cross_attn_image.k_proj.weight for layer in self.memory_attention.layers]
+        table = self._slot_keys.get(made, [self.maskmem_tpos_enc, *weights], (height, width, keys.dtype))
+        added = table[slots]
+        return [(keys[:, :, i] + added[:, i]).flatten(1, 2)[:, None] for i in range(keys.shape[2])]
 
     def _pointer_positions(self, distances: Tensor) -> Tensor:
         """[P * dim / memory dim, memory dim]: the pieces of one pointer share their position."""
