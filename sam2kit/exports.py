@@ -41,7 +41,7 @@ def save_official(model: SAM2, path: str | os.PathLike[str]) -> Path:
         path: ending in .pt; replaced only when the new file is complete.
     Raises:
         ValueError: if the ending is another one, the model only knows pictures (the official file holds the memory's
-            weights too), or it has LoRA layers.
+            weights too), it has LoRA layers, or its weights were rounded when it was loaded.
     """
     path = Path(path)
     if path.suffix not in (".pt", ".pth"):
@@ -64,7 +64,7 @@ def save_transformers(model: SAM2, folder: str | os.PathLike[str]) -> Path:
     other than 64 channels. The file holds all that the model has, all the same.
 
     Raises:
-        ValueError: if `folder` is a file, or the model has LoRA layers.
+        ValueError: if `folder` is a file, the model has LoRA layers, or its weights were rounded when it was loaded.
     """
     folder = Path(folder)
     if folder.is_file():

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sam2kit.config import MemoryConfig
 from sam2kit.model.attention import Attention
-from sam2kit.model.layers import module_list
+from sam2kit.model.layers import module_list, within_range
 from sam2kit.model.positions import rotary_table, rotate, sine_map
 
 _POSITION_STRENGTH = 0.1  # of the sine map that is added to the frame once, at the entrance
@@ -60,7 +60,7 @@ class MemoryAttention(nn.Module):
         x = (features + _POSITION_STRENGTH * places).flatten(2).transpose(1, 2)  # [B, C, h, w] -> [B, h*w, C]
         rotary = rotary_table(height, width, channels, device=device)
         maps = (memory.shape[1] - pointer_tokens) // (height * width)
-        placed_memory = memory + memory_positions
+        placed_memory = within_range(memory + memory_positions)
         for i, layer in enumerate(self.layers):
             x = layer(x, memory, placed_memory, rotary, maps, None if map_keys is None else map_keys[i])
         return self.norm(x).transpose(1, 2).unflatten(2, (height, width))
@@ -109,11 +109,12 @@ class MemoryAttentionLayer(nn.Module):
     ) -> Tensor:
         turned = {"rotary": rotary, "rotary_key": rotary}
         normed = self.norm1(x)
-        x = x + self.self_attn(normed, normed, normed, **turned)
+        x = within_range(x + self.self_attn(normed, normed, normed, **turned))
         if map_keys is None:
-            x = x + self.cross_attn_image(self.norm2(x), placed_memory, memory, **turned, maps=maps)
+            seen = self.cross_attn_image(self.norm2(x), placed_memory, memory, **turned, maps=maps)
         else:
             pointers = self.cross_attn_image.keys(placed_memory[:, map_keys.shape[2] :])
             keys = torch.cat([map_keys, pointers], dim=2)
-            x = x + self.cross_attn_image.attend_to(self.norm2(x), keys, memory, rotary=rotary)
-        return x + self.linear2(F.relu(self.linear1(self.norm3(x)), inplace=True))
+            seen = self.cross_attn_image.attend_to(self.norm2(x), keys, memory, rotary=rotary)
+        x = within_range(x + seen)
+        return within_range(x + self.linear2(F.relu(within_range(self.linear1(self.norm3(x))), inplace=True)))
