@@ -46,18 +46,18 @@ def add_bench_command(commands: Commands) -> None:
     )  # fmt: skip
     compare.add_argument("--alone", action="store_true", help="measure sam2kit only")
     compare.add_argument("--out", type=Path, help="folder for compare.md and compare.json")
-    add_model_options(compare, "sam2.1-hiera-tiny", run_bench_compare)
+    add_model_options(compare, "sam2.1-hiera-tiny", run_bench_compare, dtype=False)
 
     scaling = bench.add_parser("scaling", help="time per frame against objects, length and side")
     scaling.add_argument("--frames", type=int, default=200, help="of the long clip (default: %(default)s)")
     scaling.add_argument("--objects", type=int, default=64, help="at most (default: %(default)s)")
     scaling.add_argument("--out", type=Path, help="folder for scaling.png and scaling.json")
-    add_model_options(scaling, "nano", run_bench_scaling)
+    add_model_options(scaling, "nano", run_bench_scaling, dtype=False)
 
     memory = bench.add_parser("memory", help="peak memory of a short and a long propagation")
     memory.add_argument("--short", type=int, default=100, help="frames (default: %(default)s)")
     memory.add_argument("--long", type=int, default=2000, help="frames (default: %(default)s)")
-    add_model_options(memory, "nano", run_bench_memory)
+    add_model_options(memory, "nano", run_bench_memory, dtype=False)
 
 
 def _kind_of_work(text: str) -> str:
@@ -150,7 +150,7 @@ def run_doctor(options: argparse.Namespace) -> None:
     """Versions, devices, cache and speed."""
     from sam2kit.doctor import examine
 
-    report = examine(options.model, options.device)
+    report = examine(options.model, options.device, options.dtype)
     if options.json:
         print(json.dumps(report))
     else:

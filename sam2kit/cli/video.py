@@ -103,7 +103,6 @@ def predictor_of(options: argparse.Namespace) -> VideoPredictor:
     """A predictor at the pace of the options."""
     from sam2kit.predict.pace import Pace
     from sam2kit.predict.video import VideoPredictor
-    from sam2kit.weights import choose_dtype
 
     model = load(options)
     if not options.fast and not options.compile:
@@ -112,7 +111,6 @@ def predictor_of(options: argparse.Namespace) -> VideoPredictor:
         raise ValueError(
             f"--fast and --compile are for CUDA GPUs, and this runs on {model.device.type}; leave them out"
         )
-    model.cast_weights(choose_dtype("auto", model.device))
     return VideoPredictor(model, pace=Pace.fastest(compiled=options.compile))
 
 

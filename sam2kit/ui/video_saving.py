@@ -45,7 +45,9 @@ class VideoSaving:
         says = f"{DOWNLOADS[kind]}: no file was made."
         try:
             effect = combined(objects, background)
-            path, steps = start_download(kind, still, folder, stem, effect, names, labels=labels, colours=colours, from_zero=True)
+            path, steps = start_download(
+                kind, still, folder, stem, effect, names, labels=labels, colours=colours, from_zero=True
+            )
             with closing(steps):
                 while not stopped.is_set():
                     try:

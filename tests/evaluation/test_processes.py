@@ -14,7 +14,7 @@ from torch import distributed
 atexit.register(lambda: print("open" if distributed.is_initialized() else "closed"))
 from sam2kit.evaluation.processes import end_program, join_processes
 for _ in range(2):
-    print(join_processes(cpu=True).num_processes)
+    print(join_processes("cpu").num_processes)
 end_program(7)
 """
 

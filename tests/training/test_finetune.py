@@ -348,7 +348,6 @@ class TestParts:
             ({"epochs": 2, "minutes": 3.0}, "either epochs or minutes"),
             ({"precision": "int8"}, "precision must be auto, float32"),
             ({"corrections": -1}, "corrections must be 0 or more, got -1"),
-            ({"device": "cuda:1"}, "CUDA_VISIBLE_DEVICES"),
         ],
     )
     def test_wishes_are_checked(self, wrong: dict, match: str) -> None:
