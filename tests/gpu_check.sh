@@ -22,6 +22,7 @@ failed=0
 part() { # name, limit in seconds, command: its output goes to NAME.txt, its end to log.txt
     local name="$1" limit="$2" began=$SECONDS code
     shift 2
+    limit=$((limit * slower))
     timeout -k 2 "$limit" "$@" >"$out/$name.txt" 2>&1
     code=$?
     echo "$name: code $code after $((SECONDS - began)) s of $limit" | tee -a "$out/log.txt"
@@ -31,6 +32,7 @@ part() { # name, limit in seconds, command: its output goes to NAME.txt, its end
 table() { # name, limit, options: a table of the benchmark as NAME.md and NAME.json, with what it said in log.txt
     local name="$1" limit="$2" began=$SECONDS code folder
     shift 2
+    limit=$((limit * slower))
     folder="$(mktemp -d)"
     timeout -k 5 "$limit" "$python" -m sam2kit bench compare --model "$SAM2KIT_CHECK_MODEL" \
         --device "$SAM2KIT_CHECK_DEVICE" --out "$folder" "$@" >"$folder/said" 2>&1 &
@@ -48,7 +50,9 @@ table() { # name, limit, options: a table of the benchmark as NAME.md and NAME.j
     rm -r "$folder"
 }
 
+slower=1
 if [ "$SAM2KIT_CHECK_DEVICE" = cpu ]; then
+    slower=4
     one=(--dtype float32 --side 64 --rounds 1 --work click --work frame2 --contender sam2kit-fast --contender transformers)
     last=(--dtype float32 --side 64 --rounds 1 --work frame2)
 else

@@ -78,14 +78,14 @@ class FakeWorker:
 
 def test_contenders_take_turns_and_neighbours_are_compared() -> None:
     log: list[tuple[str, int]] = []
-    times = {"sam2kit": [9, 0.1, 1, 2, 4], "other": [9, 0.25, 3, 4, 12]}  # warming up does not count
+    times = {"sam2kit": [9, 0.1, 1, 2, 4], "transformers": [9, 0.25, 3, 4, 12]}  # warming up does not count
     workers = {name: FakeWorker(name, {"encode": of}, log) for name, of in times.items()}
     table = Table()
     in_turns("encode", workers, Conditions(rounds=3), table)
-    assert log == [("sam2kit", 1)] * 2 + [("other", 1)] * 2 + [("sam2kit", 5), ("other", 2)] * 3
-    ours, other = table.rows.values()
+    assert log == [("sam2kit", 1)] * 2 + [("transformers", 1)] * 2 + [("sam2kit", 5), ("transformers", 2)] * 3
+    ours, theirs = table.found
     assert (ours.seconds, ours.median, ours.peak, ours.ratios, ours.steps) == ((1, 2, 4), 2, 3 * 2**20, (), 5)
-    assert (other.seconds, other.ratios, other.steps) == ((3, 4, 12), (3, 2, 3), 2)
+    assert (theirs.seconds, theirs.ratios, theirs.steps) == ((3, 4, 12), (3, 2, 3), 2)
 
 
 def test_frames_count_when_the_memory_is_full() -> None:
@@ -104,26 +104,27 @@ def test_who_fails_does_not_stop_the_rest() -> None:
             return super().run(times)
 
     log: list[tuple[str, int]] = []
-    given = (("sam2kit", FakeWorker, "click"), ("other", Fails, "click"), ("third", FakeWorker, "no work"))
+    half = "transformers-half"
+    given = (("sam2kit", FakeWorker, "click"), ("transformers", Fails, "click"), (half, FakeWorker, "no work"))
     workers = {name: kind(name, {work: [1] * 5}, log) for name, kind, work in given}
     table = Table()
     in_turns("click", workers, Conditions(rounds=3), table)
-    of = {row.contender: row for row in table.rows.values()}
-    assert of["sam2kit"].seconds == (1, 1, 1) and of["third"].problem == "third does not do that"
-    assert (of["other"].seconds, of["other"].peak, of["other"].problem) == ((1,), None, "no memory | left")
-    lines = markdown(list(of.values()), {"threads": 2}).splitlines()
-    assert "| click | third | - |  |  |  |  | third does not do that |" in lines
+    ours, theirs, lower = table.found
+    assert ours.seconds == (1, 1, 1) and lower.problem == f"{half} does not do that"
+    assert (theirs.seconds, theirs.peak, theirs.problem) == ((1,), None, "no memory | left")
+    lines = markdown(table.found, {"threads": 2}).splitlines()
+    assert f"| click | {half} | - |  |  |  |  | {half} does not do that |" in lines
     assert any(line.endswith("| 1 runs of 1; no memory / left |") for line in lines)
 
 
 def test_the_table_has_ratios_and_spreads() -> None:
     found = [
         Measured("frame", "sam2kit", (0.02, 0.03, 0.04), 100, (100, 96, 104), peak=2**20),
-        Measured("automatic", "other", (6.0,) * 3, found=7, ratios=(2.0, 1.5, 4.0), peak=2**21),
+        Measured("automatic", "transformers", (6.0,) * 3, found=7, ratios=(2.0, 1.5, 4.0), peak=2**21),
     ]
     table = markdown(found, {"torch": "2"})
     assert "| frame | sam2kit | 30.00 ms | 20.00 to 40.00 |  |  | 1 MB | 3 runs of 100; 300 frames encoded |" in table
-    assert "| automatic | other | 6.00 s | 6.00 to 6.00 | 2.00 | 1.50 to 4.00 | 2 MB | 3 runs of 1; 7 mas" in table
+    assert "| automatic | transformers | 6.00 s | 6.00 to 6.00 | 2.00 | 1.50 to 4.00 | 2 MB | 3 runs of 1; 7 " in table
     content = json.loads(json.dumps(as_json(found, {"torch": "2"})))
     assert content["torch"] == "2" and content["measured"][1]["ratios"] == [2, 1.5, 4]
     assert content["measured"][0]["median"] == 0.03
@@ -291,3 +292,22 @@ def test_the_command_writes_what_it_prints(tmp_path: Path, capsys: pytest.Captur
 def test_wrong_numbers_are_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "compare", f"--{option}", "0"]) == 2
     assert f"--{option} must be 1 or more, got 0" in capsys.readouterr().err
+
+
+def test_the_gpu_check_runs_its_smoke_part_on_a_cpu() -> None:
+    environment = os.environ | {"SAM2KIT_CHECK_DEVICE": "cpu", "SAM2KIT_CHECK_MODEL": "nano"}
+    command = [sys.executable, "-m", "tests.gpu_check", "smoke"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("all went well\n")
+    for line in ("nano: 10 objects over 30 frames", "nano: recorded against plain", "64 clicks, keys expanded"):
+        assert line in done.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_gpu_check_says_that_there_is_no_gpu(tmp_path: Path) -> None:
+    command = ["bash", str(ROOT / "tests" / "gpu_check.sh"), str(tmp_path)]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and not done.stdout and not list(tmp_path.iterdir())
+    assert done.stderr.startswith("this machine has no CUDA GPU") and done.stderr.count("\n") == 1

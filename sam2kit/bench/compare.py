@@ -139,7 +139,7 @@ def compare(
                     if progress and able:
                         progress(f"{work}: {', '.join(able)}")
                     in_turns(work, able, conditions, table)
-    return list(table.rows.values())
+    return table.found
 
 
 class Table:
@@ -148,6 +148,12 @@ class Table:
     def __init__(self, report: Report | None = None) -> None:
         self.rows: dict[tuple[str, str], Measured] = {}
         self._report = report
+
+    @property
+    def found(self) -> list[Measured]:
+        """All rows: works in the order in which they were begun, and we first."""
+        works, names = list(dict.fromkeys(work for work, _ in self.rows)), list(CONTENDERS)
+        return sorted(self.rows.values(), key=lambda m: (works.index(m.work), names.index(m.contender)))
 
     def add(self, work: str, name: str, steps: int, told: Mapping[str, Any]) -> None:
         """One more run."""
@@ -168,7 +174,7 @@ class Table:
     def _put(self, row: Measured) -> None:
         self.rows[row.work, row.contender] = row
         if self._report:
-            self._report(list(self.rows.values()))
+            self._report(self.found)
 
 
 def in_turns(work: str, workers: Mapping[str, Worker], conditions: Conditions, table: Table) -> None:
