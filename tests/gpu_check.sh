@@ -38,16 +38,22 @@ table() { # name, limit, options: a table of the benchmark as NAME.md and NAME.j
         --device "$SAM2KIT_CHECK_DEVICE" --out "$folder" "$@" >"$folder/said" 2>&1 &
     while kill -0 $! 2>/dev/null; do # what it has so far
         sleep 2
-        for ending in md json; do
-            [ ! -f "$folder/compare.$ending" ] || cp "$folder/compare.$ending" "$out/$name.$ending"
-        done
+        kept "$folder" "$name"
     done
     wait $!
     code=$?
+    kept "$folder" "$name"
     { echo "$name: code $code after $((SECONDS - began)) s of $limit" && tail -n 40 "$folder/said"; } >>"$out/log.txt"
     echo "$name: code $code after $((SECONDS - began)) s of $limit"
     [ $code -eq 0 ] || failed=1
     rm -r "$folder"
+}
+
+kept() { # folder, name
+    local ending
+    for ending in md json; do
+        [ ! -f "$1/compare.$ending" ] || cp "$1/compare.$ending" "$out/$2.$ending"
+    done
 }
 
 slower=1
@@ -56,10 +62,10 @@ if [ "$SAM2KIT_CHECK_DEVICE" = cpu ]; then
     one=(--dtype float32 --side 64 --rounds 1 --work click --work frame2 --contender sam2kit-fast --contender transformers)
     last=(--dtype float32 --side 64 --rounds 1 --work frame2)
 else
-    one=(--dtype bfloat16 --rounds 3 --deadline 60)
-    for work in frame encode click clicks frame10 automatic; do one+=(--work "$work"); done
+    one=(--dtype bfloat16 --rounds 3 --frames 40 --deadline 45)
+    for work in frame encode click clicks automatic frame10; do one+=(--work "$work"); done
     for who in sam2kit-fast transformers transformers-half; do one+=(--contender "$who"); done
-    last=(--dtype bfloat16 --rounds 2 --work frame --deadline 110 --contender sam2kit-compiled)
+    last=(--dtype bfloat16 --rounds 2 --frames 40 --work frame --deadline 110 --contender sam2kit-compiled)
 fi
 : >"$out/log.txt"
 part smoke 100 "$python" -m tests.gpu_check smoke
