@@ -114,10 +114,8 @@ def smoke() -> None:
     with step("attention, which kernel is right and how quick"):
         attention_table()
         if ON_GPU:
-            device = torch.device(DEVICE, 0)
-            print(
-                "taken for recalling: values", 64 if narrow_values_are_quicker(device, torch.bfloat16) else 256, "wide"
-            )
+            narrow = narrow_values_are_quicker(torch.device(DEVICE, 0), torch.bfloat16)
+            print("taken for recalling: values", 64 if narrow else 256, "wide")
 
 
 def try_model(name: str) -> None:

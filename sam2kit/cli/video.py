@@ -53,7 +53,7 @@ def add_video_command(commands: Commands) -> None:
         help="go on with the session in the output folder; give the same --start, --stop and --every",
     )  # fmt: skip
     video.add_argument(
-        "--fast", action="store_true", help="for a CUDA GPU: encode ahead, record a frame's work, bfloat16"
+        "--fast", action="store_true", help="for a CUDA GPU: record a frame's work, one launch for hundreds"
     )
     video.add_argument("--compile", action="store_true", help="the same, and compiled: minutes before the first frame")
     add_results_options(video, run_video)
