@@ -1,6 +1,6 @@
 """Open the app: click on a thing in your photo or video, get its mask.
 
-python app.py [--model sam2.1-hiera-tiny] [--device auto] [--port 7860] [--share] [--mcp]
+python app.py [--model sam2.1-hiera-tiny] [--device auto] [--dtype auto] [--port 7860] [--share] [--mcp]
 
 A Hugging Face Space starts it without options; it takes the model's name from the variable SAM2KIT_MODEL.
 """
@@ -28,14 +28,14 @@ def main(arguments: list[str] | None = None) -> int:
     from sam2kit.ui.layout import build_app, launch_options
     from sam2kit.ui.limits import default_limits
     from sam2kit.ui.start import load_for_app
-    from sam2kit.ui.zero_gpu import app_device
+    from sam2kit.ui.zero_gpu import app_device, app_dtype
 
     assets = Path(__file__).parent / "assets"
     photos, clips = sorted((assets / "photos").glob("*.jpg")), sorted((assets / "clips").glob("*.mp4"))
     stated = {"clip_seconds": options.max_seconds, "upload_mb": options.max_upload_mb, "visitors": options.visitors}
     try:
         limits = replace(default_limits(), **{name: value for name, value in stated.items() if value is not None})
-        model = load_for_app(options.model, app_device(options.device), side=options.side)
+        model = load_for_app(options.model, app_device(options.device), app_dtype(options.dtype), side=options.side)
         if model.terminal:
             print(f"app.py: {model.terminal}", file=sys.stderr)
         app = build_app(model, photos, clips, limits=limits, plain=options.plain)
@@ -54,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     model = os.environ.get("SAM2KIT_MODEL", "sam2.1-hiera-tiny")
     parser.add_argument("--model", default=model, help="preset, Hub id or path (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument(
+        "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"),
+        help="precision to compute in; auto: 16 bits on CUDA GPUs, the kind that they have (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--side", type=int, help="edge of the model's square in pixels; smaller is faster, coarser")
     parser.add_argument("--host", default=None, help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=None, help="default: the first free one from 7860")

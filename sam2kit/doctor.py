@@ -14,7 +14,7 @@ from sam2kit.config import PRESETS, preset
 from sam2kit.hub import cached_weights, hub_repo
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.threads import THREADS
-from sam2kit.weights import BUNDLED, choose_device, choose_dtype, find_weights, load_model
+from sam2kit.weights import BUNDLED, choose_device, choose_dtype, find_weights, load_model, weights_dtype
 
 _PACKAGES = (
     "gradio",
@@ -30,25 +30,26 @@ _PACKAGES = (
 Answer = TypeVar("Answer")
 
 
-def examine(source: str, device: str = "auto") -> dict[str, str]:
+def examine(source: str, device: str = "auto", dtype: str = "auto") -> dict[str, str]:
     """A report, line by line; nothing is downloaded.
 
     Args:
         source: the model that the user means to run.
-        device: as `load_model`.
+        device, dtype: as `load_model`.
     """
     target = choose_device(device)
+    precision = choose_dtype(dtype, target)
     report = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": THREADS.describe(),
         "device": _describe(target),
-        "precision": str(choose_dtype("auto", target)).removeprefix("torch."),
+        "precision": str(precision).removeprefix("torch."),
     }
     report |= {name: _version(name) for name in _PACKAGES}
     report["cache"] = _cache_folder()
     report["model"] = _where(source)
-    report["speed"] = _speed(source, target)
+    report["speed"] = _speed(source, target, precision)
     return report
 
 
@@ -85,16 +86,16 @@ def _where(source: str) -> str:
     return f"{source}: to be downloaded from the Hub ({repo}); without a connection the app starts with nano"
 
 
-def _speed(source: str, device: torch.device) -> str:
+def _speed(source: str, device: torch.device, dtype: torch.dtype) -> str:
     """Measure one picture and one click, on random weights when the real ones are not here."""
     repo = hub_repo(source)
     if source in PRESETS and source != "nano":
-        model = SAM2(preset(source)).to(device).eval()
-        model.compute_dtype = choose_dtype("auto", device)
+        model = SAM2(preset(source)).to(device, weights_dtype(dtype, device, trainable=False)).eval()
+        model.compute_dtype = dtype
     elif repo is not None and cached_weights(repo) is None:
         return "not measured: the model is on the Hub"
     else:
-        model = load_model(source, device)
+        model = load_model(source, device, dtype)
     side = model.config.side
     pixels = torch.zeros(1, 3, side, side, device=device)
     click = PromptTensors(torch.full((1, 1, 2), side / 2, device=device), torch.ones(1, 1, device=device))

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+import torch
+
 # what a file of another shape than expected makes Python stumble over
 ODD = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+# what a RuntimeError says when a device is full: Apple's GPUs and CUDA's driver, CPUs, cuBLAS and cuDNN
+_FULL = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed")
 
 
 def is_out_of_memory(error: object) -> bool:
-    """Whether an error says that a device is full; a CPU has no class of its own for it."""
+    """Whether an error says that a device is full: only CUDA's allocator has a class of its own for it."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
     told = str(error).lower()
-    full = "out of memory" in told or "can't allocate memory" in told
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and full)
+    return isinstance(error, RuntimeError) and any(words in told for words in _FULL)
 
 
 def refuse_unknown_keys(stated: Iterable[str], known: Iterable[str], where: str, aliases: Mapping[str, str]) -> None:

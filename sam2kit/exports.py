@@ -30,6 +30,13 @@ from sam2kit.weight_files import (
 _MEAN, _DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet's channels
 _BILINEAR = 2  # Pillow's number
 _THEIR_MEMORY_DIM = 64  # fixed in their memory attention
+# of their mask decoder: transformers 5.17 misses these in video models if the file does not say them
+_THEIR_DEFAULTS = {
+    "num_multimask_outputs": 3,
+    "iou_head_depth": 3,
+    "dynamic_multimask_stability_delta": 0.05,
+    "dynamic_multimask_stability_thresh": 0.98,
+}
 
 
 def save_official(model: SAM2, path: str | os.PathLike[str]) -> Path:
@@ -41,7 +48,7 @@ def save_official(model: SAM2, path: str | os.PathLike[str]) -> Path:
         path: ending in .pt; replaced only when the new file is complete.
     Raises:
         ValueError: if the ending is another one, the model only knows pictures (the official file holds the memory's
-            weights too), or it has LoRA layers.
+            weights too), it has LoRA layers, or its weights were rounded when it was loaded.
     """
     path = Path(path)
     if path.suffix not in (".pt", ".pth"):
@@ -64,7 +71,7 @@ def save_transformers(model: SAM2, folder: str | os.PathLike[str]) -> Path:
     other than 64 channels. The file holds all that the model has, all the same.
 
     Raises:
-        ValueError: if `folder` is a file, or the model has LoRA layers.
+        ValueError: if `folder` is a file, the model has LoRA layers, or its weights were rounded when it was loaded.
     """
     folder = Path(folder)
     if folder.is_file():
@@ -93,6 +100,7 @@ def _transformers_config(model: SAM2) -> dict[str, Any]:
             "num_attention_heads": config.decoder.heads,
             "attention_downsample_rate": config.decoder.cross_attention_downsample,
             "dynamic_multimask_via_stability": config.decoder.replaces_unstable_masks,
+            **_THEIR_DEFAULTS,
         },
     }
     if not model.memory_is_trained or config.memory.dim != _THEIR_MEMORY_DIM:

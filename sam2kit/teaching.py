@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sam2kit.datasets.opening import open_dataset
+from sam2kit.errors import is_out_of_memory
 from sam2kit.evaluation.side_by_side import Comparison, compare
 from sam2kit.finetuned import is_finetuned, read_finetuned
 from sam2kit.hub import FINETUNED_JSON, FINETUNED_WEIGHTS, HubError
@@ -53,7 +54,7 @@ class TeachPlan:
     out: Path  # a new folder
     recipe: str = "decoder"
     minutes: float = 2.0  # for tests and training together; the last test may take a little longer
-    device: str = "auto"  # "auto", "cpu", "cuda" or "mps"
+    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
     side: int | None = None  # edge of the model's square, in pixels; None keeps the base's own
 
     @property
@@ -96,13 +97,13 @@ def _last_event(plan: TeachPlan, tell: Tell, stop: Callable[[], bool]) -> dict[s
         return _ended(DONE, _train(plan, tell, stop))
     except KeyboardInterrupt:
         return left_by(plan)
-    except torch.OutOfMemoryError:
-        return {"phase": FAILED, "error": "the device has no memory left for training; take a smaller model"}
     except ModuleNotFoundError as error:
         return {"phase": FAILED, "error": f"training needs {error.name}: pip install -r requirements.txt"}
     except (ValueError, OSError, HubError, FloatingPointError) as error:
         return {"phase": FAILED, "error": str(error)}
     except Exception as error:  # a page must hear of it, whatever it is
+        if is_out_of_memory(error):
+            return {"phase": FAILED, "error": "the device has no memory left for training; take a smaller model"}
         logging.getLogger(__name__).exception("training broke off")
         return {"phase": FAILED, "error": f"training broke off ({type(error).__name__}: {error}); see the app's log"}
     finally:

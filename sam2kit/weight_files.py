@@ -195,7 +195,17 @@ def write_json(content: Mapping[str, Any], path: Path) -> Path:
 
 
 def plain_state_of(model: SAM2, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """A model's weights, ready to be stored; a ValueError if LoRA's layers are between them."""
+    """A model's weights, ready to be stored.
+
+    Raises:
+        ValueError: if LoRA's layers are between them; or if they are rounded to 16 bits, and `dtype` does not say so.
+    """
+    if model.weight_dtype not in (torch.float32, dtype):
+        rounded = str(model.weight_dtype).removeprefix("torch.")
+        raise ValueError(
+            f"the model's weights are rounded to {rounded}, and the file is to be {dtype or 'as exact as the original'}"
+            f"; load the model with trainable=True, or say dtype={model.weight_dtype}"
+        )
     state = model.state_dict()
     if any(LORA_BASE in key for key in state):
         raise ValueError("the model has LoRA layers; merge_lora(model) makes them part of its weights first")

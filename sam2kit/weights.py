@@ -48,6 +48,7 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     *,
     side: int | None = None,
+    trainable: bool = False,
 ) -> SAM2:
     """Load a model, ready to predict.
 
@@ -57,9 +58,11 @@ def load_model(
             fine-tuning, whose base is then loaded with it.
         device: "auto" takes a CUDA GPU if there is one, else Apple's if there is one, else the CPU.
         dtype: precision to compute in: "float32", "bfloat16", "float16"; "auto" is bfloat16 on a CUDA GPU
-            that has it, float16 on an older one, float32 elsewhere. Weights are kept in float32.
+            that computes in it, float16 on an older one (such as T4 and V100), float32 elsewhere.
         side: edge of the model's square in pixels, a multiple of 32; None keeps the model's own. Smaller is faster
             and coarser.
+        trainable: keep the weights in float32, to train, save or export them. On a CUDA GPU they are otherwise kept
+            in the dtype that is computed in, which is faster and takes half the memory.
     Raises:
         ValueError: if source, device, dtype or the file's content cannot be used.
         FileNotFoundError: if a path does not exist.
@@ -72,7 +75,7 @@ def load_model(
         weights = replace(weights, config=replace(weights.config, side=side))
     model = build(weights, path)
     model.compute_dtype = compute_dtype
-    return model.to(target).eval()
+    return model.to(target, weights_dtype(compute_dtype, target, trainable=trainable)).eval()
 
 
 def choose_device(device: str | torch.device) -> torch.device:
@@ -102,11 +105,23 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if dtype == "auto":
         if device.type != "cuda":
             return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if _computes_in_bfloat16(device) else torch.float16
     chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if chosen is None or chosen not in DTYPES.values():
         raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, got {dtype!r}")
     return chosen
+
+
+def _computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU has units for it; older ones only imitate it, several times slower, and torch counts them too."""
+    if torch.version.hip:
+        return torch.cuda.is_bf16_supported()
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def weights_dtype(compute_dtype: torch.dtype, device: torch.device, *, trainable: bool) -> torch.dtype:
+    """The dtype to keep weights in: on a CUDA GPU the one that is computed in, unless they are to be trained."""
+    return compute_dtype if device.type == "cuda" and not trainable else torch.float32
 
 
 def find_weights(source: str | os.PathLike[str]) -> Path:
@@ -183,6 +198,8 @@ def save_model(model: SAM2, path: str | os.PathLike[str], *, dtype: torch.dtype 
     Args:
         path: file to write; replaced only when the new one is complete.
         dtype: store in this dtype, such as torch.float16; None keeps the weights' own.
+    Raises:
+        ValueError: if the weights were rounded when the model was loaded, and would be stored as if they were not.
     """
     return write_safetensors(plain_state_of(model, dtype), Path(path), about_model(model))
 
@@ -207,7 +224,8 @@ def push_to_hub(
     Returns:
         Address of the commit.
     Raises:
-        ValueError: if the folder holds no fine-tuning, or one whose base others cannot get.
+        ValueError: if the folder holds no fine-tuning, or one whose base others cannot get; or if the weights of the
+            model are rounded, as for `save_model`.
         HubError: if the Hub cannot be reached or refuses.
     """
     if not isinstance(model_or_folder, SAM2):

@@ -3,149 +3,265 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from sam2kit.bench import compare as comparing
-from sam2kit.bench.compare import Measured, as_json, compare, markdown
+from sam2kit.bench.compare import Conditions, Measured, Table, as_json, compare, in_turns, markdown
 from sam2kit.bench.contenders import (
     CONTENDERS,
+    Contender,
     Sam2kit,
     Sam2kitCompiled,
     Sam2kitFast,
     Transformers,
+    TransformersHalf,
+    _enough,
+    grid,
     installed,
     moving,
     picture,
     work_of,
 )
 from sam2kit.bench.scaling import draw, measure_scaling
+from sam2kit.bench.worker import Server
 from sam2kit.cli import main
+from sam2kit.predict.prompts import Prompt
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def ourselves(tmp_path_factory: pytest.TempPathFactory) -> Sam2kit:
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
-    comparing.write_weights(folder, "nano")
-    return Sam2kit(folder, "cpu", "float32")
+    comparing.write_weights(folder, "nano", 64)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a size that the port can load, for a square that takes little time."""
+    folder = tmp_path_factory.mktemp("small")
+    comparing.write_weights(folder, "sam2.1-hiera-tiny", 64)
+    return folder
 
 
 class FakeWorker:
-    """Takes as long as it was told; the steps are noted."""
+    """Takes as long as it was told; the runs are noted."""
 
-    def __init__(self, name: str, times: dict[str, list[float]], log: list[str]) -> None:
+    def __init__(self, name: str, times: dict[str, list[float]], log: list[tuple[str, int]]) -> None:
         self.name, self.times, self.log = name, times, log
         self.left: Iterator[float] = iter(())
 
-    def ask(self, request: dict) -> dict:
-        if "begin" in request:
-            if request["begin"] not in self.times:
-                raise ValueError(f"{self.name} does not do that")
-            self.left = iter(self.times[request["begin"]])
-            return {}
-        if "peak" in request:
-            return {"bytes": 3 * 2**20}
-        self.log.append(self.name)
-        return {"seconds": next(self.left)}
+    def begin(self, work: str, frames: int) -> None:
+        if work not in self.times:
+            raise ValueError(f"{self.name} does not do that")
+        self.left, self.frames = iter(self.times[work]), frames
+
+    def run(self, times: int) -> dict:
+        self.log.append((self.name, times))
+        return {"seconds": next(self.left), "encoded": times, "found": None}
+
+    def peak(self) -> int:
+        return 3 * 2**20
 
 
 def test_contenders_take_turns_and_neighbours_are_compared() -> None:
-    log: list[str] = []
-    times = {"sam2kit": [9, 1, 2, 4], "other": [9, 3, 4, 12]}  # warming up does not count
+    log: list[tuple[str, int]] = []
+    times = {"sam2kit": [9, 0.1, 1, 2, 4], "transformers": [9, 0.25, 3, 4, 12]}  # warming up does not count
     workers = {name: FakeWorker(name, {"encode": of}, log) for name, of in times.items()}
-    ours, other = comparing._in_turns("encode", workers, 3)
-    assert log == ["sam2kit", "other"] * 4
-    assert (ours.seconds, ours.median, ours.peak, ours.times_ours) == ((1, 2, 4), 2, 3 * 2**20, None)
-    assert (other.seconds, other.times_ours) == ((3, 4, 12), 3)
+    table = Table()
+    in_turns("encode", workers, Conditions(rounds=3), table)
+    assert log == [("sam2kit", 1)] * 2 + [("transformers", 1)] * 2 + [("sam2kit", 5), ("transformers", 2)] * 3
+    ours, theirs = table.found
+    assert (ours.seconds, ours.median, ours.peak, ours.ratios, ours.steps) == ((1, 2, 4), 2, 3 * 2**20, (), 5)
+    assert (theirs.seconds, theirs.ratios, theirs.steps) == ((3, 4, 12), (3, 2, 3), 2)
 
 
-def test_who_cannot_do_the_work_is_left_out() -> None:
-    log: list[str] = []
-    workers = {"sam2kit": FakeWorker("sam2kit", {"automatic": [1, 1]}, log), "other": FakeWorker("other", {}, log)}
-    ours, other = comparing._in_turns("automatic", workers, 1)
-    assert ours.median == 1 and other.median is None and other.problem == "other does not do that"
-    table = markdown([ours, other], {"threads": 2})
-    assert table.splitlines()[-1] == "| automatic | 1.00 s | 3 MB | - |  |  |"
+def test_frames_count_when_the_memory_is_full() -> None:
+    log: list[tuple[str, int]] = []
+    worker = FakeWorker("sam2kit", {"frame10": [9, 1, 1]}, log)
+    in_turns("frame10", {"sam2kit": worker}, Conditions(device="cuda", rounds=2), Table())
+    assert log == [("sam2kit", 18), ("sam2kit", 100), ("sam2kit", 100)]
+    assert worker.frames >= 18 + 200 + 16  # so that encoding ahead goes on to the end
 
 
-def test_who_fails_on_the_way_does_not_stop_the_rest() -> None:
+def test_who_fails_does_not_stop_the_rest() -> None:
     class Fails(FakeWorker):
-        def ask(self, request: dict) -> dict:
-            if "step" in request and len(self.log) > 2:
-                raise ValueError("no memory left")
-            return super().ask(request)
+        def run(self, times: int) -> dict:
+            if len(self.log) > 5:
+                raise ValueError("no memory | left")
+            return super().run(times)
 
-    log: list[str] = []
-    workers = {
-        name: kind(name, {"click": [1, 1, 1]}, log) for name, kind in (("sam2kit", FakeWorker), ("other", Fails))
-    }
-    ours, other = comparing._in_turns("click", workers, 2)
-    assert ours.seconds == (1, 1) and (other.seconds, other.peak, other.problem) == ((), None, "no memory left")
+    log: list[tuple[str, int]] = []
+    half = "transformers-half"
+    given = (("sam2kit", FakeWorker, "click"), ("transformers", Fails, "click"), (half, FakeWorker, "no work"))
+    workers = {name: kind(name, {work: [1] * 5}, log) for name, kind, work in given}
+    table = Table()
+    in_turns("click", workers, Conditions(rounds=3), table)
+    ours, theirs, lower = table.found
+    assert ours.seconds == (1, 1, 1) and lower.problem == f"{half} does not do that"
+    assert (theirs.seconds, theirs.peak, theirs.problem) == ((1,), None, "no memory | left")
+    lines = markdown(table.found, {"threads": 2}).splitlines()
+    assert f"| click | {half} | - |  |  |  |  | {half} does not do that |" in lines
+    assert any(line.endswith("| 1 runs of 1; no memory / left |") for line in lines)
 
 
-def test_the_table_has_ratios() -> None:
+def test_the_table_has_ratios_and_spreads() -> None:
     found = [
-        Measured("click", "sam2kit", (0.02, 0.03, 0.04), 2**20),
-        Measured("click", "other", (0.06,) * 3, 2**21, 2.0),
+        Measured("frame", "sam2kit", (0.02, 0.03, 0.04), 100, (100, 96, 104), peak=2**20),
+        Measured("automatic", "transformers", (6.0,) * 3, found=7, ratios=(2.0, 1.5, 4.0), peak=2**21),
     ]
-    assert "| click | 30.0 ms | 1 MB | 60.0 ms | 2 MB | 2.00 |" in markdown(found, {"torch": "2"})
+    table = markdown(found, {"torch": "2"})
+    assert "| frame | sam2kit | 30.00 ms | 20.00 to 40.00 |  |  | 1 MB | 3 runs of 100; 300 frames encoded |" in table
+    assert "| automatic | transformers | 6.00 s | 6.00 to 6.00 | 2.00 | 1.50 to 4.00 | 2 MB | 3 runs of 1; 7 " in table
     content = json.loads(json.dumps(as_json(found, {"torch": "2"})))
-    assert content["torch"] == "2" and content["measured"][1]["times_ours"] == 2
+    assert content["torch"] == "2" and content["measured"][1]["ratios"] == [2, 1.5, 4]
     assert content["measured"][0]["median"] == 0.03
 
 
-def test_real_processes_work_on_the_same_weights() -> None:
-    found = compare(["click", "juggling"], model="nano", contenders=[], rounds=2)
-    click, juggling = found
-    assert len(click.seconds) == 2 and min(click.seconds) > 0 and click.peak > 100 * 2**20
-    assert "kinds of work are encode, click" in juggling.problem
+def test_real_processes_work_on_the_same_weights_and_one_that_does_not_load_says_why() -> None:
+    reports: list[int] = []
+    found = compare(
+        ["click", "frame"],
+        Conditions("nano", side=64, rounds=2, deadline=100),
+        contenders=["transformers"],  # it has no model of this shape
+        report=lambda rows: reports.append(sum(len(m.seconds) for m in rows)),
+    )
+    of = {(m.work, m.contender): m for m in found}
+    ours = of["click", "sam2kit"]
+    assert len(ours.seconds) == 2 and min(ours.seconds) > 0 and ours.peak > 100 * 2**20
+    assert of["frame", "sam2kit"].encoded == (1, 1)
+    for work in ("click", "frame"):
+        assert of[work, "transformers"].problem.startswith("it did not load: RuntimeError")
+    assert sorted(reports) == reports and set(range(1, 5)) <= set(reports)
 
 
-def test_a_contender_that_does_not_start_says_why() -> None:
-    with pytest.raises(ValueError, match="nobody: KeyError"):
-        compare(["click"], model="nano", contenders=["nobody"], rounds=1)
+def test_who_does_not_answer_is_ended_and_begins_anew(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with comparing.started("sam2kit", weights, Conditions(deadline=60)) as worker:
+        worker.begin("click", 1)
+        worker._deadline = 1.5
+        worker.begin("click", 1)
+        process = worker._process
+        with pytest.raises(ValueError, match=r"no answer within 1\.5 s"):
+            worker.run(10**6)
+        assert process.poll() is not None
+        worker._deadline = 60
+        worker.begin("click", 1)
+        assert worker.run(1)["seconds"] > 0
+        worker._process.kill()
+        with pytest.raises(ValueError, match="its process ended with code -9; was memory short"):
+            worker.run(1)
 
 
-@pytest.mark.parametrize("kind", ["encode", "click", "clicks", "frame", "frame3"])
-def test_every_kind_of_work_goes_on(ourselves: Sam2kit, kind: str) -> None:
-    work = work_of(ourselves, kind, 4)
-    for _ in range(3):
-        next(work)
+def test_a_run_that_is_stopped_leaves_what_was_finished(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sam2kit", "bench", "compare", "--alone", "--model", "nano", "--side", "64"]
+    command += ["--device", "cpu", "--work", "click", "--rounds", "100000", "--out", str(tmp_path / "out")]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=environment) as process:
+        until = time.monotonic() + 90
+        while not (tmp_path / "out" / "compare.json").exists():
+            assert process.poll() is None and time.monotonic() < until, "the first run is written"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    content = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert content["measured"][0]["seconds"] and "| click | sam2kit |" in (tmp_path / "out" / "compare.md").read_text()
+    assert sorted(f.name for f in tmp_path.rglob("*") if f.is_file()) == ["compare.json", "compare.md"]
+
+
+def test_unknown_contenders_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"contenders are sam2kit, .* got sam2kit, nobody"):
+        compare(["click"], Conditions("nano"), contenders=["nobody"])
+
+
+@pytest.mark.parametrize("kind", [Sam2kit, Transformers, TransformersHalf])
+def test_all_kinds_of_work_are_done_alike(small: Path, kind: type[Contender]) -> None:
+    contender = kind(small, "cpu", "bfloat16")
+    for work in ("encode", "click", "clicks", "frame2"):
+        steps = work_of(contender, work, 4)
+        for _ in range(3):
+            next(steps)
+
+
+def test_as_many_masks_are_found_by_all(small: Path) -> None:
+    theirs = Transformers(small, "cpu", "float32")
+    embeddings = theirs._embeddings(picture())
+    least = _enough(theirs._answer(embeddings, grid())[1])
+    runs, boxes, ious = theirs._search(embeddings, least)
+    ours = Sam2kit(small, "cpu", "float32")
+    answer = ours.predictor.predict(ours.predictor.encode(picture()), Prompt(grid()[:, None]))
+    assert _enough(answer.predicted_iou) == pytest.approx(least, abs=1e-4)
+    assert len(runs) == len(boxes) == len(ious) == 48  # a quarter of 3 x 64
+    good = answer.predicted_iou.flatten() > least
+    assert np.mean(good.numpy()) == 0.25
+    assert sum(sum(r["counts"][1::2]) for r in runs) == pytest.approx(
+        answer.masks.flatten(0, 1)[good].sum().item(), rel=1e-3
+    )
+
+
+def test_the_encoders_pictures_are_counted_when_they_go_ahead(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server("sam2kit-fast", weights, "cpu", "float32")
+    monkeypatch.setattr("sam2kit.bench.contenders.SIZE_HW", (180, 320))
+    assert server.answer({"load": True}) == {}
+    server.answer({"begin": "frame", "frames": 60})
+    for _ in range(2):
+        told = server.answer({"run": 12})
+        assert abs(told["encoded"] - 12) < 4 and told["seconds"] > 0
+    assert server.answer({"peak": True})["bytes"] > 2**20
+
+
+def test_requests_in_the_wrong_order_are_refused(weights: Path) -> None:
+    server = Server("sam2kit", weights, "cpu", "float32")
+    with pytest.raises(ValueError, match="no model is loaded"):
+        server.answer({"begin": "click", "frames": 1})
+    with pytest.raises(ValueError, match="no work has begun"):
+        server.answer({"run": 1})
 
 
 @pytest.mark.parametrize("contender", [Sam2kitFast, Sam2kitCompiled])
-def test_the_fast_ways_work_on_a_cpu_too(
-    contender: type[Sam2kit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_fast_ways_track_on_a_cpu_too(
+    contender: type[Sam2kit], weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", partial(compile_, backend="eager"))
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: None)
-    comparing.write_weights(tmp_path, "nano")
-    racer = contender(tmp_path, "cpu", "bfloat16")
-    assert racer.model.weight_dtype == torch.bfloat16
-    for kind in ("click", "frame2"):
-        work = work_of(racer, kind, 3)
-        for _ in range(3):
-            next(work)
+    racer = contender(weights, "cpu", "float32")
+    work = work_of(racer, "frame2", 3)
+    for _ in range(3):
+        next(work)
+    with pytest.raises(ValueError, match=r"does not do 'click'; its kinds of work are frame"):
+        work_of(racer, "click", 3)
 
 
 def test_the_port_is_asked_as_many_clicks(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
+
+    def answer(self: Transformers, embeddings: list, clicks: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(len(clicks))
+        return torch.ones(len(clicks), 3, 4, 4), torch.arange(3.0 * len(clicks)).reshape(-1, 3)
+
+    monkeypatch.setattr("sam2kit.bench.contenders.SIZE_HW", (180, 320))
     monkeypatch.setattr(Transformers, "_embeddings", lambda self, image: [])
-    monkeypatch.setattr(Transformers, "_answer", lambda self, embeddings, clicks: asked.append(len(clicks)))
+    monkeypatch.setattr(Transformers, "_answer", answer)
     work = work_of(object.__new__(Transformers), "automatic", 1)
-    next(work)
-    next(work)
-    assert asked == [64] * 16
+    assert next(work) == 0 and asked == [64]
+    assert next(work) == 48 * 16 and asked == [64] * 17
 
 
 def test_transformers_is_found_where_it_is_installed() -> None:
     assert installed() == ["sam2kit", "transformers"]
-    assert installed("cuda:0") == list(CONTENDERS) and "sam2kit-compiled" in CONTENDERS
+    assert installed("cuda:0", "bfloat16") == list(CONTENDERS) and "sam2kit-compiled" in CONTENDERS
+    assert "transformers-half" not in installed("cuda:0")
 
 
 def test_pictures_are_the_same_everywhere() -> None:
@@ -153,6 +269,8 @@ def test_pictures_are_the_same_everywhere() -> None:
     assert (clip.frame(0) == picture()).all() and clip.frame(2).shape == (720, 1280, 3)
     assert (clip.frame(2)[:, 16:] == picture()[:, :-16]).all()
     assert 20 < picture().std() < 90
+    long = moving(40)
+    assert (long.frame(17) == long.frame(15)).all() and (long.frame(32) == long.frame(0)).all()
 
 
 def test_scaling_measures_and_draws(tmp_path: Path) -> None:
@@ -170,6 +288,26 @@ def test_the_command_writes_what_it_prints(tmp_path: Path, capsys: pytest.Captur
     assert content["model"] == "nano" and content["measured"][0]["work"] == "click"
 
 
-def test_a_wrong_number_of_rounds_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "compare", "--rounds", "0"]) == 2
-    assert "--rounds must be 1 or more, got 0" in capsys.readouterr().err
+@pytest.mark.parametrize("option", ["rounds", "frames", "deadline"])
+def test_wrong_numbers_are_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "compare", f"--{option}", "0"]) == 2
+    assert f"--{option} must be 1 or more, got 0" in capsys.readouterr().err
+
+
+def test_the_gpu_check_runs_its_smoke_part_on_a_cpu() -> None:
+    environment = os.environ | {"SAM2KIT_CHECK_DEVICE": "cpu", "SAM2KIT_CHECK_MODEL": "nano"}
+    command = [sys.executable, "-m", "tests.gpu_check", "smoke"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("all went well\n")
+    for line in ("nano: 10 objects over 30 frames", "nano: recorded against plain", "64 clicks, keys expanded"):
+        assert line in done.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_gpu_check_says_that_there_is_no_gpu(tmp_path: Path) -> None:
+    command = ["bash", str(ROOT / "tests" / "gpu_check.sh"), str(tmp_path)]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and not done.stdout and not list(tmp_path.iterdir())
+    assert done.stderr.startswith("this machine has no CUDA GPU") and done.stderr.count("\n") == 1

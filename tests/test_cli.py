@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from sam2kit.cli import main
+from sam2kit.weights import load_model as load
 
 
 @pytest.fixture
@@ -121,6 +122,21 @@ def test_doctor(capsys: pytest.CaptureFixture) -> None:
     assert "bundled" in report["model"]
     assert "ms per click" in report["speed"]
     assert "missing" not in report["gradio"]
+
+
+def test_precision_is_an_option(
+    coffee: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["doctor", "--model", "nano", "--dtype", "bfloat16", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["precision"] == "bfloat16"
+    asked = []
+    monkeypatch.setattr("sam2kit.weights.load_model", lambda *given, side: asked.append((*given, side)) or load(*given))
+    line = ["image", coffee, "--point", "290,60", "--out", str(tmp_path), "--model", "nano", "--device", "cpu"]
+    assert main([*line, "--dtype", "float16"]) == main(line) == 0
+    assert asked == [("nano", "cpu", "float16", None), ("nano", "cpu", "auto", None)]
+    with pytest.raises(SystemExit):
+        main([*line, "--dtype", "int8"])
+    assert "invalid choice: 'int8'" in capsys.readouterr().err
 
 
 def test_evaluate_on_photos(assets: Path, capsys: pytest.CaptureFixture) -> None:

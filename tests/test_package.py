@@ -48,6 +48,43 @@ def test_importing_sam2kit_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+ONLY_NEEDED_FOR_SOME = ("av", "supervision", "moviepy", "gradio", "matplotlib")
+PICTURES_AND_FRAMES = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {packages}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name.split(".")[0])
+
+sys.meta_path.insert(0, Missing())
+import numpy as np
+import sam2kit
+
+model = sam2kit.load_model("nano", "cpu")
+frames = [np.full((40, 60, 3), 60 + n, np.uint8) for n in range(3)]
+images = sam2kit.ImagePredictor(model)
+print(images.predict(images.encode(frames[0]), sam2kit.Prompt([[20, 20]])).masks.shape[-2:])
+videos = sam2kit.VideoPredictor(model)
+session = videos.open(frames)
+videos.add_points(session, 0, 1, [[20, 20]])
+print(len(list(videos.propagate(session))))
+try:
+    sam2kit.open_clip("assets/clips/cup_grows.mp4")
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_pictures_and_lists_of_frames_need_few_packages() -> None:
+    code = PICTURES_AND_FRAMES.format(packages=ONLY_NEEDED_FOR_SOME)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    *shapes, told = done.stdout.splitlines()
+    assert shapes == ["torch.Size([40, 60])", "3"]
+    assert told == "assets/clips/cup_grows.mp4 needs av to be read: pip install av; pictures do not"
+
+
 def test_importing_the_app_does_nothing() -> None:
     code = "import sys, app; print('gradio' in sys.modules, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

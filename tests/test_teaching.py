@@ -173,6 +173,16 @@ class TestRuns:
         assert said in last["error"]
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("MPS backend out of memory")])
+def test_a_full_device_is_a_sentence(plan: TeachPlan, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(finetune, "finetune", full)
+    last = list(train_events(plan))[-1]
+    assert last == {"phase": FAILED, "error": "the device has no memory left for training; take a smaller model"}
+
+
 def test_comparisons_are_on_the_held_out_photos(plan: TeachPlan, nano: SAM2, toy: SAM2) -> None:
     (compared,) = comparisons(plan.data, ImagePredictor(toy), ImagePredictor(nano))
     assert compared.name == "vvvv.png"

@@ -14,10 +14,22 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sam2kit.compat.build import build_sam2
 from sam2kit.config import preset
+from sam2kit.exports import save_official, save_transformers
 from sam2kit.hub import HubError
 from sam2kit.model.sam2 import SAM2
-from sam2kit.weights import choose_device, choose_dtype, find_weights, load_model, push_to_hub, save_model
+from sam2kit.training.budget import Budget
+from sam2kit.training.preparation import load_base
+from sam2kit.weights import (
+    choose_device,
+    choose_dtype,
+    find_weights,
+    load_model,
+    push_to_hub,
+    save_model,
+    weights_dtype,
+)
 from tests.loopback_hub import LoopbackHub
 
 
@@ -187,9 +199,100 @@ class TestNames:
             with pytest.raises(ValueError, match="0 CUDA GPUs"):
                 choose_device("cuda")
 
+    @pytest.mark.parametrize(
+        ("gpu", "capability", "wanted"),
+        [
+            ("T4", (7, 5), "float16"),
+            ("V100", (7, 0), "float16"),
+            ("3060", (8, 6), "bfloat16"),
+            ("H200", (9, 0), "bfloat16"),
+        ],
+    )
+    def test_auto_is_what_a_gpu_computes_in(
+        self, monkeypatch: pytest.MonkeyPatch, gpu: str, capability: tuple[int, int], wanted: str
+    ) -> None:
+        """torch itself counts GPUs that only imitate bfloat16."""
+        gpus(monkeypatch, capability)
+        assert choose_dtype("auto", torch.device("cuda")) == getattr(torch, wanted), gpu
+        assert choose_dtype("float32", torch.device("cuda")) == torch.float32
+
+    def test_auto_asks_the_chosen_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        gpus(monkeypatch, (8, 6), (7, 5))
+        chosen = [choose_dtype("auto", torch.device(name)) for name in ("cuda", "cuda:0", "cuda:1", "mps", "cpu")]
+        assert chosen == [torch.bfloat16, torch.bfloat16, torch.float16, torch.float32, torch.float32]
+
+    def test_auto_believes_torch_on_amd(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        gpus(monkeypatch, (9, 0))
+        monkeypatch.setattr(torch.version, "hip", "6.2")
+        for told, wanted in ((True, torch.bfloat16), (False, torch.float16)):
+            monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda told=told: told)
+            assert choose_dtype("auto", torch.device("cuda")) == wanted
+
     def test_the_bundled_model(self, nano: SAM2) -> None:
         assert nano.config == preset("nano")
         assert find_weights("nano").stat().st_size <= 8 * 2**20
+
+
+class TestRoundedWeights:
+    """On CUDA GPUs weights are kept in the dtype that is computed in, unless they are to be trained."""
+
+    def test_where(self) -> None:
+        for device in (torch.device("cuda"), torch.device("cuda:1")):
+            for dtype in (torch.float32, torch.bfloat16, torch.float16):
+                assert weights_dtype(dtype, device, trainable=False) == dtype
+                assert weights_dtype(dtype, device, trainable=True) == torch.float32
+        for device in (torch.device("cpu"), torch.device("mps")):
+            assert weights_dtype(torch.bfloat16, device, trainable=False) == torch.float32
+
+    def test_loading(self, on_cuda: None) -> None:
+        model = load_model("nano", "cpu", "bfloat16")
+        assert (model.weight_dtype, model.compute_dtype) == (torch.bfloat16, torch.bfloat16)
+        assert model.sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.dtype == torch.float32
+        model = load_model("nano", "cpu", "bfloat16", trainable=True)
+        assert (model.weight_dtype, model.compute_dtype) == (torch.float32, torch.bfloat16)
+
+    def test_what_trains_has_float32(self, on_cuda: None, toy: SAM2, tmp_path: Path) -> None:
+        base = save_model(toy, tmp_path / "toy.safetensors")
+        assert build_sam2("sam2.1_hiera_t.yaml", base, device="cpu").weight_dtype == torch.float32
+        _, model = load_base(str(base), Budget(device="cpu", precision="bfloat16"))
+        assert (model.weight_dtype, model.compute_dtype) == (torch.float32, torch.bfloat16)
+
+    def test_they_are_not_stored_as_the_original(
+        self, on_cuda: None, toy: SAM2, tmp_path: Path, hub: LoopbackHub
+    ) -> None:
+        path = save_model(toy, tmp_path / "toy.safetensors")
+        rounded = load_model(path, "cpu", "bfloat16")
+        writes: list[Callable[[], object]] = [
+            lambda: save_model(rounded, tmp_path / "other.safetensors"),
+            lambda: save_model(rounded, tmp_path / "other.safetensors", dtype=torch.float32),
+            lambda: save_official(rounded, tmp_path / "other.pt"),
+            lambda: save_transformers(rounded, tmp_path / "other"),
+            lambda: push_to_hub(rounded, "me/other"),
+        ]
+        for write in writes:
+            with pytest.raises(ValueError, match=r"rounded to bfloat16.*load the model with trainable=True"):
+                write()
+        assert [file.name for file in tmp_path.glob("other*/*")] == [] and not list(tmp_path.glob("other.*"))
+        named = save_model(rounded, tmp_path / "named.safetensors", dtype=torch.bfloat16)
+        assert load_model(named, "cpu", trainable=True).weight_dtype == torch.float32
+
+
+@pytest.fixture
+def on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are kept as if the CPU were a CUDA GPU."""
+    monkeypatch.setattr(
+        "sam2kit.weights.weights_dtype",
+        lambda dtype, device, *, trainable: weights_dtype(dtype, torch.device("cuda"), trainable=trainable),
+    )
+
+
+def gpus(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> None:
+    """Let torch see GPUs of these kinds, the first of them the current one."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: len(capabilities))
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(
+        "torch.cuda.get_device_capability", lambda device=None: capabilities[torch.device(device).index or 0]
+    )
 
 
 class TestHub:

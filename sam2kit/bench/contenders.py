@@ -1,19 +1,23 @@
 """Who can do the work, and how: a generator for each kind of it, prepared at the first step, timed at all others.
 
     encode       a 1280x720 picture -> its embedding
-    click        one click on an encoded picture -> three masks of 1280x720
+    click        one click on an encoded picture -> three masks of 1280x720 on the host
     clicks       64 clicks on an encoded picture, each a prompt of its own -> 3 x 64 low-res masks
-    automatic    1024 clicks in batches of 64, filtered and without duplicates -> masks of 1280x720
-    frame        one more frame of a 1280x720 clip in which a number of objects are tracked
+    automatic    1024 clicks in batches of 64; the better quarter of their 3072 masks is filtered, freed of duplicates
+                 and packed as run lengths of 1280x720; a step gives the number of them
+    frame        one more frame of a 1280x720 clip in which a number of objects are tracked -> their masks on the host
 
-Everybody gets the same weights, pictures and prompts. Where another package's own preparation of pictures needs more
-than it brings along (torchvision), its model gets what ours makes of a picture; that is a few milliseconds of the work.
+Everybody gets the same weights, bytes of pictures and prompts, and ends with masks of the same size in the same place.
+Resizing and normalising are part of the work; the port does them where its model is, and thresholds its masks there.
+Small holes, which it leaves, are left by us too. What it lacks for "automatic" (filter, boxes, run lengths; for its own
+ones it needs torchvision) is ours. Made-up weights think little of their masks and draw nothing but noise, so the
+thresholds are fitted to them: a quarter of the masks is good enough, none is too unsteady, and none is a duplicate.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from importlib.util import find_spec
@@ -22,13 +26,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2kit.media.clips import Clip
+from sam2kit.media.runlengths import mask_to_runs
+from sam2kit.model.mask_decoder import stability
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
-from sam2kit.predict.geometry import frame_to_square, image_to_square, points_to_square
+from sam2kit.predict.frame_masks import VideoOptions
+from sam2kit.predict.geometry import image_to_square, masks_to_image, points_to_square
 from sam2kit.predict.image import ImagePredictor
+from sam2kit.predict.masks import mask_boxes, suppress_overlapping
 from sam2kit.predict.pace import Pace
 from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.video import VideoPredictor
@@ -38,8 +45,11 @@ SIZE_HW = (720, 1280)
 CLICKS, AUTOMATIC_CLICKS = 64, 1024
 _FRAME_TIME = Fraction(1, 25)  # seconds
 _SHIFT = 8  # pixels that a clip moves from frame to frame
+_TURN = 16  # frames after which it moves back again
+_PASSING = 0.75  # share of the masks that "automatic" finds too bad
 
-Work = Iterator[None]
+WORKS = ("encode", "click", "clicks", "automatic", "frame")
+Work = Iterator[int | None]  # gives how many masks were found, where that is the question
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -58,18 +68,20 @@ def spots(number: int) -> np.ndarray:
 
 
 def moving(frames: int) -> Clip:
-    """The picture, pushed to the right; frames are made when they are asked for."""
+    """The picture, pushed to the right and back; frames lie in memory, so that nobody waits for them."""
     return _Moving(frames)
 
 
 class _Moving(Clip):
     def __init__(self, frames: int) -> None:
-        self._first = picture()
+        first = picture()
+        self._frames = [np.roll(first, _SHIFT * i, axis=1) for i in range(min(frames, _TURN + 1))]
         self.size_hw, self.last_duration = SIZE_HW, _FRAME_TIME
         self.timestamps = tuple(i * _FRAME_TIME for i in range(frames))
 
     def _read(self, index: int) -> np.ndarray:
-        return np.roll(self._first, _SHIFT * index, axis=1)
+        place = index % (2 * _TURN)
+        return self._frames[min(place, 2 * _TURN - place)]
 
 
 def grid() -> np.ndarray:
@@ -85,7 +97,13 @@ class Contender(ABC):
     Args:
         folder: with the weights, of `compare.write_weights`.
         device, dtype: where and in which precision, as for `load_model`.
+    Attributes:
+        works: kinds of work that it does in a way of its own.
+        encoders: whose pictures can be counted; none where counting would disturb the compiler.
     """
+
+    works: tuple[str, ...] = WORKS
+    encoders: list[nn.Module]
 
     @abstractmethod
     def __init__(self, folder: Path, device: str, dtype: str) -> None: ...
@@ -103,6 +121,10 @@ class Contender(ABC):
         """Sixty-four clicks, again and again."""
 
     @abstractmethod
+    def automatic(self) -> Work:
+        """Everything in a picture, again and again."""
+
+    @abstractmethod
     def frame(self, objects: int, frames: int) -> Work:
         """Tracks through a clip; a step is a frame."""
 
@@ -110,19 +132,18 @@ class Contender(ABC):
 class Sam2kit(Contender):
     """This package, as people use it."""
 
-    pace = Pace()
+    pace: Pace | None = None
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
         self.model = load_model(folder / "model.safetensors", device, dtype)
-        if self.pace != Pace():
-            self.model.cast_weights(choose_dtype(dtype, self.model.device))
         self.predictor = ImagePredictor(self.model)
+        self.encoders = [self.model.image_encoder]
 
     def encode(self) -> Work:
         """A picture, again and again."""
         image = picture()
         while True:
-            yield
+            yield None
             self.predictor.encode(image)
 
     def click(self) -> Work:
@@ -130,83 +151,102 @@ class Sam2kit(Contender):
         embedding = self.predictor.encode(picture())
         prompt = Prompt(grid()[27][None])
         while True:
-            yield
-            _ = self.predictor.predict(embedding, prompt).masks
+            yield None
+            self.predictor.predict(embedding, prompt).masks.cpu()
 
     def clicks(self) -> Work:
         """Sixty-four clicks, again and again."""
         embedding = self.predictor.encode(picture())
         prompt = Prompt(grid()[:, None])
         while True:
-            yield
+            yield None
             self.predictor.predict(embedding, prompt)
 
     def automatic(self) -> Work:
         """Everything in a picture, again and again."""
-        everything = AutomaticMasks(self.model, AutomaticOptions())
-        image = picture()
+        image, found = picture(), 0
+        ious = self.predictor.predict(self.predictor.encode(image), Prompt(grid()[:, None])).predicted_iou
+        options = AutomaticOptions(min_predicted_iou=_enough(ious), min_stability=0.0, max_box_overlap=1.0)
+        everything = AutomaticMasks(self.model, options)
         while True:
-            yield
-            everything.generate(image)
+            yield found
+            found = len(everything.generate(image))
 
     def frame(self, objects: int, frames: int) -> Work:
         """Tracks through a clip; a step is a frame."""
-        predictor = VideoPredictor(self.model, pace=self.pace)
+        predictor = VideoPredictor(self.model, VideoOptions(max_hole_area=0.0), pace=self.pace)
         session = predictor.open(moving(frames))
         for number, place in enumerate(spots(objects)):
             predictor.add_points(session, 0, number, place[None])
         tracked = predictor.propagate(session, direction="forward")
         while True:
-            yield
+            yield None
             _ = next(tracked).masks
+
+
+def _enough(predicted_iou: Tensor) -> float:
+    """What the better quarter of the masks of 64 clicks has at least."""
+    return predicted_iou.float().quantile(_PASSING).item()
 
 
 class Sam2kitFast(Sam2kit):
     """The same as with `sam2kit video --fast`."""
 
+    works = ("frame",)
     pace = Pace.fastest()
 
 
-class Sam2kitCompiled(Sam2kit):
-    """The same as with `sam2kit video --compile`; pictures are encoded by compiled code, too."""
+class Sam2kitCompiled(Sam2kitFast):
+    """The same as with `sam2kit video --compile`."""
 
     pace = Pace.fastest(compiled=True)
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
         super().__init__(folder, device, dtype)
-        self.model.image_encoder.compile(fullgraph=True)
-        self.model.sam_mask_decoder.compile()
+        self.encoders = []
 
 
 class Transformers(Contender):
-    """Hugging Face's port."""
+    """Hugging Face's port, in autocast where the precision is lower."""
+
+    half = False  # whether the weights themselves are in the lower precision, without autocast
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
         from transformers import Sam2Model, Sam2VideoModel
 
         self.device, self.dtype = torch.device(device), choose_dtype(dtype, torch.device(device))
-        self.image_model = _ready(Sam2Model.from_pretrained(folder / "transformers"), self.device)
-        self.video_model = _ready(Sam2VideoModel.from_pretrained(folder / "transformers"), self.device)
+        self.weight_dtype = self.dtype if self.half else torch.float32
+        self.image_model = self._ready(Sam2Model.from_pretrained(folder / "transformers"))
+        self.video_model = self._ready(Sam2VideoModel.from_pretrained(folder / "transformers"))
         config: Any = self.image_model.config  # its type leaves open what its parts are
         self.side = config.prompt_encoder_config.image_size
+        self.encoders = [self.image_model.vision_encoder, self.video_model.vision_encoder]
+
+    def _ready(self, model: Model) -> Model:
+        return model.to(self.device, self.weight_dtype).eval()
+
+    def _square(self, image: np.ndarray) -> Tensor:
+        """[3, S, S] on the device, from bytes."""
+        pixels = torch.from_numpy(image).to(self.device, non_blocking=True).permute(2, 0, 1)
+        return image_to_square(pixels, self.side).to(self.weight_dtype)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        lower = self.dtype != self.weight_dtype
+        return torch.autocast(self.device.type, self.dtype) if lower else nullcontext()
 
     def encode(self) -> Work:
         """A picture, again and again."""
         image = picture()
         while True:
-            yield
+            yield None
             self._embeddings(image)
 
     def _embeddings(self, image: np.ndarray) -> list[Tensor]:
-        square = image_to_square(torch.from_numpy(image).to(self.device).permute(2, 0, 1), self.side)
         with torch.inference_mode(), self._precision():
-            return self.image_model.get_image_embeddings(square[None])
+            return self.image_model.get_image_embeddings(self._square(image)[None])
 
-    def _precision(self) -> AbstractContextManager[object]:
-        lower = self.dtype != torch.float32
-        return torch.autocast(self.device.type, self.dtype) if lower else nullcontext()
-
-    def _answer(self, embeddings: list[Tensor], clicks: np.ndarray) -> Tensor:
+    def _answer(self, embeddings: list[Tensor], clicks: np.ndarray) -> tuple[Tensor, Tensor]:
+        """[N, 3, h, w] low-res mask logits and [N, 3] predicted IoUs."""
         points = points_to_square(torch.from_numpy(clicks).float(), SIZE_HW, self.side).to(self.device)
         with torch.inference_mode(), self._precision():
             answer = self.image_model(
@@ -215,40 +255,52 @@ class Transformers(Contender):
                 input_labels=torch.ones(1, len(points), 1, dtype=torch.int64, device=self.device),
                 multimask_output=True,
             )
-        return answer.pred_masks[0].float()  # [N, 3, h, w]
+        return answer.pred_masks[0].float(), answer.iou_scores[0].float()
 
     def click(self) -> Work:
         """A click, again and again."""
         embeddings = self._embeddings(picture())
         while True:
-            yield
-            low_res = self._answer(embeddings, grid()[27][None])
-            _ = F.interpolate(low_res, SIZE_HW, mode="bilinear", align_corners=False) > 0
+            yield None
+            low_res, _ = self._answer(embeddings, grid()[27][None])
+            (masks_to_image(low_res, SIZE_HW) > 0).cpu()
 
     def clicks(self) -> Work:
         """Sixty-four clicks, again and again."""
         embeddings = self._embeddings(picture())
         while True:
-            yield
+            yield None
             self._answer(embeddings, grid())
 
     def automatic(self) -> Work:
-        """A picture and 1024 clicks, again and again, but not what is made of their masks: that needs torchvision."""
-        image = picture()
+        """Everything in a picture, again and again."""
+        image, found = picture(), 0
+        least = _enough(self._answer(self._embeddings(image), grid())[1])
         while True:
-            yield
+            yield found
             embeddings = self._embeddings(image)
-            for _ in range(AUTOMATIC_CLICKS // CLICKS):
-                self._answer(embeddings, grid())
+            batches = [self._search(embeddings, least) for _ in range(AUTOMATIC_CLICKS // CLICKS)]
+            boxes, ious = (torch.cat(parts) for parts in zip(*((b, i) for _, b, i in batches), strict=True))
+            runs = [r for some, _, _ in batches for r in some]
+            found = len([runs[i] for i in suppress_overlapping(boxes, ious, 1.0).tolist()])
+
+    def _search(self, embeddings: list[Tensor], least: float) -> tuple[list[dict[str, Any]], Tensor, Tensor]:
+        """Run lengths, boxes and predicted IoUs of the masks of 64 clicks that are good enough."""
+        low_res, ious = (t.flatten(0, 1) for t in self._answer(embeddings, grid()))
+        good = ious > least
+        logits = masks_to_image(low_res[good][:, None], SIZE_HW)[:, 0]
+        steady = stability(logits, offset=1.0) >= 0
+        masks = (logits > 0)[steady]
+        return [mask_to_runs(m) for m in masks.cpu().numpy()], mask_boxes(masks).cpu(), ious[good][steady].cpu()
 
     def frame(self, objects: int, frames: int) -> Work:
         """Tracks through a clip; a step is a frame."""
         from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
-        squares = torch.stack([frame_to_square(frame, self.side) for frame in moving(frames).frames()])
-        session = Sam2VideoInferenceSession(
-            squares, *SIZE_HW, inference_device=self.device, inference_state_device=self.device, dtype=torch.float32
+        session: Any = Sam2VideoInferenceSession(
+            None, *SIZE_HW, inference_device=self.device, inference_state_device=self.device, dtype=self.weight_dtype
         )
+        session.processed_frames = _Squares(moving(frames), self._square)
         places = points_to_square(torch.from_numpy(spots(objects)).float(), SIZE_HW, self.side)
         for number, place in enumerate(places):
             prompt = {
@@ -261,23 +313,40 @@ class Transformers(Contender):
             self.video_model(session, frame_idx=0)
             tracked = self.video_model.propagate_in_video_iterator(session, start_frame_idx=0)
             while True:
-                yield
+                yield None
                 low_res = next(tracked).pred_masks.float()
-                _ = F.interpolate(low_res, SIZE_HW, mode="bilinear", align_corners=False) > 0
+                (masks_to_image(low_res, SIZE_HW) > 0).cpu()
 
 
-def _ready(model: Model, device: torch.device) -> Model:
-    return model.to(device).eval()
+class _Squares:
+    """Frames of a clip, prepared when the port asks for them, as its session wants them."""
+
+    def __init__(self, clip: Clip, prepared: Callable[[np.ndarray], Tensor]) -> None:
+        self._clip, self._prepared = clip, prepared
+
+    def __len__(self) -> int:
+        return len(self._clip)
+
+    def __getitem__(self, frame: int) -> Tensor:
+        return self._prepared(self._clip.frame(frame))
 
 
-class TransformersCompiled(Transformers):
-    """The port with its heavy parts compiled."""
+class TransformersHalf(Transformers):
+    """The port with its weights in the lower precision."""
+
+    half = True
+
+
+class TransformersCompiled(TransformersHalf):
+    """The same with the heavy parts of tracking compiled."""
+
+    works = ("frame",)
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
         super().__init__(folder, device, dtype)
-        for model in (self.image_model, self.video_model):
-            model.vision_encoder.compile()
-            model.mask_decoder.compile()
+        self.encoders = []
+        self.video_model.vision_encoder.compile()
+        self.video_model.mask_decoder.compile()
         self.video_model.memory_attention.compile(dynamic=True)
         self.video_model.memory_encoder.compile()
 
@@ -285,16 +354,19 @@ class TransformersCompiled(Transformers):
 CONTENDERS: dict[str, type[Contender]] = {
     "sam2kit": Sam2kit,
     "sam2kit-fast": Sam2kitFast,
-    "sam2kit-compiled": Sam2kitCompiled,
     "transformers": Transformers,
+    "transformers-half": TransformersHalf,
+    "sam2kit-compiled": Sam2kitCompiled,
     "transformers-compiled": TransformersCompiled,
 }
 
 
-def installed(device: str = "cpu") -> list[str]:
-    """Names of the contenders that are here and meant for a device; we come first."""
+def installed(device: str = "cpu", dtype: str = "float32") -> list[str]:
+    """Names of the contenders that are here and meant for a device and a precision; we come first."""
     here = [name for name in CONTENDERS if find_spec(name.split("-")[0]) is not None]
-    return here if device.startswith("cuda") else [name for name in here if "-" not in name]
+    if not device.startswith("cuda"):
+        return [name for name in here if "-" not in name]
+    return [name for name in here if dtype != "float32" or name != "transformers-half"]
 
 
 def work_of(contender: Contender, name: str, frames: int) -> Work:
@@ -305,12 +377,14 @@ def work_of(contender: Contender, name: str, frames: int) -> Work:
     Raises:
         ValueError: if there is no such work, or the contender does not do it.
     """
-    kind = name.rstrip("0123456789")
-    begin = getattr(contender, kind, None) if kind in WORKS else None
-    if begin is None:
+    kind = kind_of(name)
+    if kind not in contender.works:
         who = type(contender).__name__.lower()
-        raise ValueError(f"{who} does not do {name!r}; kinds of work are {', '.join(WORKS)}")
+        raise ValueError(f"{who} does not do {name!r}; its kinds of work are {', '.join(contender.works)}")
+    begin = getattr(contender, kind)
     return begin(int(name.removeprefix(kind) or 1), frames) if kind == "frame" else begin()
 
 
-WORKS = ("encode", "click", "clicks", "automatic", "frame")
+def kind_of(work: str) -> str:
+    """Without the number of objects."""
+    return work.rstrip("0123456789")

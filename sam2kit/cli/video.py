@@ -53,7 +53,7 @@ def add_video_command(commands: Commands) -> None:
         help="go on with the session in the output folder; give the same --start, --stop and --every",
     )  # fmt: skip
     video.add_argument(
-        "--fast", action="store_true", help="for a CUDA GPU: encode ahead, record a frame's work, bfloat16"
+        "--fast", action="store_true", help="for a CUDA GPU: record a frame's work, one launch for hundreds"
     )
     video.add_argument("--compile", action="store_true", help="the same, and compiled: minutes before the first frame")
     add_results_options(video, run_video)
@@ -103,7 +103,6 @@ def predictor_of(options: argparse.Namespace) -> VideoPredictor:
     """A predictor at the pace of the options."""
     from sam2kit.predict.pace import Pace
     from sam2kit.predict.video import VideoPredictor
-    from sam2kit.weights import choose_dtype
 
     model = load(options)
     if not options.fast and not options.compile:
@@ -112,7 +111,6 @@ def predictor_of(options: argparse.Namespace) -> VideoPredictor:
         raise ValueError(
             f"--fast and --compile are for CUDA GPUs, and this runs on {model.device.type}; leave them out"
         )
-    model.cast_weights(choose_dtype("auto", model.device))
     return VideoPredictor(model, pace=Pace.fastest(compiled=options.compile))
 
 

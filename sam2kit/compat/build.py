@@ -118,7 +118,8 @@ def load_official(
     if mode not in ("eval", "train"):
         raise ValueError(f'mode must be "eval" or "train", got {mode!r}')
     changes = overrides or {}
-    model = load_model(source, "cpu" if device is None else device, side=changes.get("image_size"))
+    side = changes.get("image_size")
+    model = load_model(source, "cpu" if device is None else device, side=side, trainable=True)  # scripts train them
     model.compute_dtype = None
     decoder = model.config.decoder
     falls_back = changes.get(_FALLBACK, decoder.replaces_unstable_masks and apply_postprocessing)

@@ -13,15 +13,18 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
 Item = TypeVar("Item")
+_DEVICE = "ACCELERATE_TORCH_DEVICE"
 _PATIENCE = timedelta(days=7)  # how long a process waits for slower ones; the default would give up too soon
 
 
@@ -49,7 +52,7 @@ class Team:
             self._accelerator.wait_for_everyone()
 
 
-def _started_together() -> bool:
+def started_together() -> bool:
     """Whether a launcher has started several processes."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
@@ -60,36 +63,60 @@ def join_team(device: str = "auto") -> Team:
     Args:
         device: where the models shall be: "auto", "cpu" or "cuda".
     """
-    if not _started_together():
+    if not started_together():
         return Team()
     import torch
     from accelerate import InitProcessGroupKwargs
 
     on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
-    accelerator = join_processes(cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
+    accelerator = join_processes("cpu" if on_cpu else None, kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
     own = "cpu" if on_cpu else str(accelerator.device)
     return Team(accelerator.process_index, accelerator.num_processes, own, accelerator)
 
 
-def join_processes(*, cpu: bool = False, **options: Any) -> Accelerator:
+def join_processes(device: str | torch.device | None = None, **options: Any) -> Accelerator:
     """accelerate's Accelerator, which forgets earlier ones, and whose connections are closed when the program ends.
 
     If they stay open, torch sometimes aborts a process that has finished, and the launcher then ends the others, too.
 
     Args:
-        cpu: whether the models are on CPUs; several processes would not find each other there otherwise.
-        options: others of Accelerator.
+        device: where the models are. "cpu" must be said, or several processes would not find each other there; one
+            process alone may have a certain GPU, such as "cuda:1"; None takes the best there is.
+        options: those of Accelerator.
+    Raises:
+        ValueError: if several processes are to use one GPU.
     """
+    import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from torch import distributed
 
     if not distributed.is_initialized():
         AcceleratorState._reset_state(reset_partial_state=True)  # it would insist on an earlier one's precision
-    accelerator = Accelerator(cpu=cpu, **options)
+    chosen = None if device is None else torch.device(device)
+    with _accelerate_on(chosen):
+        accelerator = Accelerator(cpu=chosen is not None and chosen.type == "cpu", **options)
     if accelerator.num_processes > 1:
         atexit.register(_leave)
     return accelerator
+
+
+@contextmanager
+def _accelerate_on(device: torch.device | None) -> Iterator[None]:
+    """accelerate takes the first GPU, unless a variable names another one."""
+    if device is None or device.type != "cuda" or device.index is None:
+        yield
+        return
+    if started_together():
+        raise ValueError(f"several processes take a GPU each, and {device} is one; leave its number out")
+    before = os.environ.get(_DEVICE)
+    os.environ[_DEVICE] = str(device)
+    try:
+        yield
+    finally:
+        os.environ.pop(_DEVICE)
+        if before is not None:
+            os.environ[_DEVICE] = before
 
 
 def _leave() -> None:
@@ -104,7 +131,7 @@ def end_program(code: int) -> NoReturn:
 
     While they are, torch aborts now and then even though all connections are closed.
     """
-    if _started_together():
+    if started_together():
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -21,14 +21,16 @@ from fractions import Fraction
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from sam2kit.media.pictures import PictureSource, open_image, read_picture, shared_range
 from sam2kit.media.value_range import ValueRange
-from sam2kit.media.video_decoding import Check, FrameDecoder
+
+if TYPE_CHECKING:
+    from sam2kit.media.video_decoding import Check
 
 _SLOWEST = 0.001  # frames per second
 _USUAL_FPS = 25.0  # of frames that have no times of their own
@@ -165,10 +167,17 @@ class VideoFile(Clip):
         check: see `open_clip`.
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no video, has no video stream, frames beyond 8K, or none that can be decoded.
+        ValueError: if it is no video, has no video stream, frames beyond 8K, or none that can be decoded; or if PyAV,
+            which nothing else here needs, is not installed.
     """
 
     def __init__(self, path: str | PathLike[str], *, check: Check | None = None) -> None:
+        try:
+            from sam2kit.media.video_decoding import FrameDecoder
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"{path} needs {error.name} to be read: pip install {error.name}; pictures do not"
+            ) from error
         self._decoder = FrameDecoder(Path(path), check)
         self.path = self.origin = self._decoder.path
         self.size_hw = self._decoder.scan.size_hw

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam2kit.model.layers import within_range
 from sam2kit.model.positions import rotate, rotate_maps
 
 _WEIGHTS = 2**19  # that are in work at once: they stay near the processor
@@ -160,15 +161,28 @@ class Attention(nn.Module):
         Returns:
             [B, L, dim].
         """
-        q, k = (self._split(p(x)) for p, x in ((self.q_proj, query), (self.k_proj, key)))
+        q = self._queries(query)
         if rotary is not None:
             q = rotate(q, rotary)
-        if rotary_key is not None:
-            k = rotate_maps(k, rotary_key, maps)
+        return self._attended(q, self.keys(key, rotary_key, maps), value)
+
+    def keys(self, key: Tensor, rotary_key: Tensor | None = None, maps: int = 1) -> Tensor:
+        """[B, heads, S, D] projected keys, as `forward` turns them."""
+        k = self._split(within_range(self.k_proj(key)))
+        return k if rotary_key is None else rotate_maps(k, rotary_key, maps)
+
+    def attend_to(self, query: Tensor, k: Tensor, value: Tensor, *, rotary: Tensor) -> Tensor:
+        """As `forward`, for keys that `keys` has made."""
+        return self._attended(rotate(self._queries(query), rotary), k, value)
+
+    def _queries(self, query: Tensor) -> Tensor:
+        return self._split(within_range(self.q_proj(query)))
+
+    def _attended(self, q: Tensor, k: Tensor, value: Tensor) -> Tensor:
         if self._projects_late(value, k.dtype):
-            attended = self.v_proj(attend(q, k, value[:, None]))
+            attended = within_range(self.v_proj(attend(q, k, value[:, None])))
         else:
-            attended = attend(q, k, self._split(self.v_proj(value)))
+            attended = attend(q, k, self._split(within_range(self.v_proj(value))))
         return self.out_proj(attended.transpose(1, 2).flatten(2))  # [B, heads, L, D] -> [B, L, heads * D]
 
     def _projects_late(self, value: Tensor, dtype: torch.dtype) -> bool:

@@ -28,7 +28,7 @@ from torch.nn.init import trunc_normal_
 
 from sam2kit.config import TrunkConfig
 from sam2kit.model.attention import attend
-from sam2kit.model.layers import MLP, Derived, StochasticDepth, module_list
+from sam2kit.model.layers import MLP, Derived, StochasticDepth, module_list, within_range
 
 _TOKENS = 4096  # of the windows that go through the network together, on a CPU
 
@@ -56,7 +56,7 @@ class Hiera(nn.Module):
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """[B, 3, S, S] normalised pixels -> four [B, C, H, W] maps of strides 4, 8, 16, 32."""
         x = self.patch_embed(pixels)
-        x = x + self._positions(x.shape[1], x.shape[2]).to(x.dtype)
+        x = within_range(x + self._positions(x.shape[1], x.shape[2]).to(x.dtype))
         maps: list[Tensor] = []
         first = 0
         while first < len(self.blocks):
@@ -194,11 +194,11 @@ class Block(nn.Module):
         return self._finish(self._skip(windows, normed), self.attn(normed))
 
     def _skip(self, x: Tensor, normed: Tensor) -> Tensor:
-        return pool2x2(self.proj(normed)) if self.pool else x
+        return pool2x2(within_range(self.proj(normed))) if self.pool else x
 
     def _finish(self, skip: Tensor, attended: Tensor) -> Tensor:
-        x = skip + self.drop_path(attended)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = within_range(skip + self.drop_path(attended))
+        return within_range(x + self.drop_path(self.mlp(self.norm2(x))))
 
 
 class WindowAttention(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sam2kit.config import TrunkConfig
 from sam2kit.model.hiera import Hiera
+from sam2kit.model.layers import within_range
 
 
 class ImageEncoder(nn.Module):
@@ -40,7 +41,7 @@ class FeaturePyramid(nn.Module):
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         stride32, stride16, stride8, stride4 = (conv(m) for conv, m in zip(self.convs, reversed(maps), strict=True))
         deep = F.interpolate(stride32.float(), scale_factor=2.0, mode="nearest").to(stride16.dtype)
-        return stride4, stride8, stride16 + deep
+        return stride4, stride8, within_range(stride16 + deep)
 
 
 class Lateral(nn.Module):
@@ -51,4 +52,4 @@ class Lateral(nn.Module):
         self.conv = nn.Conv2d(channels, hidden_dim, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+        return within_range(self.conv(x))

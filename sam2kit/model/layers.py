@@ -1,4 +1,8 @@
-"""Small pieces that several boxes share: channel LayerNorm, MLP, stochastic depth, tensors that follow from weights."""
+"""Small pieces that several boxes share: channel LayerNorm, MLP, stochastic depth, tensors that follow from weights.
+
+Surprise: float16 ends at 65504, and beyond is infinity, of which the next layer makes NaN. Wherever numbers can grow
+large, `within_range` holds them below.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+LARGEST = torch.finfo(torch.float16).max  # 65504
 Part = TypeVar("Part", bound=nn.Module)
 
 
 def module_list(modules: Iterable[Part]) -> Sequence[Part]:
     """A ModuleList that tells a type checker what it holds; torch's own does not."""
     return cast("Sequence[Part]", nn.ModuleList(modules))
+
+
+def within_range(x: Tensor) -> Tensor:
+    """The same, but no number larger than float16 can hold, wherever float16 is computed in.
+
+    That is in tensors of float16, and in those of float32 under an autocast to float16, whose next layer would make
+    float16 of them. In every other precision x itself comes back.
+    """
+    if x.dtype == torch.float16 or (x.dtype == torch.float32 and _casts_to_float16(x.device.type)):
+        return x.clamp(-LARGEST, LARGEST)
+    return x
+
+
+def _casts_to_float16(device: str) -> bool:
+    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+
+
+def resize_smoothly(maps: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Bilinear with antialias: [B, C, H, W] -> [B, C, *size_hw]; on the CPU for Apple's GPUs, which have none."""
+    source = maps.cpu() if maps.device.type == "mps" else maps
+    return F.interpolate(source, size=size_hw, mode="bilinear", antialias=True, align_corners=False).to(maps.device)
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -25,7 +51,7 @@ class LayerNorm2d(nn.LayerNorm):
         super().__init__(channels, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return super().forward(within_range(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class MLP(nn.Module):
@@ -48,8 +74,8 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         *inner, last = self.layers
         for layer in inner:
-            x = self.activation(layer(x))
-        return last(x)
+            x = self.activation(within_range(layer(x)))
+        return within_range(last(x))
 
 
 class StochasticDepth(nn.Module):

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from sam2kit.config import DecoderConfig
 from sam2kit.model.attention import Attention
-from sam2kit.model.layers import MLP, LayerNorm2d
+from sam2kit.model.layers import MLP, LayerNorm2d, within_range
 
 CANDIDATES = 4
 _STABILITY_DELTA = 0.05  # logits
@@ -86,7 +86,7 @@ class MaskDecoder(nn.Module):
 
     def project_detail(self, stride4: Tensor, stride8: Tensor) -> tuple[Tensor, Tensor]:
         """Narrow the fine maps once per picture: [B, dim/8, ...] at stride 4 and [B, dim/4, ...] at stride 8."""
-        return self.conv_s0(stride4), self.conv_s1(stride8)
+        return within_range(self.conv_s0(stride4)), within_range(self.conv_s1(stride8))
 
     def forward(
         self, image: Tensor, image_positions: Tensor, detail: tuple[Tensor, Tensor], sparse: Tensor, dense: Tensor
@@ -104,7 +104,7 @@ class MaskDecoder(nn.Module):
         batch = sparse.shape[0]
         own = torch.cat([self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([own.expand(batch, -1, -1), sparse], dim=1)
-        source = image + dense
+        source = within_range(image + dense)
         tokens, context = self.transformer(source, image_positions, tokens)
         mask_tokens = tokens[:, 2 : 2 + CANDIDATES]
         logits = self._masks(mask_tokens, context.unflatten(2, source.shape[-2:]), detail)
@@ -120,9 +120,9 @@ class MaskDecoder(nn.Module):
         up1, norm, act1, up2, act2 = self.output_upscaling
         stride4, stride8 = detail
         fine = act1(norm(up1(context) + stride8))
-        fine = act2(up2(fine) + stride4)
+        fine = act2(within_range(up2(fine) + stride4))
         weights = torch.stack([mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
-        return (weights @ fine.flatten(2)).unflatten(2, fine.shape[-2:])
+        return within_range(weights @ fine.flatten(2)).unflatten(2, fine.shape[-2:])
 
 
 def choose_candidates(all_four: Candidates, *, multimask: bool, replace_unstable: bool) -> Candidates:
@@ -189,7 +189,7 @@ class TwoWayTransformer(nn.Module):
         for layer in self.layers:
             queries, keys = layer(queries, keys, tokens, places)
         seen = self.final_attn_token_to_image(queries + tokens, keys + places, keys)
-        return self.norm_final_attn(queries + seen), keys.transpose(1, 2)
+        return self.norm_final_attn(within_range(queries + seen)), keys.transpose(1, 2)
 
 
 class TwoWayLayer(nn.Module):
@@ -211,12 +211,14 @@ class TwoWayLayer(nn.Module):
     def forward(self, queries: Tensor, keys: Tensor, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """queries [B, N, dim] and keys [B or 1, L, dim]; tokens and places are their positions."""
         if self.attends_plainly:
-            queries = self.norm1(self.self_attn(queries, queries, queries))
+            queries = self.norm1(within_range(self.self_attn(queries, queries, queries)))
         else:
             placed = queries + tokens
-            queries = self.norm1(queries + self.self_attn(placed, placed, queries))
-        placed_keys = keys + places
-        queries = self.norm2(queries + self.cross_attn_token_to_image(queries + tokens, placed_keys, keys))
-        queries = self.norm3(queries + self.mlp(queries))
-        keys = self.norm4(keys + self.cross_attn_image_to_token(placed_keys, queries + tokens, queries))
+            queries = self.norm1(within_range(queries + self.self_attn(placed, placed, queries)))
+        placed_keys = within_range(keys + places)
+        seen = self.cross_attn_token_to_image(queries + tokens, placed_keys, keys)
+        queries = self.norm2(within_range(queries + seen))
+        queries = self.norm3(within_range(queries + self.mlp(queries)))
+        told = self.cross_attn_image_to_token(placed_keys, queries + tokens, queries)
+        keys = self.norm4(within_range(keys + told))
         return queries, keys

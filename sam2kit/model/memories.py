@@ -20,6 +20,7 @@ class Memories:
     slots: Tensor  # [M] int64, the place of each in the memory bank
     pointers: Tensor  # [B, P, dim]
     distances: Tensor  # [P] float32 frames, divided by the longest distance; negative where the frame is to come
+    keys: Tensor | None = None  # [B, M, layers, h * w, dim] of the maps, if they are kept; see `SAM2.keys_of`
 
     @classmethod
     def of(
@@ -29,6 +30,7 @@ class Memories:
         *,
         dim: int,
         pointer_frames: int,
+        keys: Sequence[Tensor] | None = None,
     ) -> Memories:
         """Put together what was chosen.
 
@@ -37,6 +39,7 @@ class Memories:
             pointers: object pointers [B, dim], each with its distance in frames.
             dim: of pointers.
             pointer_frames: how far pointers may look back, the unit of their distances.
+            keys: [B, layers, h * w, dim] of each map, if they are kept.
         """
         first, reach = maps[0][0], max(pointer_frames - 1, 1)
         return cls(
@@ -44,6 +47,7 @@ class Memories:
             slots=_sent([slot for _, slot in maps], torch.int64, first.device),
             pointers=torch.stack([p for p, _ in pointers], dim=1) if pointers else first.new_zeros(len(first), 0, dim),
             distances=_sent([d for _, d in pointers], torch.float32, first.device) / reach,
+            keys=None if keys is None else torch.stack(list(keys), dim=1),
         )
 
 

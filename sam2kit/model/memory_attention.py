@@ -10,12 +10,16 @@ Source: SAM 2, arXiv:2408.00714, section 4 "Memory attention" and appendix; RoPE
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2kit.config import MemoryConfig
 from sam2kit.model.attention import Attention
-from sam2kit.model.positions import rotary_table, sine_map
+from sam2kit.model.layers import module_list, within_range
+from sam2kit.model.positions import rotary_table, rotate, sine_map
 
 _POSITION_STRENGTH = 0.1  # of the sine map that is added to the frame once, at the entrance
 
@@ -25,7 +29,7 @@ class MemoryAttention(nn.Module):
 
     def __init__(self, config: MemoryConfig, dim: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(MemoryAttentionLayer(config, dim) for _ in range(config.attention_layers))
+        self.layers = module_list(MemoryAttentionLayer(config, dim) for _ in range(config.attention_layers))
         self.norm = nn.LayerNorm(dim)
 
     def forward(
@@ -35,6 +39,7 @@ class MemoryAttention(nn.Module):
         memory_positions: Tensor,
         *,
         pointer_tokens: int,
+        map_keys: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Condition a frame on its memories.
 
@@ -44,6 +49,8 @@ class MemoryAttention(nn.Module):
             memory: [B, L, memory dim]: whole maps of h * w tokens each, then `pointer_tokens` pieces of pointers.
             memory_positions: [B, L, memory dim], added to the keys only.
             pointer_tokens: how many of the last tokens have no place in the picture.
+            map_keys: for each layer [B, 1, M * h * w, dim] keys of the M maps, if they are kept; of `keys_of` and
+                `slot_keys`.
         Returns:
             [B, dim, h, w].
         """
@@ -53,10 +60,29 @@ class MemoryAttention(nn.Module):
         x = (features + _POSITION_STRENGTH * places).flatten(2).transpose(1, 2)  # [B, C, h, w] -> [B, h*w, C]
         rotary = rotary_table(height, width, channels, device=device)
         maps = (memory.shape[1] - pointer_tokens) // (height * width)
-        placed_memory = memory + memory_positions
-        for layer in self.layers:
-            x = layer(x, memory, placed_memory, rotary, maps)
+        placed_memory = within_range(memory + memory_positions)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, memory, placed_memory, rotary, maps, None if map_keys is None else map_keys[i])
         return self.norm(x).transpose(1, 2).unflatten(2, (height, width))
+
+    def keys_of(self, placed_map: Tensor, rotary: Tensor) -> Tensor:
+        """The keys of a map without its slot.
+
+        Projection and rotation are linear, so those of a slot can be added later, see `slot_keys`; a memory that is
+        recalled on several frames needs its own only once.
+
+        Args:
+            placed_map: [B, h * w, memory dim] memory with its places in the picture.
+            rotary: [h * w, dim / 2, 2] turns.
+        Returns:
+            [B, layers, h * w, dim].
+        """
+        return torch.stack([layer.cross_attn_image.keys(placed_map, rotary)[:, 0] for layer in self.layers], dim=1)
+
+    def slot_keys(self, slots: Tensor, rotary: Tensor) -> Tensor:
+        """[slots, memory dim] embeddings -> [slots, layers, h * w, dim]: what each adds to the keys of its map."""
+        projected = [F.linear(slots, layer.cross_attn_image.k_proj.weight) for layer in self.layers]
+        return rotate(torch.stack(projected, dim=1)[:, :, None].expand(-1, -1, len(rotary), -1), rotary)
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -72,9 +98,23 @@ class MemoryAttentionLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, memory: Tensor, placed_memory: Tensor, rotary: Tensor, maps: int) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor,
+        placed_memory: Tensor,
+        rotary: Tensor,
+        maps: int,
+        map_keys: Tensor | None = None,
+    ) -> Tensor:
         turned = {"rotary": rotary, "rotary_key": rotary}
         normed = self.norm1(x)
-        x = x + self.self_attn(normed, normed, normed, **turned)
-        x = x + self.cross_attn_image(self.norm2(x), placed_memory, memory, **turned, maps=maps)
-        return x + self.linear2(F.relu(self.linear1(self.norm3(x)), inplace=True))
+        x = within_range(x + self.self_attn(normed, normed, normed, **turned))
+        if map_keys is None:
+            seen = self.cross_attn_image(self.norm2(x), placed_memory, memory, **turned, maps=maps)
+        else:
+            pointers = self.cross_attn_image.keys(placed_memory[:, map_keys.shape[2] :])
+            keys = torch.cat([map_keys, pointers], dim=2)
+            seen = self.cross_attn_image.attend_to(self.norm2(x), keys, memory, rotary=rotary)
+        x = within_range(x + seen)
+        return within_range(x + self.linear2(F.relu(within_range(self.linear1(self.norm3(x))), inplace=True)))

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2kit.config import MemoryConfig
-from sam2kit.model.layers import LayerNorm2d
+from sam2kit.model.layers import LayerNorm2d, within_range
 
 
 class MemoryEncoder(nn.Module):
@@ -37,7 +37,8 @@ class MemoryEncoder(nn.Module):
             features: raw stride-16 features, never those that memory attention has changed.
             mask: at the model's side, mapped to -10 (background) .. 10 (object).
         """
-        return self.out_proj(self.fuser(self.pix_feat_proj(features) + self.mask_downsampler(mask)))
+        seen, marked = within_range(self.pix_feat_proj(features)), within_range(self.mask_downsampler(mask))
+        return within_range(self.out_proj(self.fuser(within_range(seen + marked))))
 
 
 class MaskDownsampler(nn.Module):
@@ -82,5 +83,5 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)
-        y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
-        return x + y.permute(0, 3, 1, 2)
+        y = self.gamma * within_range(self.pwconv2(F.gelu(within_range(self.pwconv1(y)))))
+        return within_range(x + y.permute(0, 3, 1, 2))

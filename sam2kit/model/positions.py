@@ -15,7 +15,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from sam2kit.model.layers import Derived
+from sam2kit.model.layers import Derived, within_range
 
 
 @cache
@@ -87,7 +87,7 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
         return torch.view_as_real(turned).flatten(-2).to(x.dtype)
     (first, second), (cosine, sine) = pairs.unbind(-1), table.unbind(-1)
     turned = torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    return within_range(turned.flatten(-2).to(x.dtype))
 
 
 def rotate_maps(x: Tensor, table: Tensor, maps: int) -> Tensor:

@@ -12,10 +12,9 @@ Source: SAM, arXiv:2304.02643, section 3 "Prompt encoder"; SAM 2, arXiv:2408.007
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2kit.model.layers import LayerNorm2d, module_list
+from sam2kit.model.layers import LayerNorm2d, module_list, resize_smoothly, within_range
 from sam2kit.model.positions import FourierPositions
 
 # meaning of a point's label
@@ -68,10 +67,8 @@ class PromptEncoder(nn.Module):
         """[B, 1, h, w] mask logits, of any size -> [B, dim, embedding_side, embedding_side]."""
         wanted = (4 * embedding_side, 4 * embedding_side)
         if tuple(mask_logits.shape[-2:]) != wanted:
-            mask_logits = F.interpolate(
-                mask_logits.float(), size=wanted, mode="bilinear", antialias=True, align_corners=False
-            )
-        return self.mask_downscaling(mask_logits.to(self.no_mask_embed.weight.dtype))
+            mask_logits = resize_smoothly(mask_logits.float(), wanted)
+        return within_range(self.mask_downscaling(within_range(mask_logits.to(self.no_mask_embed.weight.dtype))))
 
     def no_mask(self, embedding_side: int) -> Tensor:
         """[1, dim, embedding_side, embedding_side]: the learned map that says there is no mask, for all prompts."""

@@ -18,7 +18,7 @@ Source: SAM 2: Segment Anything in Images and Videos, arXiv:2408.00714 (ICLR 202
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,14 +29,14 @@ from torch.nn.init import trunc_normal_
 
 from sam2kit.config import SAM2Config
 from sam2kit.model.image_encoder import ImageEncoder
-from sam2kit.model.layers import MLP
+from sam2kit.model.layers import MLP, Derived, resize_smoothly, within_range
 from sam2kit.model.mask_decoder import Candidates, MaskDecoder, choose_candidates
 from sam2kit.model.memories import Memories
 from sam2kit.model.memory_attention import MemoryAttention
 from sam2kit.model.memory_encoder import MemoryEncoder
-from sam2kit.model.positions import sine_map, sine_of_time
+from sam2kit.model.positions import rotary_table, sine_map, sine_of_time
 from sam2kit.model.prompt_encoder import NOT_A_POINT, PromptEncoder
-from sam2kit.model.quick_products import quick_products
+from sam2kit.model.quick_products import exact_convolutions, quick_products
 from sam2kit.threads import fit_threads
 
 ABSENT_LOGIT = -1024.0  # mask logit everywhere on a frame where the object is not
@@ -130,6 +130,7 @@ class SAM2(nn.Module):
         self.no_mem_embed = _learned(1, 1, dim)
         self.no_mem_pos_enc = _learned(1, 1, dim)  # in the published files, used by no published model
         self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
+        self._slot_keys = Derived()
         self.obj_ptr_proj = MLP(dim, dim, dim, layers=3)
         self.no_obj_ptr = _learned(1, dim)
         if memory.marks_absent_objects:
@@ -151,7 +152,8 @@ class SAM2(nn.Module):
         """Keep the weights in half precision, and compute in it; returns itself.
 
         They take half the memory and need no casts, but what flows between the layers is rounded, too: masks differ
-        a little more from float32's than with weights of float32. Such a model cannot be trained.
+        a little more from float32's than with weights of float32. Such a model cannot be trained, and is not saved
+        unless its dtype is named. `load_model` does this on CUDA GPUs.
         """
         self.to(dtype)
         self.compute_dtype = dtype
@@ -170,10 +172,17 @@ class SAM2(nn.Module):
             yield
             return
         lower = self.compute_dtype != torch.float32 and self.weight_dtype == torch.float32
-        quick = quick_products() if self.device.type == "cpu" and not lower else nullcontext()
         dtype = self.compute_dtype if lower else None
-        with torch.autocast(self.device.type, dtype=dtype, enabled=lower, cache_enabled=keep_casts), quick:
+        with torch.autocast(self.device.type, dtype=dtype, enabled=lower, cache_enabled=keep_casts), self._float32():
             yield
+
+    def _float32(self) -> AbstractContextManager[None]:
+        """What float32 is to mean in a pass."""
+        if self.device.type == "cpu":
+            lower = self.compute_dtype != torch.float32 and self.weight_dtype == torch.float32
+            return nullcontext() if lower else quick_products()
+        exact = self.device.type == "cuda" and self.compute_dtype == torch.float32
+        return exact_convolutions() if exact else nullcontext()
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """Run the image encoder, the expensive part of the model.
@@ -187,7 +196,7 @@ class SAM2(nn.Module):
 
     def without_memory(self, stride16: Tensor) -> Tensor:
         """[B, dim, h, w] raw features -> the image embedding of a frame that remembers nothing."""
-        return stride16 + self.no_mem_embed.to(stride16.dtype).permute(0, 2, 1)[..., None]
+        return within_range(stride16 + self.no_mem_embed.to(stride16.dtype).permute(0, 2, 1)[..., None])
 
     def decode(self, image: Tensor, features: ImageFeatures, prompts: PromptTensors) -> Candidates:
         """Decode prompts into all four candidates, in the precision of the network.
@@ -270,17 +279,14 @@ class SAM2(nn.Module):
             masks: [B, 1, S, S] float, 0 or 1, at the model's side.
         """
         certain = 2 * _CERTAIN * masks.float() - _CERTAIN
-        if masks.device.type == "mps":
-            certain = certain.cpu()  # Apple's GPUs do not resize with antialias
-        small = (masks.shape[-2] // 4, masks.shape[-1] // 4)
-        low_res = F.interpolate(certain, size=small, mode="bilinear", antialias=True, align_corners=False)
+        low_res = resize_smoothly(certain, (masks.shape[-2] // 4, masks.shape[-1] // 4))
         hint = self.mask_downsample(masks.to(self.weight_dtype))
         prompts = PromptTensors.nothing_asked(len(masks), masks.device, hint)
         decoded = self.segment(features.stride16, features, prompts, multimask=False)
         given = masks.flatten(1).amax(dim=1) > 0
         seen = self.pointer(decoded.mask_tokens[:, 0], decoded.object_score[:, 0] > 0)
         return FrameAnswer(
-            mask_logits=low_res.to(masks.device),
+            mask_logits=low_res,
             predicted_iou=torch.ones(len(masks), device=masks.device),
             object_score=torch.where(given, _CERTAIN, -_CERTAIN),
             pointer=torch.where(given[:, None], seen, self.no_obj_ptr.float()),
@@ -313,7 +319,7 @@ class SAM2(nn.Module):
         mask = (2 * _CERTAIN * mask - _CERTAIN).to(stride16.dtype)
         memory = self.memory_encoder(stride16, mask)
         if self.config.memory.marks_absent_objects:
-            marked = memory + self.no_obj_embed_spatial.to(memory.dtype)[..., None, None]
+            marked = within_range(memory + self.no_obj_embed_spatial.to(memory.dtype)[..., None, None])
             memory = torch.where(present[:, None, None, None], memory, marked)
         return memory
 
@@ -338,7 +344,35 @@ class SAM2(nn.Module):
             torch.cat([seen, known_as], dim=1),
             torch.cat([seen_at, known_at]).to(dtype)[None],
             pointer_tokens=known_as.shape[1],
+            map_keys=None if memories.keys is None else self._map_keys(memories.keys, memories.slots, height, width),
         )
+
+    def keys_of(self, memory: Tensor) -> Tensor:
+        """What memory attention makes of a memory's places on every frame that recalls it; kept, it is made once.
+
+        Args:
+            memory: [B, memory dim, h, w], from `remember`.
+        Returns:
+            [B, layers, h * w, dim].
+        """
+        channels, height, width = memory.shape[1:]
+        places = sine_map(height, width, channels, device=memory.device)
+        placed = (memory.to(self.weight_dtype) + places.to(self.weight_dtype)).flatten(2).transpose(1, 2)
+        rotary = rotary_table(height, width, self.config.hidden_dim, device=memory.device)
+        return self.memory_attention.keys_of(placed, rotary)
+
+    def _map_keys(self, keys: Tensor, slots: Tensor, height: int, width: int) -> list[Tensor]:
+        """[B, M, layers, h * w, dim] keys without their slots -> for each layer [B, 1, M * h * w, dim] with them."""
+
+        def made() -> Tensor:
+            rotary = rotary_table(height, width, self.config.hidden_dim, device=keys.device)
+            with torch.autocast(keys.device.type, enabled=False):
+                return self.memory_attention.slot_keys(self.maskmem_tpos_enc[:, 0, 0], rotary).to(keys.dtype)
+
+        weights = [layer.cross_attn_image.k_proj.weight for layer in self.memory_attention.layers]
+        table = self._slot_keys.get(made, [self.maskmem_tpos_enc, *weights], (height, width, keys.dtype))
+        added = table[slots]
+        return [within_range(keys[:, :, i] + added[:, i]).flatten(1, 2)[:, None] for i in range(keys.shape[2])]
 
     def _pointer_positions(self, distances: Tensor) -> Tensor:
         """[P * dim / memory dim, memory dim]: the pieces of one pointer share their position."""

@@ -20,6 +20,7 @@ from sam2kit.model.memory_bank import Recollection, choose_memories
 from sam2kit.model.sam2 import SAM2, FrameAnswer
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor
 from sam2kit.predict.inside import Call, attention_weights, recorded
+from sam2kit.predict.pace import Pace
 from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.session import Step, VideoSession
 from sam2kit.predict.tracker import Tracker
@@ -134,7 +135,7 @@ def look_back(
     alone = {object_id: session.track(object_id).without_memories()}
     again = replace(session, tracks=alone, plan=deque(), features=session.features.copy())
     with recorded(model, _LOOKS, "memory_attention") as calls:
-        Tracker(model, predictor.lock).track(again, Step(frame, reverse, (object_id,)))
+        Tracker(model, predictor.lock, Pace(keys=False)).track(again, Step(frame, reverse, (object_id,)))
     looks = [attention_weights(model.get_submodule(n), calls[n][0], queries)[0, 0] for n in calls if "cross" in n]
     placed, pieces = len(recalled.maps) * cells * cells, model.config.hidden_dim // model.config.memory.dim
     maps, pointers = torch.stack(looks, dim=1).cpu().tensor_split([placed], dim=-1)

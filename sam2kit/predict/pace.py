@@ -1,9 +1,9 @@
 """How a GPU is kept busy while a video is tracked.
 
 Frames go to a CUDA GPU as bytes, which resizes them; the next ones are decoded in a thread and encoded together, beside
-the work on the current one (frames_ahead.py); and a frame's work is handed over before the answer of the one before
-has been read (tracker.py). What takes preparation is asked for, alone or together; masks stay the same but for
-rounding:
+the work on the current one (frames_ahead.py); a frame's work is handed over before the answer of the one before has
+been read (tracker.py); and the keys that memory attention makes of a memory are kept for all frames that recall it
+(kept_keys.py). What takes preparation is asked for, alone or together; masks stay the same but for rounding:
 
     recorded    the work on a frame is recorded as a CUDA graph (recorded.py): one launch instead of hundreds
     compiled    it is compiled by torch.compile, which takes minutes, for each number of objects and of prompted frames
@@ -33,6 +33,7 @@ class Pace:
     Args:
         ahead: frames that are encoded together before they are needed; 0 encodes each when it is, and None is 4 on a
             CUDA GPU and 0 elsewhere.
+        keys: keep the keys of memories, 8 MB per memory of a published model in 16 bits; None does on a CUDA GPU.
         recorded: record the work of a frame, for each number of objects and of prompted frames.
         compiled: compile the image encoder and the work of a frame.
     Raises:
@@ -40,6 +41,7 @@ class Pace:
     """
 
     ahead: int | None = None
+    keys: bool | None = None
     recorded: bool = False
     compiled: bool = False
 

@@ -40,6 +40,22 @@ class KeptAnswer(NamedTuple):
         return cls(answer.mask_logits[:, 0], answer.object_score, answer.predicted_iou, answer.pointer)
 
 
+class TrackRules(NamedTuple):
+    """What is stored of a tracked frame."""
+
+    exact: bool  # logits in full, so that the memory is made from them, not from rounded ones
+    memory_dtype: torch.dtype
+    keys: bool  # those of the memory are made, too
+
+
+class TrackedFrame(NamedTuple):
+    """B objects on a frame that nobody prompted."""
+
+    answer: KeptAnswer
+    memory: Tensor  # [B, memory dim, h, w] that the frame leaves, as it is stored
+    keys: Tensor | None = None  # [B, layers, h * w, dim] of the memory, see `SAM2.keys_of`
+
+
 class Passes:
     """The two passes of the network that each tracked frame takes, in the way that is asked for.
 
@@ -52,17 +68,20 @@ class Passes:
         self._model = model
         self._together = pace.frames_ahead(model.device) or 1
         self._encode = _compiled(model.encode_image) if pace.compiled else model.encode_image
-        self._track = {exact: _way(partial(_track_tensors, model, exact), pace) for exact in (False, True)}
+        self._pace = pace
+        self._ways: dict[TrackRules, Function] = {}
 
     def encode(self, squares: Tensor) -> ImageFeatures:
         """As `SAM2.encode_image`; compiled code has one size of batch, that of frames which are encoded together."""
         return (self._encode if len(squares) == self._together else self._model.encode_image)(squares)
 
-    def track(self, features: ImageFeatures, memories: Memories, *, exact: bool) -> tuple[KeptAnswer, Tensor]:
+    def track(self, features: ImageFeatures, memories: Memories, rules: TrackRules) -> TrackedFrame:
         """As `track_frame`."""
+        if rules not in self._ways:
+            self._ways[rules] = _way(partial(_track_tensors, self._model, rules), self._pace)
         given = (*vars(features).values(), *vars(memories).values())
-        *kept, memory = self._track[exact](*(t for t in given if t is not None))
-        return KeptAnswer(*kept), memory
+        found = self._ways[rules](*(t for t in given if t is not None))
+        return TrackedFrame(KeptAnswer(*found[:4]), *found[4:])
 
 
 def _way(work: Function, pace: Pace) -> Function:
@@ -82,24 +101,23 @@ def _compiled(work: Compiled) -> Compiled:
     return cast("Compiled", torch.compile(work, dynamic=False, **limit))
 
 
-def _track_tensors(model: SAM2, exact: bool, *tensors: Tensor) -> Sequence[Tensor]:
-    answer, memory = track_frame(model, ImageFeatures(*tensors[:3]), Memories(*tensors[3:]), exact=exact)
-    return *answer, memory
+def _track_tensors(model: SAM2, rules: TrackRules, *tensors: Tensor) -> Sequence[Tensor]:
+    found = track_frame(model, ImageFeatures(*tensors[:3]), Memories(*tensors[3:]), rules)
+    return [*found.answer, found.memory, *(() if found.keys is None else (found.keys,))]
 
 
-def track_frame(model: SAM2, features: ImageFeatures, memories: Memories, *, exact: bool) -> tuple[KeptAnswer, Tensor]:
+def track_frame(model: SAM2, features: ImageFeatures, memories: Memories, rules: TrackRules) -> TrackedFrame:
     """Find B objects on a frame that nobody prompted.
 
     Args:
         features: of the frame.
         memories: of the objects.
-        exact: make the memory from logits in full, as they will be stored, not from rounded ones.
-    Returns:
-        the answer, and the memory [B, memory dim, h, w] that it leaves.
+        rules: what is to be stored.
     """
     answer = model.answer(model.recall(features.stride16, memories), features)
     kept = KeptAnswer.of(answer)
     present = answer.object_score > 0
-    logits = kept.mask if exact else logits_of(levels_of(kept.mask))
+    logits = kept.mask if rules.exact else logits_of(levels_of(kept.mask))
     logits = torch.where(present[:, None, None], logits, ABSENT_LOGIT)
-    return kept, model.remember(features.stride16, logits[:, None], present, binary=False)
+    memory = model.remember(features.stride16, logits[:, None], present, binary=False).to(rules.memory_dtype)
+    return TrackedFrame(kept, memory, model.keys_of(memory) if rules.keys else None)

@@ -9,7 +9,7 @@ if all were kept.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -25,10 +25,11 @@ from sam2kit.model.sam2 import SAM2, ImageFeatures, PromptTensors
 from sam2kit.predict.frame_masks import FrameResult
 from sam2kit.predict.frames_ahead import Frame, FramesAhead
 from sam2kit.predict.geometry import frame_to_square, frame_to_square_on, mask_to_square
+from sam2kit.predict.kept_keys import KeptKeys
 from sam2kit.predict.logits import ExactLogits
 from sam2kit.predict.pace import Pace, on_track_stream
 from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession
-from sam2kit.predict.tracked_frame import KeptAnswer, Passes
+from sam2kit.predict.tracked_frame import KeptAnswer, Passes, TrackRules
 
 _MOST_TOGETHER = 16  # objects in one pass of the network
 
@@ -49,6 +50,7 @@ class Tracker:
         self.lock = nullcontext() if lock is None else lock
         self.pace = pace or Pace()
         self._passes = Passes(model, self.pace)
+        self._keys = KeptKeys(model, self.pace.keys)
         self._together = _MOST_TOGETHER  # fewer once the device had no room for so many
 
     def take_mask(self, session: VideoSession, frame: int, prompt: FramePrompt) -> FrameResult:
@@ -81,7 +83,7 @@ class Tracker:
         sent = _sent(*answer)
         if answer.mask.is_cuda:
             torch.cuda.current_stream(answer.mask.device).synchronize()
-        return _results(answer, sent, prompted=True, run=session.run)[0]
+        return _results(sent, [answer.pointer[0].clone()], [None], prompted=True, run=session.run)[0]
 
     def track(self, session: VideoSession, step: Step) -> dict[int, FrameResult]:
         """`begin` and `finish`."""
@@ -104,14 +106,21 @@ class Tracker:
                 try:
                     underway.passes.append(self._pass(session, underway, chosen, some))
                 except (RuntimeError, MemoryError) as error:
-                    if len(some) == 1 or not is_out_of_memory(error):
+                    if not is_out_of_memory(error) or not self._takes_less(len(some)):
                         raise
-                    self._together = len(some) // 2
                     waiting.extendleft(reversed(some))
-                if len(waiting) and self._together < _MOST_TOGETHER and self.model.device.type == "cuda":
-                    torch.cuda.empty_cache()
         underway.after = None  # so that no chain grows
         return underway
+
+    def _takes_less(self, together: int) -> bool:
+        """Take less of a device that is full from now on; False if that is not possible."""
+        if not self._keys.wanted and together == 1:
+            return False
+        self._together = max(1, together // 2)
+        self._keys.give_up()
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
 
     def finish(self, session: VideoSession, underway: Underway) -> dict[int, FrameResult]:
         """Wait for a frame that `begin` gave to the device, and put its answers and memories into the session.
@@ -122,10 +131,10 @@ class Tracker:
         step = underway.step
         found: dict[int, FrameResult] = {}
         for done in underway.arrived():
-            for track, memory, result in zip(done.members, done.memory, done.results(session.run), strict=True):
+            for track, memory, result in zip(done.members, done.memories, done.results(session.run), strict=True):
                 track.tracked[step.frame] = result.stored(session.options)
                 track.directions[step.frame] = step.reverse
-                track.memories[step.frame] = memory.clone()  # of its own, so that one object can be forgotten
+                track.memories[step.frame] = memory
                 found[id(track)] = result
         if session.options.forget:
             for track in (session.tracks[i] for i in step.object_ids if i in session.tracks):
@@ -156,12 +165,15 @@ class Tracker:
     ) -> Pass:
         recalled = self._recalled(session, members, chosen, underway.after)
         features = self._features(session, underway.step.frame)
+        rules = TrackRules(session.options.exact_logits, session.options.memory_dtype, self._keys.has_room)
         with self._network(keep_casts=not self.pace.recorded, join=False):
-            answer, made = self._passes.track(
-                features, recalled.memories(self.model, session.pointer_reach), exact=session.options.exact_logits
+            memories = recalled.memories(self.model, session.pointer_reach)
+            answer, made, keys = self._passes.track(features, memories, rules)
+            apart = self._keys.kept_apart(made, keys)
+            pointers = [pointer.clone() for pointer in answer.pointer]
+            return Pass(
+                members, (recalled, features), answer, apart, pointers, _sent(*answer), _end_of(self.model.device)
             )
-            made = made.to(session.options.memory_dtype)
-            return Pass(members, (recalled, features), answer, made, _sent(*answer), _end_of(self.model.device))
 
     def _choose(
         self,
@@ -200,9 +212,13 @@ class Tracker:
             new = None if after is None else after.pointer(track, frame)
             return _answer(track, frame).pointer if new is None else new
 
+        maps = [([memory(t, f) for t in tracks], slot) for f, slot in chosen.maps]
+        keys = [self._keys.of(of_all) for of_all, _ in maps] if self._keys.wanted else []
+        kept = [of_all for of_all in keys if of_all is not None]
         return Recalled(
-            [([memory(t, f) for t in tracks], slot) for f, slot in chosen.maps],
+            maps,
             [([pointer(t, f) for t in tracks], distance) for f, distance in chosen.pointers],
+            kept if len(kept) == len(maps) else None,
         )
 
     def _remember(self, session: VideoSession, tracks: Sequence[ObjectTrack], frame: int) -> None:
@@ -219,8 +235,11 @@ class Tracker:
                 binary = prompted and session.options.binary_prompted_memory
                 with self._network():
                     made = self.model.remember(features.stride16, logits, present, binary=binary)
-                for track, memory in zip(missing, made.to(session.options.memory_dtype), strict=True):
-                    track.memories[frame] = memory.clone()  # of its own, so that one object can be forgotten
+                    made = made.to(session.options.memory_dtype)
+                    keys = self.model.keys_of(made) if self._keys.has_room else None
+                    apart = self._keys.kept_apart(made, keys)
+                for track, memory in zip(missing, apart, strict=True):
+                    track.memories[frame] = memory
 
     def ahead(self, session: VideoSession) -> AbstractContextManager[FramesAhead | None]:
         """Brings features of the planned frames into a session before they are needed, if that is the pace."""
@@ -259,6 +278,7 @@ class Recalled:
 
     maps: list[tuple[list[Tensor], int]]  # [memory dim, h, w] each, and their slot
     pointers: list[tuple[list[Tensor], int]]  # [dim] each, and their distance in frames
+    keys: list[list[Tensor]] | None  # [layers, h * w, dim] each, of the maps, if they are kept
 
     def memories(self, model: SAM2, pointer_frames: int) -> Memories:
         """Put together; in one dtype, as autocast cannot mix bfloat16 memories with float16."""
@@ -267,6 +287,7 @@ class Recalled:
             [(torch.stack(of_all), distance) for of_all, distance in self.pointers],
             dim=model.config.hidden_dim,
             pointer_frames=pointer_frames,
+            keys=None if self.keys is None else [torch.stack(of_all) for of_all in self.keys],
         )
 
 
@@ -277,13 +298,15 @@ class Pass:
     members: list[ObjectTrack]
     reads: object  # what must stay while the device is at work, as another stream may use its place
     answer: KeptAnswer  # on the device
-    memory: Tensor  # [B, memory dim, h, w] that the frame leaves of them, as it is stored
+    memories: list[Tensor]  # [memory dim, h, w] that the frame leaves of each, as it is stored
+    pointers: list[Tensor]  # [dim] of each
     sent: KeptAnswer  # on its way to the CPU, but for the pointers, which stay
     end: torch.cuda.Event | None
 
     def results(self, run: int) -> list[FrameResult]:
         """The answers, when they have arrived."""
-        return _results(self.answer, self.sent, prompted=False, run=run)
+        here = self.answer.mask if self.answer.mask.is_cuda else [None] * len(self.members)
+        return _results(self.sent, self.pointers, here, prompted=False, run=run)
 
 
 class Underway:
@@ -308,21 +331,22 @@ class Underway:
     def memory(self, track: ObjectTrack, frame: int) -> Tensor | None:
         """[memory dim, h, w] that an object leaves on a frame, if it is this one."""
         place = self.pass_of(track) if frame == self.step.frame else None
-        return None if place is None else place[0].memory[place[1]]
+        return None if place is None else place[0].memories[place[1]]
 
     def pointer(self, track: ObjectTrack, frame: int) -> Tensor | None:
         """[dim] object pointer that an object leaves on a frame, if it is this one."""
         place = self.pass_of(track) if frame == self.step.frame else None
-        return None if place is None else place[0].answer.pointer[place[1]]
+        return None if place is None else place[0].pointers[place[1]]
 
 
-def _results(answer: KeptAnswer, sent: KeptAnswer, *, prompted: bool, run: int) -> list[FrameResult]:
+def _results(
+    sent: KeptAnswer, pointers: Iterable[Tensor], at_hand: Iterable[Tensor | None], *, prompted: bool, run: int
+) -> list[FrameResult]:
     """The answers for B objects, one by one and in full, when they have arrived."""
-    here = answer.mask if answer.mask.is_cuda and not prompted else [None] * len(answer.mask)
-    rows = zip(here, sent.mask, sent.object_score.tolist(), sent.predicted_iou.tolist(), answer.pointer, strict=True)
+    rows = zip(at_hand, sent.mask, sent.object_score.tolist(), sent.predicted_iou.tolist(), pointers, strict=True)
     return [
-        FrameResult(ExactLogits(mask.clone(), at_hand), score, iou, pointer.clone(), prompted, run)
-        for at_hand, mask, score, iou, pointer in rows
+        FrameResult(ExactLogits(mask.clone(), here), score, iou, pointer, prompted, run)
+        for here, mask, score, iou, pointer in rows
     ]
 
 

@@ -41,8 +41,6 @@ class Budget:
         for name in ("corrections", "overfit", "seed", "pictures"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if self.device.startswith("cuda:"):
-            raise ValueError(f"device is cuda, got {self.device!r}; CUDA_VISIBLE_DEVICES chooses which")
         if self.epochs is not None and self.minutes is not None:
             raise ValueError("give either epochs or minutes: how long should the training last?")
         if self.precision not in ("auto", *DTYPES):

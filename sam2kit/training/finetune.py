@@ -55,7 +55,7 @@ from sam2kit.training.room import Room
 from sam2kit.training.school import School
 from sam2kit.training.trainer import Trainer, TrainOptions
 from sam2kit.training.witness import Witness
-from sam2kit.weights import choose_dtype, load_model
+from sam2kit.weights import load_model
 
 _LEAST_STEPS = 25  # per epoch: a handful of pictures is gone through several times before the next exam
 _EXAM_SHARE, _GENERAL_SHARE = 1 / 8, 1 / 16  # of a budget of minutes, at most
@@ -113,7 +113,7 @@ class _FineTuning:
         self.data = data if isinstance(data, Dataset) else open_dataset(data)
         self.recipe = budget.changed(choose_recipe(recipe, self.data))
         self.accelerator, self.model = load_base(self.base, budget)
-        self.dtype = choose_dtype(budget.precision, self.accelerator.device)
+        self.dtype = self.model.compute_dtype or torch.float32
         learnt, held_out = parts_of(self.data, budget)
         check_fit(self.recipe, learnt, self.model)
         self.learnt = learnt.samples
@@ -320,7 +320,7 @@ class _FineTuning:
         self.accelerator.wait_for_everyone()
         skipped = sorted({name for names in gather_object([school.skipped | self.exam.skipped]) for name in names})
         result = result_of(self.history, self.out, seconds, skipped)
-        best = load_model(self.out, self.accelerator.device, self.dtype)
+        best = load_model(self.out, self.accelerator.device, self.dtype, trainable=True)  # to compare like with like
         if self.general.samples:
             general = self.general.rows(best, words="forgetting check")
             rows = self.history.rows_of("best") + general
@@ -334,7 +334,8 @@ class _FineTuning:
         return result
 
     def _write_predictions(self, best: SAM2) -> None:
-        base = load_model(self.base, self.accelerator.device, self.dtype, side=self.budget.side)
+        side = self.budget.side
+        base = load_model(self.base, self.accelerator.device, self.dtype, side=side, trainable=True)
         rows, path, count = self.history.rows_of("best"), self.out / "predictions.jpg", self.budget.pictures
         limit = 60 * self.budget.minutes * _GENERAL_SHARE if self.budget.minutes else None
         write_predictions(self.exam.samples, rows, base, best, path, count=count, limit=limit)

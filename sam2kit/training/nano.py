@@ -37,6 +37,7 @@ from sam2kit.training.clip_stream import ClipStream
 from sam2kit.training.held_out import held_out_pictures
 from sam2kit.training.losses import LossWeights
 from sam2kit.training.parameters import everything_alike, slower
+from sam2kit.training.preparation import MIXED_PRECISION, dtype_for_all
 from sam2kit.training.session import Lesson, Rules, SessionTraining, play_lesson
 from sam2kit.training.simulated_user import SessionPlan
 from sam2kit.training.stream import SceneStream
@@ -175,11 +176,13 @@ def tracking_rules(progress: float, frames: int, rng: Generator) -> Rules:
 
 def _prepare(run: Run) -> tuple[Accelerator, SAM2]:
     torch.manual_seed(run.seed)
-    accelerator = join_processes(cpu=not torch.cuda.is_available(), mixed_precision="bf16")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = dtype_for_all("auto", device) if device.type == "cuda" else torch.bfloat16
+    accelerator = join_processes(device, mixed_precision=MIXED_PRECISION[dtype])
     model = SAM2(preset("nano"))
     initialise(model)
     if run.weights is not None:
-        model.load_state_dict(load_model(run.weights, "cpu").state_dict())
+        model.load_state_dict(load_model(run.weights, "cpu", trainable=True).state_dict())
     model.compute_dtype = None  # the loop's autocast decides
     return accelerator, model
 

@@ -13,7 +13,7 @@ from accelerate.utils import gather_object
 from sam2kit.config import SAM2Config
 from sam2kit.datasets.samples import ClipSample, Dataset, Sample, counted
 from sam2kit.datasets.splitting import split
-from sam2kit.evaluation.processes import join_processes
+from sam2kit.evaluation.processes import join_processes, started_together
 from sam2kit.model.sam2 import SAM2
 from sam2kit.training.budget import Budget
 from sam2kit.training.lora import add_lora
@@ -22,6 +22,7 @@ from sam2kit.training.room import Room, free_bytes, measure_needs, plan_room
 from sam2kit.training.trainer import TrainOptions
 from sam2kit.weights import choose_device, choose_dtype, load_model
 
+MIXED_PRECISION = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}  # as accelerate calls them
 _SAVE_EVERY = 200  # steps, besides the end of each epoch
 
 
@@ -35,10 +36,18 @@ def choose_recipe(recipe: str | Recipe | None, data: Dataset) -> Recipe:
 def load_base(base: str, budget: Budget) -> tuple[Accelerator, SAM2]:
     """The processes, and the base model on this one's device."""
     device = choose_device(budget.device)
-    dtype = choose_dtype(budget.precision, device)
-    names = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
-    accelerator = join_processes(cpu=device.type == "cpu", mixed_precision=names[dtype])
-    return accelerator, load_model(base, accelerator.device, dtype, side=budget.side)
+    dtype = dtype_for_all(budget.precision, device)
+    accelerator = join_processes(device=device, mixed_precision=MIXED_PRECISION[dtype])
+    return accelerator, load_model(base, accelerator.device, dtype, side=budget.side, trainable=True)
+
+
+def dtype_for_all(precision: str, device: torch.device) -> torch.dtype:
+    """The precision to train in; several processes need the same, so it is one that all GPUs here compute in."""
+    devices = [device]
+    if device == torch.device("cuda") and started_together():
+        devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    dtypes = {choose_dtype(precision, one) for one in devices}
+    return dtypes.pop() if len(dtypes) == 1 else torch.float16
 
 
 def parts_of(data: Dataset, budget: Budget) -> tuple[Dataset, Dataset]:

@@ -13,8 +13,8 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -27,8 +27,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from sam2kit.errors import is_out_of_memory
 from sam2kit.evaluation.processes import join_processes
 from sam2kit.files import make_folder, written_whole
+from sam2kit.model.quick_products import exact_convolutions
 from sam2kit.threads import fit_threads
 from sam2kit.training.parameters import ShareOf, everything_alike, parameter_groups
 
@@ -92,6 +94,8 @@ class Trainer(Generic[Model]):
         make_room: called on all processes when a device ran out of memory; changes what `play` does and returns
             whether it is worth another try.
         bar: whether to draw a progress bar.
+    Raises:
+        ValueError: if weights of 16 bits are to be trained.
     """
 
     def __init__(
@@ -116,6 +120,7 @@ class Trainer(Generic[Model]):
         self.step, self.seconds, self.stopping = 0, 0.0, False
         self.model = model.to(self.accelerator.device)
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        _check_precision(self.trained)
         groups = parameter_groups(model, options.weight_decay, options.share_of)
         optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=options.betas)
         self.optimizer = self.accelerator.prepare(optimizer)
@@ -235,18 +240,21 @@ class Trainer(Generic[Model]):
             self.optimizer.zero_grad()
             torch.manual_seed(hash((self.step, self.accelerator.process_index)) & 0xFFFFFFFF)  # dropped paths
             full, figures = False, {}
+            float32 = self.accelerator.mixed_precision == "no"
+            exact = exact_convolutions() if float32 and self.accelerator.device.type == "cuda" else nullcontext()
             try:
                 if self.accelerator.device.type == "cpu":
                     fit_threads()
-                with self.accelerator.autocast():
+                with self.accelerator.autocast(), exact:
                     figures = self.play(self.step, progress, self.accelerator.backward)
-            except torch.OutOfMemoryError:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 full = True
             if mean_over_processes(float(full), self.accelerator) == 0:
                 return figures
             self.optimizer.zero_grad()
-            if self.accelerator.device.type == "cuda":
-                torch.cuda.empty_cache()
+            empty_cache(self.accelerator.device)
             if not self.make_room():
                 raise torch.OutOfMemoryError("the device is full, and there is no smaller step to take")
 
@@ -326,6 +334,22 @@ class Trainer(Generic[Model]):
         if self.accelerator.scaler is not None and state.get("scaler"):
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds = state["step"], state["seconds"]
+
+
+def _check_precision(trained: Mapping[str, nn.Parameter]) -> None:
+    """Steps of training are too small for weights of 16 bits; autocast computes in them, and the weights stay."""
+    rounded = next((p.dtype for p in trained.values() if p.dtype != torch.float32), None)
+    if rounded is not None:
+        name = str(rounded).removeprefix("torch.")
+        raise ValueError(f"weights of {name} cannot be trained; load the model with trainable=True")
+
+
+def empty_cache(device: torch.device) -> None:
+    """Give back what a GPU keeps for later tensors."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def mean_over_processes(value: float, accelerator: Accelerator) -> float:

@@ -143,8 +143,7 @@ def _settle(model: SAM2) -> None:
     THREADS.fix(1)
     cv2.setNumThreads(0)
     if model.device.type == "cpu" and torch.cuda.is_available():
-        model.compute_dtype = choose_dtype("auto", torch.device("cuda"))
-        model.to("cuda")
+        model.to("cuda").cast_weights(choose_dtype("auto", torch.device("cuda")))
 
 
 def _sendable(error: Exception) -> Exception:

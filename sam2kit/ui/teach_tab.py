@@ -283,7 +283,8 @@ class TeachTab:
     # inside
 
     def _load(self, name: str, folder: Path) -> Network:
-        return Network.of(load_model(folder, self.networks.base.images.model.device), name, self.passes)
+        base = self.networks.base.images.model
+        return Network.of(load_model(folder, base.device, base.compute_dtype or "auto"), name, self.passes)
 
     def _results(self, key: str, work: TeachWork) -> TeachPage:
         """What was taught: the comparison of the latest, and the choice among them."""

@@ -74,7 +74,7 @@ class TeachWork(LabelledPhotos):
         self.fix_parts()
         base = str(self.taught.get(network.name, network.name))
         plan = TeachPlan(
-            base, data, self.folder / name, recipe, minutes, device or model.device.type, model.config.side
+            base, data, self.folder / name, recipe, minutes, device or str(model.device), model.config.side
         )
         self.runs.append(TeachRun(name, plan, events))
         return self.runs[-1].start()

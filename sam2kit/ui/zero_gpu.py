@@ -36,6 +36,19 @@ def app_device(wanted: str) -> str:
     return "cpu" if is_zero_gpu() else wanted
 
 
+def app_dtype(wanted: str) -> str:
+    """The precision in which the app's own process is to compute.
+
+    Args:
+        wanted: what a person asked for, as `load_model` takes it.
+    Raises:
+        ValueError: if it is not "auto" on a ZeroGPU Space.
+    """
+    if is_zero_gpu() and wanted != "auto":
+        raise ValueError(f"on ZeroGPU the precision is the lent GPU's own, got --dtype {wanted}; leave it out")
+    return wanted
+
+
 def device_name(model: SAM2) -> str:
     """What to tell visitors about where the model runs."""
     return "ZeroGPU" if is_zero_gpu() else model.device.type.upper()

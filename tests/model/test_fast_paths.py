@@ -83,13 +83,34 @@ def test_values_are_projected_late_where_that_pays(monkeypatch: pytest.MonkeyPat
     layer = Attention(32, heads=1, key_dim=8).eval()
     torch.nn.init.normal_(layer.v_proj.bias)
     query, memory = noise(1, 12, 32), noise(3, 40, 8)
-    assert not layer._projects_late(memory)
+    assert not layer._projects_late(memory, memory.dtype)
     wanted = layer(query, memory, memory)
     monkeypatch.setattr(attention, "_MANY_KEYS", 39)
-    assert layer._projects_late(memory)
+    assert layer._projects_late(memory, memory.dtype)
     torch.testing.assert_close(layer(query, memory, memory), wanted, atol=1e-6, rtol=1e-5)
-    assert not Attention(32, heads=1)._projects_late(noise(1, 40, 32)), "as wide as the keys"
-    assert not Attention(32, heads=2, key_dim=8)._projects_late(memory)
+    assert not Attention(32, heads=1)._projects_late(noise(1, 40, 32), memory.dtype), "as wide as the keys"
+    assert not Attention(32, heads=2, key_dim=8)._projects_late(memory, memory.dtype)
+    for quicker in (True, False):  # a GPU has tried both
+        monkeypatch.setattr(attention, "_tried", lambda device, dtype, quicker=quicker: quicker)
+        assert layer._projects_late(memory.to("meta"), memory.dtype) is quicker
+
+
+@torch.inference_mode()
+def test_apples_gpus_get_few_weights_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, key, value = noise(5, 2, 12, 8), noise(5, 2, 40, 8), noise(5, 2, 40, 8)
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+    largest, plain = [], torch.nn.functional.scaled_dot_product_attention
+
+    def noted(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        largest.append(query[..., 0].numel() * key.shape[2])
+        return plain(query, key, value)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", noted)
+    for most in (2**28, 2 * 12 * 2 * 40, 12 * 2 * 40, 5 * 2 * 40, 80):
+        monkeypatch.setattr(attention, "_APPLE_WEIGHTS", most)
+        torch.testing.assert_close(attention._attend_on_apple(query, key, value), wanted, atol=1e-6, rtol=1e-5)
+        assert max(largest) <= most
+        largest.clear()
 
 
 @pytest.mark.parametrize("name", ["sam2.1-hiera-tiny", "sam2.1-hiera-base-plus", "nano"])

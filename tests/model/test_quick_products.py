@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from threading import Barrier, Thread
 
 import pytest
 import torch
 
 from sam2kit.model import quick_products as room
-from sam2kit.model.quick_products import products_are_exact, quick_products
+from sam2kit.model.quick_products import exact_convolutions, products_are_exact, quick_products
 from sam2kit.model.sam2 import SAM2
 
 needs_switch = pytest.mark.skipif(not products_are_exact(), reason="no quick products on this machine")
@@ -101,3 +102,72 @@ def test_passes_in_lower_precision_do_not_touch_it(toy: SAM2) -> None:
     before = switch() if products_are_exact() else None
     with toy.precision():
         assert (switch() if products_are_exact() else None) == before
+
+
+needs_newer = pytest.mark.skipif(room._convolutions() is None, reason="this torch has only the older switch")
+
+
+@needs_newer
+def test_float32_convolutions_are_exact_while_a_pass_runs() -> None:
+    conv = torch.backends.cudnn.conv
+    before = conv.fp32_precision
+    assert before == "tf32", "torch's own choice, which is not float32"
+    both, seen = Barrier(2), []
+
+    def work(longer: bool) -> None:
+        with exact_convolutions():
+            both.wait()
+            if longer:
+                first.join()
+            seen.append(conv.fp32_precision)
+
+    first, second = Thread(target=work, args=(False,)), Thread(target=work, args=(True,))
+    first.start()
+    second.start()
+    second.join()
+    assert seen == ["ieee", "ieee"]
+    assert conv.fp32_precision == before
+    assert torch.backends.cudnn.allow_tf32, "the older name can be asked again"
+
+
+def test_an_older_torch_has_another_name_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_convolutions", lambda: None)
+    before = torch.backends.cudnn.allow_tf32
+    with exact_convolutions():
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+@pytest.mark.parametrize(
+    ("device", "compute", "weights", "exact"),
+    [
+        ("cuda", torch.float32, torch.float32, True),
+        ("cuda", torch.bfloat16, torch.float32, False),
+        ("cuda", torch.bfloat16, torch.bfloat16, False),
+        ("cuda", None, torch.float32, False),
+        ("cpu", torch.float32, torch.float32, False),
+        ("mps", torch.float32, torch.float32, False),
+    ],
+)
+def test_which_passes_need_it(
+    toy: SAM2,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    compute: torch.dtype | None,
+    weights: torch.dtype,
+    exact: bool,
+) -> None:
+    """As on a GPU: there is none here."""
+    held: list[bool] = []
+
+    @contextmanager
+    def noted() -> Iterator[None]:
+        held.append(True)
+        yield
+
+    monkeypatch.setattr("sam2kit.model.sam2.exact_convolutions", noted)
+    monkeypatch.setattr("torch.autocast", lambda *_, **__: nullcontext())
+    toy.to(weights).compute_dtype = compute
+    monkeypatch.setattr(SAM2, "device", torch.device(device))
+    with toy.precision():
+        assert held == [True] * exact

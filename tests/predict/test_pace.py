@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import sam2kit.predict.kept_keys as kept_keys
 import sam2kit.predict.recorded as recorded
 from sam2kit.media.clips import Clip, open_clip
 from sam2kit.model import attention
@@ -25,6 +26,7 @@ from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.frame_masks import VideoOptions
 from sam2kit.predict.geometry import frame_to_square, frame_to_square_on
 from sam2kit.predict.image import ImagePredictor
+from sam2kit.predict.kept_keys import KeptKeys
 from sam2kit.predict.pace import Pace
 from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.recorded import OnceShapesStay, Recorded
@@ -32,7 +34,7 @@ from sam2kit.predict.session import VideoSession
 from sam2kit.predict.video import VideoPredictor
 from tests.predict.conftest import FRAMES
 
-EVERY_WAY = [Pace(ahead=3), Pace(recorded=True), Pace(compiled=True), Pace.fastest()]
+EVERY_WAY = [Pace(ahead=3), Pace(keys=True), Pace(recorded=True, keys=True), Pace(compiled=True), Pace.fastest()]
 
 
 @pytest.fixture
@@ -211,6 +213,39 @@ def test_fewer_objects_at_once_where_memory_is_short(
     monkeypatch.setattr(present, "recall", short)
     torch.testing.assert_close(run(), wanted, atol=0.07, rtol=0)
     assert together[:3] == [5, 2, 2] and max(together[1:]) == 2
+
+
+class TestKeptKeys:
+    def test_they_go_with_their_memories(self, present: SAM2) -> None:
+        kept, memories = KeptKeys(present, True), torch.randn(3, 4, 2, 2)
+        apart = kept.kept_apart(memories, torch.randn(3, 1, 4, 8))
+        assert [m.data_ptr() for m in apart] != [m.data_ptr() for m in memories]
+        found = kept.of(apart)
+        assert found is not None and [k.shape for k in found] == [(1, 4, 8)] * 3
+        assert kept.of([*apart, memories[0]]) is None, "of one there are none"
+        del apart[1:]
+        assert len(kept._kept) == 1
+
+    def test_there_is_room_for_so_many(self, present: SAM2, monkeypatch: pytest.MonkeyPatch) -> None:
+        kept = KeptKeys(present, True)
+        monkeypatch.setattr(kept_keys, "_ELSEWHERE", 3 * 4 * 8 * 4)  # bytes of three
+        apart = []
+        while kept.has_room:
+            apart += kept.kept_apart(torch.randn(1, 4, 2, 2), torch.randn(1, 1, 4, 8))
+        assert len(apart) == 3
+        del apart[0]
+        assert kept.has_room
+        kept.give_up()
+        assert not kept.has_room and kept.of(apart) is None
+        assert not KeptKeys(present, None).has_room, "a CPU keeps none"
+
+    def test_with_room_for_some_only(self, present: SAM2, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+        wanted = masks_of(tracked(present, clip))
+        cells, config = present.config.embedding_side**2, present.config
+        one = config.memory.attention_layers * cells * config.hidden_dim * 4
+        monkeypatch.setattr(kept_keys, "_ELSEWHERE", 5 * one)
+        got = masks_of(tracked(present, clip, Pace(keys=True)))
+        assert ((got - wanted).abs() <= 0.5).float().mean() > 0.99
 
 
 class TestRecorded:

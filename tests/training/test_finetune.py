@@ -273,8 +273,9 @@ class TestRoom:
         with pytest.raises(ValueError, match=r"training needs about .* GB even with 1 object"):
             plan_room(needs, Room(128, 8, 8), 2, free=10**6)
 
+    @pytest.mark.parametrize("error", [torch.OutOfMemoryError("simulated"), RuntimeError("MPS backend out of memory")])
     def test_a_full_device_makes_smaller_steps_with_the_same_result(
-        self, base: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, base: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
     ) -> None:
         """A device that has room for one object at a time."""
         budget = Budget(epochs=1, rate=1e-3, corrections=1, objects=4)
@@ -284,7 +285,7 @@ class TestRoom:
         def teach(self: School, *arguments: object) -> None:
             sizes.append(self.room.objects)
             if self.room.objects > 1:
-                raise torch.OutOfMemoryError("simulated")
+                raise error
             play(self, *arguments)
 
         monkeypatch.setattr(School, "_teach", teach)
@@ -294,6 +295,16 @@ class TestRoom:
         assert set(sizes[3:]) == {1}
         a, b = weights_of(tmp_path / "large"), weights_of(tmp_path / "small")
         assert max((a[n] - b[n]).abs().max().item() for n in a) < 1e-4
+
+    def test_other_errors_are_not_taken_for_a_full_device(
+        self, base: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise RuntimeError("the shapes do not fit")
+
+        monkeypatch.setattr(School, "_teach", broken)
+        with pytest.raises(RuntimeError, match="the shapes do not fit"):
+            finetune(base, pictures, "decoder", out=tmp_path / "out", budget=Budget(epochs=1))
 
     def test_nothing_left_to_give_up(
         self, base: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -348,7 +359,6 @@ class TestParts:
             ({"epochs": 2, "minutes": 3.0}, "either epochs or minutes"),
             ({"precision": "int8"}, "precision must be auto, float32"),
             ({"corrections": -1}, "corrections must be 0 or more, got -1"),
-            ({"device": "cuda:1"}, "CUDA_VISIBLE_DEVICES"),
         ],
     )
     def test_wishes_are_checked(self, wrong: dict, match: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from sam2kit.config import SAM2Config
 from sam2kit.datasets.samples import LabelledPicture
 from sam2kit.evaluation.pictures import evaluate_pictures
+from sam2kit.evaluation.processes import join_processes
 from sam2kit.model.sam2 import SAM2
 from sam2kit.training import nano
 from sam2kit.training.held_out import held_out_pictures
@@ -126,6 +127,48 @@ class TestTraining:
         assert len(rest) == 20
         for name, value in whole.state_dict().items():
             assert torch.equal(value, resumed.state_dict()[name]), name
+
+    def test_float16_scales_the_loss_and_clips_what_is_not_scaled(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on an older GPU, whose gradients would else vanish. The clipped norms are 3, whatever the scale."""
+        plain, scaled = (self._three_steps(tmp_path / name, monkeypatch, name == "scaled") for name in ("no", "scaled"))
+        assert plain == ([3.0] * 3, [3.0] * 3, plain[2])
+        assert scaled == ([3.0 * 2**16] * 3, [3.0] * 3, pytest.approx(plain[2], abs=1e-6))
+        assert plain[2] != 1.0
+
+    def _three_steps(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, scales: bool
+    ) -> tuple[list[float], list[float], float]:
+        """Gradients after backward, their norms when they are clipped, and the one weight in the end."""
+        layer, gradients, norms = torch.nn.Linear(1, 1, bias=False), [], []
+        torch.nn.init.ones_(layer.weight)
+        accelerator = join_processes("cpu")
+        if scales:  # accelerate itself does so for GPUs alone
+            monkeypatch.setitem(vars(accelerator.state), "_mixed_precision", "fp16")
+            accelerator.native_amp, accelerator.scaler = True, torch.amp.GradScaler("cpu", init_scale=2.0**16)
+            monkeypatch.setattr(accelerator, "autocast", nullcontext)
+
+        def play(step: int, progress: float, backward: Backward) -> dict[str, float]:
+            loss = (3 * layer.weight).sum()
+            backward(loss)
+            gradients.append(layer.weight.grad.item())
+            return {"loss": loss.item()}
+
+        def clipped(parameters: list[torch.nn.Parameter], most: float) -> torch.Tensor:
+            norms.append(float(clip(parameters, most)))
+            return torch.tensor(norms[-1])
+
+        clip = accelerator.clip_grad_norm_
+        monkeypatch.setattr(accelerator, "clip_grad_norm_", clipped)
+        options = TrainOptions(steps=3, learning_rate=0.1, warmup_steps=0, average=0.0)
+        Trainer(layer, play, options, folder, accelerator=accelerator, bar=False).run()
+        return gradients, norms, layer.weight.item()
+
+    def test_weights_of_16_bits_are_refused(self, toy: SAM2, tmp_path: Path) -> None:
+        toy.cast_weights(torch.bfloat16)
+        with pytest.raises(ValueError, match="weights of bfloat16 cannot be trained; load the model with trainable"):
+            Trainer(toy, lambda *_: {}, TrainOptions(steps=1), tmp_path)
 
     def test_frozen_memory_does_not_change(self, tmp_path: Path) -> None:
         torch.manual_seed(0)

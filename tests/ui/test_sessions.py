@@ -10,6 +10,7 @@ from threading import Thread
 import gradio as gr
 import numpy as np
 import pytest
+import torch
 
 import app
 from sam2kit.clicking.views import VIEW_SIDES
@@ -17,6 +18,7 @@ from sam2kit.hub import HubError
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
 from sam2kit.predict.image import ImagePredictor
+from sam2kit.ui import layout
 from sam2kit.ui.picture_work import PictureWork
 from sam2kit.ui.sessions import SessionStore
 from sam2kit.ui.start import load_for_app
@@ -274,6 +276,14 @@ class TestStart:
         assert "--model path/to/sam2.1-hiera-tiny.pt" in line, "the cure"
         assert app.main(["--model", "nano", "--device", "cpu"]) == 0
         assert "instead of" not in capsys.readouterr().err, "nano was asked for"
+
+    def test_the_precision_that_was_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert load_for_app("nano", "cpu").model.compute_dtype == torch.float32
+        monkeypatch.setattr(gr.Blocks, "launch", lambda *_, **__: None)
+        loaded, build = [], layout.build_app
+        monkeypatch.setattr(layout, "build_app", lambda model, *a, **k: loaded.append(model) or build(model, *a, **k))
+        assert app.main(["--model", "nano", "--device", "cpu", "--dtype", "bfloat16"]) == 0
+        assert loaded[0].model.compute_dtype == torch.bfloat16
 
     def test_other_mistakes_are_not_papered_over(self, hub: LoopbackHub) -> None:
         with pytest.raises(ValueError, match="unknown model"):

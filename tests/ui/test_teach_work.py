@@ -172,6 +172,19 @@ class TestParts:
         assert work.test_photos() == [2], "one of the new ones"
 
 
+def test_a_training_runs_where_the_network_is(
+    work: TeachWork, predictor: ImagePredictor, small: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the second GPU, if it is there."""
+    label(work, predictor, 0, 1)
+    monkeypatch.setattr(SAM2, "device", torch.device("cuda", 1))
+    plans: list[TeachPlan] = []
+    for device in (None, "cpu"):
+        run = work.start(small, "decoder", 1, device=device, events=lambda plan: iter(plans.append(plan) or ()))
+        assert run.finished.wait(30)
+    assert [plan.device for plan in plans] == ["cuda:1", "cpu"]
+
+
 class TestData:
     def test_masks_are_those_that_were_labelled(
         self, work: TeachWork, predictor: ImagePredictor, tmp_path: Path

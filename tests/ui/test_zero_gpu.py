@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,13 @@ from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.session import FramePrompt, VideoSession
 from sam2kit.predict.video import VideoPredictor
 from sam2kit.teaching import TeachPlan, train_events
-from sam2kit.ui import zero_videos
+from sam2kit.ui import gpu_calls, zero_videos
 from sam2kit.ui.gpu_calls import GpuWork, on_gpu, pack, unpack
 from sam2kit.ui.teach_run import TeachRun
 from sam2kit.ui.video_models import VideoModels, seconds_per_frame
 from sam2kit.ui.zero_gpu import (
     app_device,
+    app_dtype,
     automatic_masks,
     device_name,
     image_predictor,
@@ -41,6 +43,29 @@ from tests.proof_data import write_coins
 from tests.ui import fake_spaces
 from tests.ui.fake_spaces import FakeSpaces
 from tests.ui.moving_disc import centre, write_disc_clip
+
+
+def test_the_lent_gpu_chooses_the_precision(spaces: FakeSpaces) -> None:
+    assert app_device("cuda") == "cpu"
+    assert app_dtype("auto") == "auto"
+    with pytest.raises(ValueError, match="the precision is the lent GPU's own, got --dtype float32; leave it out"):
+        app_dtype("float32")
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((9, 0), torch.bfloat16), ((7, 5), torch.float16)])
+def test_weights_are_cast_once_where_the_gpu_is(
+    toy: SAM2, monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+) -> None:
+    to, moved = SAM2.to, []
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device=None: capability)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(SAM2, "to", lambda self, what: moved.append(what) or self if what == "cuda" else to(self, what))
+    gpu_calls._settle(toy)
+    assert (moved, toy.weight_dtype) == ([], torch.float32), "not in the app's own process"
+    monkeypatch.setattr(multiprocessing, "parent_process", object)
+    monkeypatch.setattr(gpu_calls, "THREADS", SimpleNamespace(fix=lambda count: None))
+    gpu_calls._settle(toy)
+    assert (moved, toy.weight_dtype, toy.compute_dtype) == (["cuda"], dtype, dtype)
 
 
 @pytest.fixture
@@ -72,6 +97,7 @@ def test_elsewhere_all_is_plain(toy: SAM2) -> None:
     assert type(automatic_masks(ImagePredictor(toy))) is AutomaticMasks
     assert on_gpu(len, 5) is len
     assert app_device("auto") == "auto"
+    assert app_dtype("float32") == "float32"
     assert device_name(toy) == "CPU"
     assert teach_events(toy) is train_events
 
