@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sam2kit.errors import is_out_of_memory
 from sam2kit.predict.pace import gpu_stream
 
 if TYPE_CHECKING:
@@ -98,9 +97,8 @@ class Recorded:
             inputs = [t.clone() for t in arguments]
             self._kept[shapes] = inputs, *(self._record or record_graph)(self._function, inputs)
         except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise  # fewer objects at once may do
             self._fails = True
+            self._kept.clear()  # what they hold may be what is missing
             warnings.warn(f"CUDA graphs cannot be used here, so tracking goes on without: {error}", stacklevel=2)
         return not self._fails
 
