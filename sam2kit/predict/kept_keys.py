@@ -29,15 +29,13 @@ class KeptKeys:
     def __init__(self, model: SAM2, wanted: bool | None) -> None:
         self._model = model
         self._kept = WeakTensorKeyDictionary()  # memory [memory dim, h, w] -> keys [layers, h * w, dim]
+        self._each = 0  # bytes of the keys of one
         self.wanted = model.device.type == "cuda" if wanted is None else wanted
 
     @property
     def has_room(self) -> bool:
         """Whether keys of one more memory may be kept."""
-        if not self.wanted:
-            return False
-        one = next(iter(self._kept.values()), None)
-        return one is None or (1 + len(self._kept)) * one.nbytes <= self._room()
+        return self.wanted and (1 + len(self._kept)) * self._each <= self._room()
 
     def _room(self) -> float:
         device = self._model.device
@@ -47,6 +45,7 @@ class KeptKeys:
         """Memories [B, ...] one by one, each in its own place so that one can be forgotten, and so their keys."""
         apart = [m.clone() for m in memories]
         if keys is not None and self.wanted:
+            self._each = keys[0].nbytes
             self._kept.update(zip(apart, (k.clone() for k in keys), strict=True))
         return apart
 
