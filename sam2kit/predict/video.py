@@ -286,19 +286,29 @@ class VideoPredictor:
         Objects that were prompted for the first time since then are not part of it.
         """
         with self.tracker.ahead(session) as ahead:
-            underway: Underway | None = None
+            if self.overlaps:
+                yield from self._resume_early(session, ahead)
             while session.plan:
-                if underway is None:
-                    underway = self._begin(session, ahead)
-                coming = self._begin_early(session, ahead, underway) if self.overlaps else None
-                found = self._finish(session, underway)
+                if ahead is not None:
+                    ahead.bring()
+                found = self.track_frame(session, session.plan[0])
                 session.plan.popleft()
-                known = self.tracker.depends_on(session, session.plan[0]) if coming and session.plan else []
                 yield found
-                found.release()
-                # whatever was done to the session meanwhile counts, so the next frame may have to begin again
-                now = self.tracker.depends_on(session, session.plan[0]) if coming and session.plan else []
-                underway = coming if now and _are_same(known, now) else None
+
+    def _resume_early(self, session: VideoSession, ahead: FramesAhead | None) -> Iterator[FrameMasks]:
+        """The same, but each step begins before the answer of the one before is read."""
+        underway: Underway | None = None
+        while session.plan:
+            underway = underway or self._begin(session, ahead)
+            coming = self._begin_early(session, ahead, underway)
+            found = self._finish(session, underway)
+            session.plan.popleft()
+            known = self.tracker.depends_on(session, session.plan[0]) if coming and session.plan else []
+            yield found
+            found.release()
+            # whatever was done to the session meanwhile counts, so the next frame may have to begin again
+            now = self.tracker.depends_on(session, session.plan[0]) if coming and session.plan else []
+            underway = coming if now and _are_same(known, now) else None
 
     def _begin(self, session: VideoSession, ahead: FramesAhead | None, after: Underway | None = None) -> Underway:
         """Give the next step to the device, or the one after the step that is underway."""
