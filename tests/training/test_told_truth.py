@@ -175,7 +175,7 @@ class TestGoingOn:
         out = tmp_path / "out"
         finetune(base, pictures, "decoder", out=out, budget=Budget(minutes=0.08, **QUICK))
         steps = len(steps_of(out))
-        finetune(base, pictures, "decoder", out=out, budget=Budget(minutes=0.16, **QUICK))
+        finetune(base, pictures, "decoder", out=out, budget=Budget(minutes=0.3, **QUICK))
         assert len(steps_of(out)) > steps
         assert steps_of(out) == list(range(1, len(steps_of(out)) + 1))
 
