@@ -332,7 +332,8 @@ class VideoPredictor:
 
     def track_frame(self, session: VideoSession, step: Step) -> FrameMasks:
         """One step of a propagation: answer for every object that is not prompted on this frame, and remember."""
-        return self._finish(session, self.tracker.begin(session, step))
+        session.run = max(session.run, step.since)
+        return session.masks(step.frame, self.tracker.track(session, step))
 
 
 def _are_same(before: list[object], now: list[object]) -> bool:
