@@ -129,6 +129,7 @@ class Tracker:
             the answers in full, by `id` of the track; the tracks have them as they are stored.
         """
         step = underway.step
+        session.run = max(session.run, step.since)
         found: dict[int, FrameResult] = {}
         for done in underway.arrived():
             for track, memory, result in zip(done.members, done.memories, done.results(session.run), strict=True):

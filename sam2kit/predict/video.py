@@ -301,7 +301,7 @@ class VideoPredictor:
         while session.plan:
             underway = underway or self._begin(session, ahead)
             coming = self._begin_early(session, ahead, underway)
-            found = self._finish(session, underway)
+            found = session.masks(underway.step.frame, self.tracker.finish(session, underway))
             session.plan.popleft()
             known = self.tracker.depends_on(session, session.plan[0]) if coming and session.plan else []
             yield found
@@ -326,13 +326,8 @@ class VideoPredictor:
         except Exception:
             return None
 
-    def _finish(self, session: VideoSession, underway: Underway) -> FrameMasks:
-        session.run = max(session.run, underway.step.since)
-        return session.masks(underway.step.frame, self.tracker.finish(session, underway))
-
     def track_frame(self, session: VideoSession, step: Step) -> FrameMasks:
         """One step of a propagation: answer for every object that is not prompted on this frame, and remember."""
-        session.run = max(session.run, step.since)
         return session.masks(step.frame, self.tracker.track(session, step))
 
 

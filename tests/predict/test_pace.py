@@ -176,17 +176,6 @@ class TestOverlapping:
         assert shown_early == shown
         assert torch.equal(masks_of(got), masks_of(wanted))
 
-    def test_a_frame_that_fails_early_fails_in_its_turn(self, present: SAM2, clip: np.ndarray) -> None:
-        predictor = VideoPredictor(present)
-        predictor.overlaps = True
-        session = predictor.open(_AtOnce(clip, broken=6))
-        predictor.add_points(session, 0, 1, [[10, 20]])
-        going = predictor.propagate(session, 0, "forward")
-        assert [next(going).frame_index for _ in range(6)] == list(range(6))
-        with pytest.raises(ValueError, match="frame 6 is broken"):
-            next(going)
-        assert session.plan[0].frame == 6
-
 
 def test_fewer_objects_at_once_where_memory_is_short(
     present: SAM2, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
@@ -333,8 +322,12 @@ class TestFramesAhead:
             _wait_for_thread()
         assert compiled and set(compiled) == {4}
 
-    def test_a_frame_that_cannot_be_read_fails_in_its_turn(self, present: SAM2, clip: np.ndarray) -> None:
-        predictor = VideoPredictor(present, pace=Pace(ahead=4))
+    @pytest.mark.parametrize(("ahead", "overlaps"), [(4, False), (0, True), (4, True)])
+    def test_a_frame_that_cannot_be_read_fails_in_its_turn(
+        self, present: SAM2, clip: np.ndarray, ahead: int, overlaps: bool
+    ) -> None:
+        predictor = VideoPredictor(present, pace=Pace(ahead=ahead))
+        predictor.overlaps = overlaps
         session = predictor.open(_AtOnce(clip, broken=6))
         predictor.add_points(session, 0, 1, [[10, 20]])
         going = predictor.propagate(session, 0, "forward")
