@@ -25,20 +25,19 @@ def main(arguments: list[str] | None = None) -> int:
     with suppress(ImportError):
         import spaces  # noqa: F401 - where it is there, it must come before torch
 
-    from sam2kit.ui.layout import build_app, launch_options
-    from sam2kit.ui.limits import default_limits
-    from sam2kit.ui.start import load_for_app
-    from sam2kit.ui.zero_gpu import app_device, app_dtype
+    from sam2kit.app.layout import build_app, launch_options
+    from sam2kit.app.limits import default_limits
+    from sam2kit.app.models import load_for_app
 
     assets = Path(__file__).parent / "assets"
     photos, clips = sorted((assets / "photos").glob("*.jpg")), sorted((assets / "clips").glob("*.mp4"))
     stated = {"clip_seconds": options.max_seconds, "upload_mb": options.max_upload_mb, "visitors": options.visitors}
     try:
         limits = replace(default_limits(), **{name: value for name, value in stated.items() if value is not None})
-        model = load_for_app(options.model, app_device(options.device), app_dtype(options.dtype), side=options.side)
+        model = load_for_app(options.model, options.device, options.dtype, side=options.side)
         if model.terminal:
             print(f"app.py: {model.terminal}", file=sys.stderr)
-        app = build_app(model, photos, clips, limits=limits, plain=options.plain)
+        app = build_app(model, photos, clips, limits=limits)
         app.launch(
             server_name=options.host, server_port=options.port, share=options.share, mcp_server=options.mcp or None,
             **launch_options(limits),
@@ -63,7 +62,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=None, help="default: the first free one from 7860")
     parser.add_argument("--share", action="store_true", help="make a public link that lasts a week")
     parser.add_argument("--mcp", action="store_true", help="let agents use it, as an MCP server")
-    parser.add_argument("--plain", action="store_true", help="pictures to click on instead of the click surface")
     parser.add_argument("--max-seconds", type=float, help="longest clip that is taken (a Space: 120)")
     parser.add_argument("--max-upload-mb", type=int, help="largest file that is taken (default: 1024; a Space: 200)")
     parser.add_argument("--visitors", type=int, help="whose work is kept at a time (default: 32)")

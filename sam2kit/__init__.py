@@ -7,24 +7,23 @@
     embedding = predictor.encode("photo.jpg")
     masks = predictor.predict(embedding, sam2kit.Prompt([[120, 80]]))
 
-For videos see `VideoPredictor`; for teaching it new things, `sam2kit.training.finetune`. Importing this brings torch,
+For videos see `VideoPredictor`; for fine-tuning, `sam2kit.training.finetune`. Importing this brings torch,
 but no user interface and no plotting library.
 """
 
-from sam2kit._version import __version__
-from sam2kit.config import PRESETS, SAM2Config, preset
-from sam2kit.datasets.opening import open_dataset
+from sam2kit.config import PRESETS, SAM2Config, __version__, preset
+from sam2kit.data.opening import open_dataset
 from sam2kit.hub import HubError
-from sam2kit.media.clips import Clip, open_clip
+from sam2kit.media.clip import Clip
+from sam2kit.media.clips import open_clip
 from sam2kit.media.pictures import read_picture
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask, to_detections
-from sam2kit.predict.frame_masks import FrameMasks, VideoOptions
-from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor, Masks
-from sam2kit.predict.pace import Pace
-from sam2kit.predict.picture_session import PictureSession
-from sam2kit.predict.prompts import Prompt
-from sam2kit.predict.session import FramePrompt, VideoSession
+from sam2kit.predict.frame_masks import FrameMasks
+from sam2kit.predict.image import ImageEmbedding, ImagePredictor, Masks
+from sam2kit.predict.options import ImageOptions, SpeedOptions, VideoOptions
+from sam2kit.predict.prompts import FramePrompt, Prompt
+from sam2kit.predict.session import Session
 from sam2kit.predict.stream import VideoStream
 from sam2kit.predict.video import VideoPredictor
 from sam2kit.weights import load_model, push_to_hub, save_model
@@ -43,13 +42,12 @@ __all__ = [
     "ImageOptions",
     "ImagePredictor",
     "Masks",
-    "Pace",
-    "PictureSession",
     "Prompt",
     "SAM2Config",
+    "Session",
+    "SpeedOptions",
     "VideoOptions",
     "VideoPredictor",
-    "VideoSession",
     "VideoStream",
     "__version__",
     "load_model",

@@ -9,27 +9,38 @@ Source: SAM 2, arXiv:2408.00714, appendix "Architecture"; Hiera, arXiv:2306.0098
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from numbers import Real
 from typing import Any
 
+__version__ = "0.1.0"  # of sam2kit
 _LARGEST_SIDE = 8192  # pixels
+
+
+def _whole(default: int, least: int, most: int) -> Any:
+    """A field that holds a whole number within bounds; `_check_fields` looks at them."""
+    return field(default=default, metadata={"bounds": (least, most)})
+
+
+def _check_fields(part: Any, name: str = "") -> None:
+    for entry in fields(part):
+        if "bounds" in entry.metadata:
+            check_whole(name + entry.name, getattr(part, entry.name), *entry.metadata["bounds"])
 
 
 @dataclass(frozen=True)
 class TrunkConfig:
     """The hierarchical image encoder (Hiera)."""
 
-    embed_dim: int = 96  # channels of stage 1; doubles at each later stage
-    heads: int = 1  # attention heads of stage 1; doubles at each later stage
+    embed_dim: int = _whole(96, 1, 4096)  # channels of stage 1; doubles at each later stage
+    heads: int = _whole(1, 1, 4096)  # attention heads of stage 1; doubles at each later stage
     blocks_per_stage: tuple[int, ...] = (1, 2, 7, 2)
     window_per_stage: tuple[int, ...] = (8, 4, 14, 7)  # edge of the attention windows, in tokens
     global_blocks: tuple[int, ...] = (5, 7, 9)  # blocks (counted over the whole trunk) without windows
-    position_grid: int = 7  # edge of the learned position map that is stretched over the picture
+    position_grid: int = _whole(7, 1, 256)  # edge of the learned position map that is stretched over the picture
 
     def __post_init__(self) -> None:
-        check_whole("trunk.embed_dim", self.embed_dim, 1, 4096)
-        check_whole("trunk.heads", self.heads, 1, self.embed_dim)
+        _check_fields(self, "trunk.")
         if self.embed_dim % self.heads:
             raise ValueError(f"trunk.embed_dim must be a multiple of its {self.heads} heads, got {self.embed_dim}")
         for name, least in (("blocks_per_stage", 1), ("window_per_stage", 1), ("global_blocks", 0)):
@@ -43,44 +54,37 @@ class TrunkConfig:
                 "trunk.window_per_stage must be even but for the last stage, because the next stage halves them, got "
                 f"{self.window_per_stage!r}"
             )
-        check_whole("trunk.position_grid", self.position_grid, 1, 256)
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
     """The prompt encoder and the two-way mask decoder."""
 
-    layers: int = 2
-    heads: int = 8
-    mlp_dim: int = 2048
-    cross_attention_downsample: int = 2  # hidden_dim / width of the attention between tokens and image
+    layers: int = _whole(2, 1, 256)
+    heads: int = _whole(8, 1, 256)
+    mlp_dim: int = _whole(2048, 1, 2**16)
+    cross_attention_downsample: int = _whole(2, 1, 256)  # hidden_dim / width of attention between tokens and image
     replaces_unstable_masks: bool = True  # a single mask with wavering edges gives way to the best of the other three
+    ragged_masks: bool = False  # they have specks and holes, which predictors remove unless they are told not to
 
     def __post_init__(self) -> None:
-        check_whole("decoder.layers", self.layers, 1, 256)
-        check_whole("decoder.heads", self.heads, 1, 256)
-        check_whole("decoder.mlp_dim", self.mlp_dim, 1, 2**16)
-        check_whole("decoder.cross_attention_downsample", self.cross_attention_downsample, 1, 256)
+        _check_fields(self, "decoder.")
 
 
 @dataclass(frozen=True)
 class MemoryConfig:
     """What a frame leaves behind, and how later frames look at it."""
 
-    dim: int = 64  # channels of a spatial memory; object pointers are split into pieces of this width
-    slots: int = 7  # one for prompted frames, the others for the latest frames
-    attention_layers: int = 4
-    attention_mlp_dim: int = 2048
-    fuser_layers: int = 2
+    dim: int = _whole(64, 1, 4096)  # channels of a spatial memory; object pointers are split into pieces of this width
+    slots: int = _whole(7, 1, 256)  # one for prompted frames, the others for the latest frames
+    attention_layers: int = _whole(4, 1, 256)
+    attention_mlp_dim: int = _whole(2048, 1, 2**16)
+    fuser_layers: int = _whole(2, 0, 256)
     marks_absent_objects: bool = True  # 2.1: a learned vector is added to memories of an absent object
     dates_object_pointers: bool = True  # 2.1: pointers carry their distance in time
 
     def __post_init__(self) -> None:
-        check_whole("memory.dim", self.dim, 1, 4096)
-        check_whole("memory.slots", self.slots, 1, 256)
-        check_whole("memory.attention_layers", self.attention_layers, 1, 256)
-        check_whole("memory.attention_mlp_dim", self.attention_mlp_dim, 1, 2**16)
-        check_whole("memory.fuser_layers", self.fuser_layers, 0, 256)
+        _check_fields(self, "memory.")
 
 
 @dataclass(frozen=True)
@@ -95,23 +99,21 @@ class SAM2Config:
     """
 
     side: int = 1024
-    hidden_dim: int = 256
+    hidden_dim: int = _whole(256, 16, 8192)
     trunk: TrunkConfig = field(default_factory=TrunkConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
 
     def __post_init__(self) -> None:
-        check_side(self.side)
-        check_whole("hidden_dim", self.hidden_dim, 16, 8192)
-        if self.hidden_dim % 16 or self.hidden_dim % self.memory.dim:
-            raise ValueError(
-                f"hidden_dim must be a multiple of 16 and of the memory's {self.memory.dim}, got {self.hidden_dim}"
-            )
-        decoder = self.decoder
-        if self.hidden_dim % (decoder.heads * decoder.cross_attention_downsample):
+        _check_side(self.side)
+        _check_fields(self)
+        dim, decoder = self.hidden_dim, self.decoder
+        if dim % 16 or dim % self.memory.dim:
+            raise ValueError(f"hidden_dim must be a multiple of 16 and of the memory's {self.memory.dim}, got {dim}")
+        if dim % (decoder.heads * decoder.cross_attention_downsample):
             raise ValueError(
                 f"hidden_dim must be a multiple of the decoder's {decoder.heads} heads times "
-                f"{decoder.cross_attention_downsample}, by which its attention is narrower, got {self.hidden_dim}"
+                f"{decoder.cross_attention_downsample}, by which its attention is narrower, got {dim}"
             )
 
     @property
@@ -138,6 +140,10 @@ class SAM2Config:
         parts = {"trunk": TrunkConfig, "decoder": DecoderConfig, "memory": MemoryConfig}
         if not isinstance(values, dict) or not all(isinstance(values.get(name, {}), dict) for name in parts):
             raise ValueError(f"a model config is a mapping with {', '.join(parts)}, got {values!r:.80}")
+        decoder = values.get("decoder", {})
+        # older files do not say it; of the models of that time, only nano replaced nothing
+        ragged = not decoder.get("replaces_unstable_masks", True)
+        values = {**values, "decoder": {"ragged_masks": ragged, **decoder}}
         try:
             built = {name: part(**_tuples(values[name])) for name, part in parts.items() if name in values}
             return cls(**{**values, **built})
@@ -145,30 +151,24 @@ class SAM2Config:
             raise ValueError(f"this model config cannot be read ({error}); update sam2kit") from error
 
 
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def check_side(side: object) -> None:
-    """Refuse a picture side that the trunk cannot halve down to stride 32, or that no memory holds."""
+def _check_side(side: object) -> None:
     if not isinstance(side, int) or isinstance(side, bool) or not 32 <= side <= _LARGEST_SIDE or side % 32:
         raise ValueError(f"side must be a multiple of 32 pixels from 32 to {_LARGEST_SIDE}, got {side!r}")
 
 
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
 def check_number(name: str, value: object, least: float = -math.inf, most: float = math.inf) -> None:
     """Refuse what is no finite number from `least` to `most`."""
-    number = _finite(value)
-    if number is None or not least <= number <= most:
-        bounds = f" from {least:g}" * (least > -math.inf) + f" to {most:g}" * (most < math.inf)
-        raise ValueError(f"{name} must be a number{bounds}, got {value!r:.80}")
-
-
-def _finite(value: object) -> float | None:
     try:
         number = float(value) if isinstance(value, Real) else math.nan
     except OverflowError:  # a whole number of 400 digits
-        return None
-    return number if math.isfinite(number) else None
+        number = math.nan
+    if not math.isfinite(number) or not least <= number <= most:
+        bounds = f" from {least:g}" * (least > -math.inf) + f" to {most:g}" * (most < math.inf)
+        raise ValueError(f"{name} must be a number{bounds}, got {value!r:.80}")
 
 
 def check_whole(name: str, value: object, least: int, most: int) -> None:
@@ -183,24 +183,16 @@ _TRUNKS = {
     "base-plus": TrunkConfig(
         embed_dim=112, heads=2, blocks_per_stage=(2, 3, 16, 3), global_blocks=(12, 16, 20), position_grid=14
     ),
-    "large": TrunkConfig(
-        embed_dim=144,
-        heads=2,
-        blocks_per_stage=(2, 6, 36, 4),
-        window_per_stage=(8, 4, 16, 8),
-        global_blocks=(23, 33, 43),
-    ),
+    "large": TrunkConfig(144, 2, (2, 6, 36, 4), window_per_stage=(8, 4, 16, 8), global_blocks=(23, 33, 43)),
 }
 _MEMORY_2_0 = MemoryConfig(marks_absent_objects=False, dates_object_pointers=False)
 
 NANO = SAM2Config(
     side=256,
     hidden_dim=128,
-    trunk=TrunkConfig(
-        embed_dim=32, heads=1, blocks_per_stage=(1, 2, 4, 1), window_per_stage=(8, 4, 16, 8), global_blocks=()
-    ),
+    trunk=TrunkConfig(32, 1, (1, 2, 4, 1), window_per_stage=(8, 4, 16, 8), global_blocks=()),
     # nano's soft edges would look unstable far too often
-    decoder=DecoderConfig(heads=4, mlp_dim=256, replaces_unstable_masks=False),
+    decoder=DecoderConfig(heads=4, mlp_dim=256, replaces_unstable_masks=False, ragged_masks=True),
     memory=MemoryConfig(dim=32, slots=4, attention_layers=1, attention_mlp_dim=256, fuser_layers=1),
 )
 

@@ -8,49 +8,41 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 
+import numpy as np
 import torch
+from huggingface_hub import constants
 
 from sam2kit.config import PRESETS, preset
+from sam2kit.hardware import THREADS
 from sam2kit.hub import cached_weights, hub_repo
-from sam2kit.model.sam2 import SAM2, PromptTensors
-from sam2kit.threads import THREADS
+from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.image import ImagePredictor
+from sam2kit.predict.prompts import Prompt
+from sam2kit.predict.video import VideoPredictor
 from sam2kit.weights import BUNDLED, choose_device, choose_dtype, find_weights, load_model, weights_dtype
 
 _PACKAGES = (
-    "gradio",
-    "supervision",
-    "huggingface-hub",
-    "safetensors",
-    "opencv-python-headless",
-    "pillow",
-    "av",
-    "moviepy",
-)
+    "gradio", "supervision", "huggingface-hub", "safetensors", "opencv-python-headless", "pillow", "av", "moviepy",
+)  # fmt: skip
 
 Answer = TypeVar("Answer")
 
 
 def examine(source: str, device: str = "auto", dtype: str = "auto") -> dict[str, str]:
-    """A report, line by line; nothing is downloaded.
-
-    Args:
-        source: the model that the user means to run.
-        device, dtype: as `load_model`.
-    """
+    """A report, line by line; nothing is downloaded. Source, device and dtype are those of `load_model`."""
     target = choose_device(device)
     precision = choose_dtype(dtype, target)
-    report = {
+    return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": THREADS.describe(),
         "device": _describe(target),
         "precision": str(precision).removeprefix("torch."),
+        **{name: _version(name) for name in _PACKAGES},
+        "cache": f"{constants.HF_HUB_CACHE}{', offline' if constants.HF_HUB_OFFLINE else ''}",
+        "model": _where(source),
+        "speed": _speed(source, target, precision),
     }
-    report |= {name: _version(name) for name in _PACKAGES}
-    report["cache"] = _cache_folder()
-    report["model"] = _where(source)
-    report["speed"] = _speed(source, target, precision)
-    return report
 
 
 def _version(package: str) -> str:
@@ -67,12 +59,6 @@ def _describe(device: torch.device) -> str:
     return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
 
 
-def _cache_folder() -> str:
-    from huggingface_hub import constants
-
-    return f"{constants.HF_HUB_CACHE}{', offline' if constants.HF_HUB_OFFLINE else ''}"
-
-
 def _where(source: str) -> str:
     """Where a model would come from, without fetching it."""
     if source == "nano":
@@ -87,7 +73,7 @@ def _where(source: str) -> str:
 
 
 def _speed(source: str, device: torch.device, dtype: torch.dtype) -> str:
-    """Measure one picture and one click, on random weights when the real ones are not here."""
+    """Measure a picture, a click and a tracked frame, on random weights when the real ones are not here."""
     repo = hub_repo(source)
     if source in PRESETS and source != "nano":
         model = SAM2(preset(source)).to(device, weights_dtype(dtype, device, trainable=False)).eval()
@@ -97,21 +83,30 @@ def _speed(source: str, device: torch.device, dtype: torch.dtype) -> str:
     else:
         model = load_model(source, device, dtype)
     side = model.config.side
-    pixels = torch.zeros(1, 3, side, side, device=device)
-    click = PromptTensors(torch.full((1, 1, 2), side / 2, device=device), torch.ones(1, 1, device=device))
+    images, click = ImagePredictor(model), Prompt([[side / 2, side / 2]])
+    frames = np.zeros((4, side, side, 3), np.uint8)
+    encode, embedding = _timed(lambda: images.encode(frames[0]), device)
+    decode, _ = _timed(lambda: images.predict(embedding, click), device)
+    expected = f"{encode:.2f} s per photo, then {decode * 1000:.0f} ms per click"
+    if not model.memory_is_trained:
+        return expected
+    videos = VideoPredictor(model)
+    session = videos.open(frames)
+    videos.add_points(session, 0, 1, [[side / 2, side / 2]])
+    tracked = videos.propagate(session)
+    next(tracked)  # the prompted frame
+    track, _ = _timed(lambda: next(tracked).masks, device)
+    return f"{expected}, {track:.2f} s per frame of a video with one object"
 
-    def once(call: Callable[[], Answer]) -> tuple[float, Answer]:
+
+def _timed(call: Callable[[], Answer], device: torch.device) -> tuple[float, Answer]:
+    """Seconds and result of the quicker of two runs."""
+
+    def once() -> tuple[float, Answer]:
         started = time.perf_counter()
         answer = call()
         if device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - started, answer
 
-    def timed(call: Callable[[], Answer]) -> tuple[float, Answer]:
-        return min((once(call) for _ in range(2)), key=lambda run: run[0])
-
-    with torch.inference_mode(), model.precision():
-        encode, features = timed(lambda: model.encode_image(pixels))
-        image = model.without_memory(features.stride16)
-        decode, _ = timed(lambda: model.segment(image, features, click, multimask=True))
-    return f"{encode:.2f} s per photo, then {decode * 1000:.0f} ms per click"
+    return min((once() for _ in range(2)), key=lambda run: run[0])

@@ -1,7 +1,7 @@
 """What a fine-tuning leaves behind: a small safetensors file and a JSON file, side by side in a folder.
 
-    finetuned.safetensors   tensors that differ from the base, whole; and for layers that LoRA taught two
-                            slim matrices, `<weight name>.lora_down` [r, in] and `.lora_up` [out, r]
+    finetuned.safetensors   tensors that differ from the base, whole; and for layers with LoRA two slim
+                            matrices, `<weight name>.lora_down` [r, in] and `.lora_up` [out, r]
     finetuned.json          the base, the recipe, the data, the numbers before and after, the environment
 
 `weights.load_model(folder)` loads the base, and adds what is here by plain matrix addition. The base is known by
@@ -25,21 +25,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sam2kit._version import __version__
-from sam2kit.config import PRESETS, SAM2Config
-from sam2kit.files import read_json
-from sam2kit.hub import FINETUNED_JSON, FINETUNED_WEIGHTS
-from sam2kit.model.sam2 import SAM2
-from sam2kit.weight_files import (
+from sam2kit.checkpoints import (
     LORA_BASE,
     LOW_RANK,
     read_about,
     read_safetensors,
     seen_from,
     storable,
-    write_json,
     write_safetensors,
 )
+from sam2kit.config import PRESETS, SAM2Config, __version__
+from sam2kit.files import read_json, write_json
+from sam2kit.hub import FINETUNED_JSON, FINETUNED_WEIGHTS
+from sam2kit.model.sam2 import SAM2
 
 _DOWN, _UP = ".lora_down", ".lora_up"
 _KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "dict": (dict,), "int | None": (int, NoneType)}
@@ -60,26 +58,21 @@ class LowRank:
 
     def fits(self, weight: Tensor) -> bool:
         """Whether the shapes go together."""
-        down, up = self.down, self.up
-        return (
-            min(down.ndim, up.ndim, weight.ndim) >= 2
-            and up.flatten(1).shape == (weight.shape[0], down.shape[0])
-            and down.shape[1:] == weight.shape[1:]
-        )
+        if min(self.down.ndim, self.up.ndim, weight.ndim) < 2 or self.down.shape[1:] != weight.shape[1:]:
+            return False
+        return self.up.flatten(1).shape == (weight.shape[0], self.down.shape[0])
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How a result came to be: the content of finetuned.json.
+    """How a result came to be: the content of finetuned.json. For `metrics` see model_card.py.
 
-    `metrics` holds tables as {"before": {name: number}, "after": {name: number}}, itself or under names of tables; and
-    {"intervals": {name: ...}}, see score_table.py. `data` may say under "seen" which samples were used, see SAM2.
+    `data` may say under "seen" which samples were used, see SAM2.
     """
 
     base: str  # as given to `load_model`; a relative path counts from the result's folder, or else the working one
     base_fingerprint: str = ""  # of the base's weights, see `fingerprint`; filled in by `save_finetuned`
-    base_side: int | None = None  # edge of the base's own square, in pixels
-    recipe: dict[str, Any] = field(default_factory=dict)  # what trained, and how
+    recipe: dict[str, Any] = field(default_factory=dict)  # how it was trained: the configuration, with its "name"
     data: dict[str, Any] = field(default_factory=dict)  # format, name, fingerprint, counts, samples
     metrics: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)  # versions and device, see `this_environment`
@@ -95,16 +88,16 @@ class FineTuning:
         """
         if not isinstance(values, dict) or not values.get("base"):
             raise ValueError("it names no base")
-        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        for f in fields(cls):
-            kind = str(f.type).partition("[")[0]  # a dict of whatever
-            if f.name in known and not isinstance(known[f.name], _KINDS[kind]):
-                raise ValueError(f"its entry {f.name!r} is {known[f.name]!r} where {kind} was expected")
+        known = {f.name: (values[f.name], str(f.type).partition("[")[0]) for f in fields(cls) if f.name in values}
+        for name, (value, kind) in known.items():
+            if not isinstance(value, _KINDS[kind]):
+                raise ValueError(f"its entry {name!r} is {value!r} where {kind} was expected")
+        about = cls(**{name: value for name, (value, _) in known.items()})
         try:
-            seen_from(known.get("data", {}).get("seen"))
+            seen_from(about.data.get("seen"))
         except TypeError as error:
             raise ValueError(f"its entry 'data' cannot be read: {error}") from error
-        return cls(**known)
+        return about
 
     def seen_after(self, base: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
         """The `seen` of the model that this made of a base: a base's samples count, too."""
@@ -128,22 +121,15 @@ class Changes:
         Raises:
             ValueError: if a change is for a weight that the base has not, or has in another shape.
         """
-        state = dict(base)
-        for name, tensor in self.tensors.items():
-            _check_fit(name, name in base and tensor.shape == base[name].shape, folder)
-            state[name] = tensor
-        for name, pair in self.low_rank.items():
-            _check_fit(name, name in base and pair.fits(base[name]), folder)
-            state[name] = pair.added_to(state[name])
-        return state
-
-
-def _check_fit(name: str, fits: bool, folder: Path) -> None:
-    if not fits:
-        raise ValueError(
-            f"{folder} does not fit its base: the base has no weight {name}, or one of another shape; "
-            "give it the base that it was trained from"
-        )
+        odd = [k for k, v in self.tensors.items() if k not in base or v.shape != base[k].shape]
+        odd += [k for k, pair in self.low_rank.items() if k not in base or not pair.fits(base[k])]
+        if odd:
+            raise ValueError(
+                f"{folder} does not fit its base: the base has no weight {odd[0]}, or one of another shape; "
+                "give it the base that it was trained from"
+            )
+        state = {**base, **self.tensors}
+        return state | {name: pair.added_to(state[name]) for name, pair in self.low_rank.items()}
 
 
 def is_finetuned(folder: Path) -> bool:
@@ -155,7 +141,7 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, shapes and float32 values of weights: the same for every file format and device."""
     whole = hashlib.sha256()
     for name in sorted(state):
-        tensor = state[name].detach().to("cpu", torch.float32).contiguous()
+        tensor = _exact(state[name]).contiguous()
         whole.update(f"{name} {list(tensor.shape)}\n".encode())
         whole.update(tensor.numpy().reshape(-1).data.cast("B"))
     return whole.hexdigest()
@@ -208,19 +194,18 @@ def save_finetuned(
         config, memory_is_trained, trained = trained.config, trained.memory_is_trained, trained.state_dict()
     pairs = dict(low_rank or {})
     _check_same_model(trained, base_state, pairs)
-    changed = {k: v for k, v in trained.items() if not _equal(v, base_state[k])}
+    changed = {k: v for k, v in trained.items() if not torch.equal(_exact(v), _exact(base_state[k]))}
     halves = {k + _DOWN: p.down for k, p in pairs.items()} | {k + _UP: p.up for k, p in pairs.items()}
     metadata = {
         "config": None if config is None else config.as_dict(),
         "memory_is_trained": memory_is_trained,
         LOW_RANK: {k: p.scale for k, p in pairs.items()},
     }
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    about = replace(
-        about, base=_from_folder(about.base, folder), base_fingerprint=fingerprint(base_state), time=about.time or now
-    )
+    now = about.time or datetime.now(timezone.utc).isoformat(timespec="seconds")
+    base = _from_folder(about.base, folder)
+    about = replace(about, base=base, base_fingerprint=fingerprint(base_state), time=now)
     write_safetensors(storable(changed | halves, dtype), folder / FINETUNED_WEIGHTS, metadata)
-    write_json(asdict(about), folder / FINETUNED_JSON)
+    write_json(asdict(about), folder / FINETUNED_JSON, indent=2)
     return folder
 
 
@@ -246,8 +231,8 @@ def _check_same_model(
         )
 
 
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(*(t.detach().to("cpu", torch.float32) for t in (a, b)))
+def _exact(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32)
 
 
 def read_finetuned(folder: str | os.PathLike[str]) -> FineTuning:
@@ -300,5 +285,5 @@ def check_base(about: FineTuning, base_state: Mapping[str, Tensor], folder: Path
 def with_metrics(folder: str | os.PathLike[str], metrics: dict[str, Any]) -> FineTuning:
     """Complete the numbers of a result that is already saved; returns what its finetuned.json now says."""
     about = replace(read_finetuned(folder), metrics=metrics)
-    write_json(asdict(about), Path(folder) / FINETUNED_JSON)
+    write_json(asdict(about), Path(folder) / FINETUNED_JSON, indent=2)
     return about

@@ -29,14 +29,16 @@ from sam2kit.config import PRESETS
 TRANSFORMERS_FILE = "model.safetensors"
 FINETUNED_WEIGHTS = "finetuned.safetensors"  # what a fine-tuning changed; only of use with the other file
 FINETUNED_JSON = "finetuned.json"
-_ANSWER_WITHIN = 5.0  # seconds for the question whether a file is there
-
-
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+_ANSWER_WITHIN = 5.0  # seconds for the question whether a file is there
 
 
 class HubError(RuntimeError):
     """A weight file could not be had from the Hub; the message says why and what to do."""
+
+
+class _Unreachable(Exception):
+    """The Hub did not answer, or answered with a server error."""
 
 
 def hub_repo(name: str) -> str | None:
@@ -69,7 +71,13 @@ def download_weights(repo_id: str) -> Path:
             hf_hub_download(repo_id, FINETUNED_JSON, revision=path.parent.name)  # of the same commit
         return path
     except _Unreachable as error:
-        return _from_cache(repo_id, error)
+        cached = cached_weights(repo_id)
+        if cached is None:
+            raise HubError(
+                f"cannot get {repo_id}: {error}, and it is not in the local cache; connect and try again, give the "
+                "path of a downloaded file, or use the bundled model: nano"
+            ) from error
+        return cached
     except GatedRepoError as error:
         raise HubError(
             f"{repo_id} asks you to accept its terms: do so on its Hub page, then log in with `hf auth login`"
@@ -86,10 +94,6 @@ def download_weights(repo_id: str) -> Path:
         raise HubError(
             f"the download of {repo_id} broke off ({_short(error)}); nothing half-finished is used - try again"
         ) from error
-
-
-class _Unreachable(Exception):
-    """The Hub did not answer, or answered with a server error."""
 
 
 def _find_filename(repo_id: str) -> str:
@@ -114,7 +118,6 @@ def _find_filename(repo_id: str) -> str:
 
 
 def _choose_file(repo_id: str, files: list[str]) -> str:
-    """The transformers file, or else a fine-tuning, or else the only .safetensors file, or else the only pickle."""
     if TRANSFORMERS_FILE in files:
         return TRANSFORMERS_FILE
     if FINETUNED_WEIGHTS in files and FINETUNED_JSON in files:
@@ -129,17 +132,6 @@ def _choose_file(repo_id: str, files: list[str]) -> str:
     return candidates[0]
 
 
-def _from_cache(repo_id: str, reason: _Unreachable) -> Path:
-    """The file that an earlier download left in the cache."""
-    cached = cached_weights(repo_id)
-    if cached is None:
-        raise HubError(
-            f"cannot get {repo_id}: {reason}, and it is not in the local cache; connect and try again, give the path "
-            "of a downloaded file, or use the bundled model: nano"
-        ) from reason
-    return cached
-
-
 def cached_weights(repo_id: str) -> Path | None:
     """The weight file that an earlier download left in the cache; None if there is none."""
     try:
@@ -151,16 +143,12 @@ def cached_weights(repo_id: str) -> Path | None:
 
 @contextmanager
 def uploading(repo_id: str) -> Iterator[None]:
-    """Say in one sentence why an upload failed.
-
-    Raises:
-        HubError: if the Hub cannot be reached or refuses.
-    """
+    """Say in one sentence, as a HubError, why the Hub cannot be reached or refuses an upload."""
     try:
         yield
     except HFValidationError as error:
         raise HubError(f"{repo_id!r} is no Hub id; it should look like you/leaves") from error
-    except (HubError, ValueError):
+    except ValueError:
         raise
     except HfHubHTTPError as error:
         refused = getattr(error.response, "status_code", None) in (401, 403)
@@ -172,5 +160,4 @@ def uploading(repo_id: str) -> Iterator[None]:
 
 def _short(error: BaseException) -> str:
     """The first line of an error, without the request ids that follow."""
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,25 +1,44 @@
 """The page that a fine-tuning has on the Hub: what it is, how good, how to load it, and what not to expect.
 
-Everything on it is read from the folder, so the page cannot say what the files do not.
+Everything on it is read from the folder, so the page cannot say what the files do not. The table before and after is
+the same on the terminal, in notebooks and on the page. It is made of the metrics that finetuned.json keeps:
+
+    {"before": {measure: mean}, "after": {measure: mean},
+     "intervals": {measure: {"before": [low, high], "after": [low, high], "change": [low, high], "objects": count}}}
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from sam2kit.checkpoints import MEMORY_PARTS
 from sam2kit.config import PRESETS
 from sam2kit.finetuned import Changes, FineTuning, read_changes, read_finetuned
 from sam2kit.hub import FINETUNED_WEIGHTS, hub_repo
-from sam2kit.score_table import UNITS, score_table
-from sam2kit.weight_files import MEMORY_PARTS
 
 CARD_FILE = "README.md"
+COUNTS = ("objects",)  # measures that are no shares
+JUDGED = ("click1", "click3", "click5", "box", "mask J&F", "click J&F", "box J&F")  # what the score is the mean of
+_WORDS = {
+    "score": "mean of the next rows, but missed",
+    "click1": "mIoU after 1 click",
+    "click3": "mIoU after 3 clicks",
+    "click5": "mIoU after 5 clicks",
+    "box": "mIoU from a tight box",
+    "missed": "taken for absent; less is better",
+    "mask J&F": "tracked from a true mask",
+    "click J&F": "tracked from 1 click",
+    "box J&F": "tracked from a tight box",
+    "scenes click1": "forgetting check: mIoU, other scenes",
+    "clips mask J&F": "forgetting check: other clips",
+}
+UNITS = "In percent; in brackets the 95 % confidence interval (bootstrap over the objects)."
 _OURS = "<!-- Written by sam2kit, anew before each upload. Without this line the page is yours and stays. -->"
 _PARTS = {
     "image_encoder.": "image encoder",
@@ -44,15 +63,16 @@ def write_model_card(folder: str | os.PathLike[str], repo_id: str | None = None)
 
 
 def model_card(folder: str | os.PathLike[str], repo_id: str | None = None) -> str:
-    """The text of the page: the folder's own README.md if somebody has made it theirs, else a new one."""
+    """The text of the page: the folder's own README.md if it was edited, else a new one."""
     folder = Path(folder)
     about, changes = read_finetuned(folder), read_changes(folder)
     path = folder / CARD_FILE
-    if path.is_file():
-        text = path.read_text(encoding="utf-8")
-        if _OURS not in text:
-            return text
+    if path.is_file() and _OURS not in (text := path.read_text(encoding="utf-8")):
+        return text
     name = repo_id or folder.resolve().name
+    data = {key: value for key, value in about.data.items() if key not in ("seen", "notes", "held_out_words")}
+    again: dict[str, Any] = {"data": data, "recipe": about.recipe, "environment": about.environment}
+    again |= {"seed": about.seed, "time": about.time, "base_fingerprint": about.base_fingerprint}
     sections = (
         f"# {name.rpartition('/')[2]}\n\n{_OURS}\n\n{_what(about, changes, folder)}",
         f"## Use\n\n```python\nfrom sam2kit import ImagePredictor, load_model\n\n"
@@ -60,8 +80,8 @@ def model_card(folder: str | os.PathLike[str], repo_id: str | None = None) -> st
         "\n\nThe base is loaded with it. `VideoPredictor`, the app and the `sam2kit` command take it in the same way; "
         "`sam2kit merge` makes one file of both, `sam2kit export` the official or the transformers format.",
         *_before_and_after(about),
-        _training(about),
-        f"## Limits\n\n{_limits(changes)}",
+        f"## Training\n\n```json\n{json.dumps(again, indent=2)}\n```",
+        f"## Limits\n\n{_limits([*changes.tensors, *changes.low_rank])}",
     )
     return f"---\n{_header(about, changes)}\n---\n\n" + "\n\n".join(sections) + "\n"
 
@@ -84,74 +104,75 @@ def _what(about: FineTuning, changes: Changes, folder: Path) -> str:
     recipe = f" by its `{about.recipe['name']}` recipe" if about.recipe.get("name") else ""
     data = f", on the data set *{about.data['name']}*" if about.data.get("name") else ""
     size = (folder / FINETUNED_WEIGHTS).stat().st_size / 1e6
-    learned = [f"{len(changes.tensors)} weights of the {_parts_of(changes.tensors)}"] if changes.tensors else []
+    changed = [f"{len(changes.tensors)} weights of the {_parts_of(changes.tensors)}"] if changes.tensors else []
     if changes.low_rank:
         ranks = sorted({pair.down.shape[0] for pair in changes.low_rank.values()})
-        learned.append(
+        changed.append(
             f"low-rank additions (LoRA, rank {', '.join(map(str, ranks))}) to {len(changes.low_rank)} layers of the "
             f"{_parts_of(changes.low_rank)}"
         )
     return (
         f"SAM 2 (`{about.base}`), fine-tuned with sam2kit{recipe}{data}. "
-        f"`{FINETUNED_WEIGHTS}` ({size:.1f} MB) holds only what changed: {' and '.join(learned) or 'nothing'}."
+        f"`{FINETUNED_WEIGHTS}` ({size:.1f} MB) holds only what changed: {' and '.join(changed) or 'nothing'}."
     )
 
 
-def _parts_of(names: Mapping[str, Any]) -> str:
+def _parts_of(names: Iterable[str]) -> str:
     """The boxes of the network to which weights belong, in words."""
-    found = [part for prefix, part in _PARTS.items() if any(name.startswith(prefix) for name in names)]
-    return ", ".join(dict.fromkeys(found))
+    return ", ".join(dict.fromkeys(part for prefix, part in _PARTS.items() if any(n.startswith(prefix) for n in names)))
 
 
-def _before_and_after(about: FineTuning) -> Iterator[str]:
-    """A section of tables; nothing if nothing was measured."""
-    tables = [f"{heading}{table}" for heading, table in _tables(about.metrics, "")]
-    if tables:
-        words = "The base, and what this made of it."
-        if "intervals" in about.metrics:
-            words = f"{about.data.get('held_out_words', '')} {UNITS} {' '.join(about.data.get('notes', []))}".strip()
-        yield f"## Before and after\n\n{words}\n\n" + "\n\n".join(tables)
+def _before_and_after(about: FineTuning) -> list[str]:
+    """A section with the table; nothing if nothing was measured."""
+    before, after, intervals = (about.metrics.get(key) for key in ("before", "after", "intervals"))
+    if not before or not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return []
+    if isinstance(intervals, Mapping):
+        words = f"{about.data.get('held_out_words', '')} {UNITS} {' '.join(about.data.get('notes', []))}".strip()
+        return [f"## Before and after\n\n{words}\n\n{score_table(about.metrics)}"]
+    both = {name: (value, after[name]) for name, value in before.items() if name in after}
+    rows = [f"| {name} | {value} | {later} |" for name, (value, later) in both.items()]  # perhaps no shares
+    return ["\n".join(["## Before and after\n", "| measure | base | fine-tuned |", "| --- | --- | --- |", *rows])]
 
 
-def _tables(metrics: Mapping[str, Any], heading: str) -> Iterator[tuple[str, str]]:
-    before, after = metrics.get("before"), metrics.get("after")
-    if isinstance(before, Mapping) and isinstance(after, Mapping) and isinstance(metrics.get("intervals"), Mapping):
-        yield heading, score_table(metrics)
-        return
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        rows = [
-            f"| {name} | {_number(value)} | {_number(after[name])} |"
-            for name, value in before.items()
-            if isinstance(value, (int, float)) and isinstance(after.get(name), (int, float))
-        ]
-        if rows:
-            yield heading, "\n".join(["| | before | after |", "| --- | --- | --- |", *rows])
-        return
-    for name, value in metrics.items():
-        if isinstance(value, Mapping):
-            yield from _tables(value, f"### {name}\n\n")
-
-
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
-
-
-def _training(about: FineTuning) -> str:
-    """Everything that is needed to do it again."""
-    data = {name: value for name, value in about.data.items() if name not in ("seen", "notes", "held_out_words")}
-    facts: dict[str, Any] = {"data": data, "recipe": about.recipe, "environment": about.environment}
-    facts |= {"seed": about.seed, "time": about.time, "base_fingerprint": about.base_fingerprint}
-    return f"## Training\n\n```json\n{json.dumps(facts, indent=2)}\n```"
-
-
-def _limits(changes: Changes) -> str:
+def _limits(names: list[str]) -> str:
     lines = [
-        "- It was taught, and measured, on one kind of data; on anything else it may be worse than its base.",
+        "- It was trained, and evaluated, on one kind of data; on anything else it may be worse than its base.",
         "- It only works with the weights that it was trained from; any others are refused.",
     ]
-    learned = [*changes.tensors, *changes.low_rank]
-    if not any(name.startswith(MEMORY_PARTS) for name in learned):
+    if not any(name.startswith(MEMORY_PARTS) for name in names):
         lines.append("- The memory is the base's: how objects are followed through videos was not trained.")
-    if any(name.startswith("image_encoder.") for name in learned):
+    if any(name.startswith("image_encoder.") for name in names):
         lines.append("- The image encoder has changed, so everything that the model sees may look different to it.")
     return "\n".join(lines)
+
+
+def score_table(metrics: Mapping[str, Any], *, aligned: bool = False) -> str:
+    """A Markdown table of all measures that both have, in percent.
+
+    Args:
+        metrics: as above; without intervals, the columns of these stay away.
+        aligned: make all cells of a column equally wide, for a terminal.
+    """
+    before, after, intervals = metrics["before"], metrics.get("after", {}), metrics.get("intervals", {})
+    rows = [["measure", "base", "fine-tuned", "change", "objects", "meaning"]]
+    for name, value in before.items():
+        if name in COUNTS or not isinstance(value, (int, float)) or not isinstance(after.get(name), (int, float)):
+            continue
+        known = intervals.get(name, {})
+        values = {"before": value, "after": after[name], "change": after[name] - value}
+        cells = [_cell(value, known.get(key), signed=key == "change") for key, value in values.items()]
+        rows.append([name, *cells, str(known.get("objects", "")), _WORDS.get(name, "")])
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) if aligned else 3 for column in columns]
+    columns = [(first, "-" * width, *rest) for (first, *rest), width in zip(columns, widths, strict=True)]
+    padded = [[cell.ljust(width if aligned else 0) for cell in c] for c, width in zip(columns, widths, strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*padded, strict=True))
+
+
+def _cell(value: float, interval: list[float] | None, *, signed: bool) -> str:
+    sign, between = ("+", " to ") if signed else ("", "-")
+    if interval is None:
+        return f"{100 * value:{sign}.1f}"
+    low, high = (f"{100 * end:{sign}.1f}" for end in interval)
+    return f"{100 * value:{sign}.1f} ({low}{between}{high})"

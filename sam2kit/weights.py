@@ -1,10 +1,11 @@
 """From a name to a ready model: preset, file, folder, fine-tuning or Hub repo; and back to a file or the Hub.
 
-weight_files.py reads and writes the files, finetuned.py what a fine-tuning left, hub.py downloads.
+checkpoints.py reads and writes the files, finetuned.py what a fine-tuning left, hub.py downloads.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from dataclasses import replace
@@ -13,7 +14,19 @@ from pathlib import Path
 import torch
 from huggingface_hub import CommitOperationAdd, HfApi
 
+from sam2kit.checkpoints import (
+    METADATA_KEY,
+    PICTURE_PARTS,
+    Weights,
+    about_model,
+    build,
+    in_dtype,
+    plain_state_of,
+    read_weights,
+    write_safetensors,
+)
 from sam2kit.config import PRESETS
+from sam2kit.files import atomic_write, make_folder, write_json
 from sam2kit.finetuned import check_base, is_finetuned, read_changes, read_finetuned
 from sam2kit.hub import (
     FINETUNED_JSON,
@@ -28,18 +41,10 @@ from sam2kit.hub import (
 )
 from sam2kit.model.sam2 import SAM2
 from sam2kit.model_card import CARD_FILE, model_card
-from sam2kit.weight_files import (
-    Weights,
-    about_model,
-    build,
-    in_dtype,
-    plain_state_of,
-    read_weights,
-    write_safetensors,
-)
+from sam2kit.transformers_format import preprocessor_config, to_transformers_names, transformers_config
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED = Path(__file__).parent / "nano"
 
 
 def load_model(
@@ -80,24 +85,24 @@ def load_model(
 
 def choose_device(device: str | torch.device) -> torch.device:
     """The device to use; "auto" takes the best there is."""
-    if device != "auto":
-        try:
-            chosen = torch.device(device)
-        except RuntimeError as error:
-            raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or mps") from error
-        if chosen.type not in ("cpu", "cuda", "mps"):
-            raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or mps")
-        if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-            raise ValueError(
-                f"this torch sees {torch.cuda.device_count()} CUDA GPUs, so there is no {device!r}; use cpu, or "
-                "install a CUDA build of torch"
-            )
-        if chosen.type == "mps" and not torch.backends.mps.is_available():
-            raise ValueError("this torch sees no Apple GPU; use device='cpu'")
-        return chosen
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or mps") from error
+    if chosen.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or mps")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"this torch sees {torch.cuda.device_count()} CUDA GPUs, so there is no {device!r}; use cpu, or "
+            "install a CUDA build of torch"
+        )
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("this torch sees no Apple GPU; use device='cpu'")
+    return chosen
 
 
 def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
@@ -105,18 +110,14 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if dtype == "auto":
         if device.type != "cuda":
             return torch.float32
-        return torch.bfloat16 if _computes_in_bfloat16(device) else torch.float16
+        if torch.version.hip:
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        # older GPUs only imitate bfloat16, several times slower, and torch counts them too
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if chosen is None or chosen not in DTYPES.values():
         raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, got {dtype!r}")
     return chosen
-
-
-def _computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether a GPU has units for it; older ones only imitate it, several times slower, and torch counts them too."""
-    if torch.version.hip:
-        return torch.cuda.is_bf16_supported()
-    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def weights_dtype(compute_dtype: torch.dtype, device: torch.device, *, trainable: bool) -> torch.dtype:
@@ -167,9 +168,8 @@ def _read(source: str | os.PathLike[str], opened: tuple[Path, ...] = ()) -> tupl
 
 def _read_finetuned(folder: Path, opened: tuple[Path, ...]) -> Weights:
     about, changes = read_finetuned(folder), read_changes(folder)
-    base = _base_of(about.base, folder)
     try:
-        weights, path = _read(base, opened)
+        weights, path = _read(_base_of(about.base, folder), opened)
         state = build(weights, path).state_dict()
     except FileNotFoundError as error:
         raise FileNotFoundError(
@@ -204,6 +204,55 @@ def save_model(model: SAM2, path: str | os.PathLike[str], *, dtype: torch.dtype 
     return write_safetensors(plain_state_of(model, dtype), Path(path), about_model(model))
 
 
+def save_official(model: SAM2, path: str | os.PathLike[str]) -> Path:
+    """Write the file that the official code loads: a pickle with the weights under "model".
+
+    The official code takes sizes and side from its own configuration, so give it the one of the same size. The file
+    also says what model it holds, where that code does not look, so that `load_model` gets every bit back.
+
+    Args:
+        path: ending in .pt; replaced only when the new file is complete.
+    Raises:
+        ValueError: if the ending is another one, the model only knows pictures (the official file holds the memory's
+            weights too), it has LoRA layers, or its weights were rounded when it was loaded.
+    """
+    path = Path(path)
+    if path.suffix not in (".pt", ".pth"):
+        raise ValueError(f"the official code reads .pt files, got {path.name!r}; give a name that ends in .pt")
+    if not model.memory_is_trained:
+        raise ValueError(
+            "this model only knows pictures, and the official file must hold the memory's weights too; export it to "
+            "transformers instead"
+        )
+    make_folder(path.parent)
+    with atomic_write(path) as unfinished:
+        torch.save({"model": plain_state_of(model), METADATA_KEY: json.dumps(about_model(model))}, unfinished)
+    return path
+
+
+def save_transformers(model: SAM2, folder: str | os.PathLike[str]) -> Path:
+    """Write a folder for `transformers.Sam2VideoModel.from_pretrained` and `Sam2Model.from_pretrained`.
+
+    A model that only knows pictures is for `Sam2Model` alone, and so is nano: transformers knows no memories of
+    other than 64 channels. The file holds all that the model has, all the same.
+
+    Raises:
+        ValueError: if `folder` is a file, the model has LoRA layers, or its weights were rounded when it was loaded.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        raise ValueError(f"transformers opens folders, and {folder} is a file; give the name of a folder")
+    state = plain_state_of(model)
+    if not model.memory_is_trained:
+        state = {key: value for key, value in state.items() if key.startswith(PICTURE_PARTS)}
+    write_safetensors(to_transformers_names(state), folder / TRANSFORMERS_FILE, about_model(model))
+    config = transformers_config(model.config, videos=model.memory_is_trained, dtype=model.weight_dtype)
+    write_json(config, folder / "config.json", indent=2)
+    for name, kind in (("preprocessor", "image"), ("video_preprocessor", "video")):
+        write_json(preprocessor_config(model.config.side, kind), folder / f"{name}_config.json", indent=2)
+    return folder
+
+
 def push_to_hub(
     model_or_folder: SAM2 | str | os.PathLike[str],
     repo_id: str,
@@ -228,39 +277,31 @@ def push_to_hub(
             model are rounded, as for `save_model`.
         HubError: if the Hub cannot be reached or refuses.
     """
-    if not isinstance(model_or_folder, SAM2):
-        return _push_finetuned(Path(model_or_folder), repo_id, private, dtype)
     api = HfApi()
-    with uploading(repo_id), tempfile.TemporaryDirectory() as folder:
-        file = save_model(model_or_folder, Path(folder) / TRANSFORMERS_FILE, dtype=dtype)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        commit = api.upload_file(path_or_fileobj=file, path_in_repo=TRANSFORMERS_FILE, repo_id=repo_id)
-    return str(commit.commit_url)
+    with tempfile.TemporaryDirectory() as temporary:
+        parts: dict[str, Path | bytes]
+        if isinstance(model_or_folder, SAM2):
+            parts = {TRANSFORMERS_FILE: save_model(model_or_folder, Path(temporary, TRANSFORMERS_FILE), dtype=dtype)}
+        else:
+            parts = _finetuned_parts(Path(model_or_folder), repo_id, dtype, Path(temporary))
+        with uploading(repo_id):
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            if TRANSFORMERS_FILE not in parts and api.file_exists(repo_id, TRANSFORMERS_FILE):
+                raise ValueError(f"{repo_id} holds a whole model, which would be loaded instead; choose another name")
+            added = [CommitOperationAdd(name, content) for name, content in parts.items()]
+            return str(api.create_commit(repo_id, added, commit_message="Upload by sam2kit").commit_url)
 
 
-def _push_finetuned(folder: Path, repo_id: str, private: bool, dtype: torch.dtype | None) -> str:
+def _finetuned_parts(folder: Path, repo_id: str, dtype: torch.dtype | None, temporary: Path) -> dict[str, Path | bytes]:
     base = read_finetuned(folder).base
     if base != "nano" and (isinstance(_base_of(base, folder), Path) or hub_repo(base) is None):
         raise ValueError(
             f"{folder} was fine-tuned from the local {base!r}, which others do not have; push the base and name its "
             f'Hub id as "base" in {FINETUNED_JSON}, or merge both and push the model'
         )
-    api, card = HfApi(), model_card(folder, repo_id)
-    with uploading(repo_id), tempfile.TemporaryDirectory() as room:
-        weights = folder / FINETUNED_WEIGHTS
-        if dtype is not None:
-            weights = in_dtype(weights, Path(room) / FINETUNED_WEIGHTS, dtype)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        if api.file_exists(repo_id, TRANSFORMERS_FILE):
-            raise ValueError(f"{repo_id} holds a whole model, which would be loaded instead; choose another name")
-        parts: dict[str, Path | bytes] = {
-            FINETUNED_WEIGHTS: weights,
-            FINETUNED_JSON: folder / FINETUNED_JSON,
-            CARD_FILE: card.encode(),
-        }
-        commit = api.create_commit(
-            repo_id,
-            [CommitOperationAdd(name, content) for name, content in parts.items()],
-            commit_message="Upload a fine-tuning by sam2kit",
-        )
-    return str(commit.commit_url)
+    weights = folder / FINETUNED_WEIGHTS
+    return {
+        FINETUNED_WEIGHTS: weights if dtype is None else in_dtype(weights, temporary / FINETUNED_WEIGHTS, dtype),
+        FINETUNED_JSON: folder / FINETUNED_JSON,
+        CARD_FILE: model_card(folder, repo_id).encode(),
+    }

@@ -19,7 +19,7 @@ from tests.toy_model import toy_model
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What this package keeps on disk is neither read from nor left in the home of whoever runs the tests."""
+    """What this package keeps on disk is neither read from nor left in the home folder of this machine's user."""
     monkeypatch.setenv("SAM2KIT_CACHE", str(tmp_path / "kept by sam2kit"))
 
 

@@ -15,7 +15,7 @@ MOVED = ("sam_mask_decoder.output_hypernetworks_mlps.", "sam_mask_decoder.iou_to
 ABOUT = {
     "recipe": {"name": "decoder", "rate": 1e-4},
     "data": {"format": "coco", "name": "leaves", "learnt": 40, "held_out": 10},
-    "metrics": {"before": {"1 click": 0.4, "objects": 12}, "after": {"1 click": 0.71, "objects": 12}},
+    "metrics": {"before": {"click1": 0.4, "objects": 12}, "after": {"click1": 0.71, "objects": 12}},
     "environment": this_environment("cpu"),
     "seed": 3,
 }
@@ -34,7 +34,7 @@ def moved(model: SAM2) -> SAM2:
 def finetuned_nano(folder: Path) -> Path:
     """A fine-tuning of nano."""
     base = load_model("nano", "cpu").state_dict()
-    return save_finetuned(folder, moved(load_model("nano", "cpu")), base, FineTuning("nano", base_side=256, **ABOUT))
+    return save_finetuned(folder, moved(load_model("nano", "cpu")), base, FineTuning("nano", **ABOUT))
 
 
 def finetuned_toy(folder: Path, toy: SAM2) -> tuple[Path, SAM2]:

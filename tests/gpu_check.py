@@ -26,18 +26,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sam2kit.bench.compare import machine, write_weights
-from sam2kit.bench.contenders import grid, moving, picture, spots
-from sam2kit.bench.worker import finish
 from sam2kit.model.attention import narrow_values_are_quicker
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
 from sam2kit.predict.frame_masks import FrameMasks
 from sam2kit.predict.image import ImagePredictor
-from sam2kit.predict.pace import Pace
+from sam2kit.predict.options import SpeedOptions
 from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.video import VideoPredictor
 from sam2kit.weights import load_model
+from tests.bench.compare import machine, write_weights
+from tests.bench.contenders import grid, moving, picture, spots
+from tests.bench.worker import finish
 
 DEVICE = os.environ.get("SAM2KIT_CHECK_DEVICE", "cuda")
 MODEL = os.environ.get("SAM2KIT_CHECK_MODEL", "sam2.1-hiera-tiny")
@@ -88,18 +88,18 @@ def made_up(name: str, dtype: str = "auto") -> SAM2:
         return load_model(Path(folder) / "model.safetensors", DEVICE, dtype)
 
 
-def tracking(model: SAM2, objects: int, frames: int, pace: Pace | None = None) -> Iterator[FrameMasks]:
+def tracking(model: SAM2, objects: int, frames: int, speed: SpeedOptions | None = None) -> Iterator[FrameMasks]:
     """Frames of a 720p clip, the first of which is prompted."""
-    predictor = VideoPredictor(model, pace=pace)
+    predictor = VideoPredictor(model, speed=speed)
     session = predictor.open(moving(frames))
     for number, place in enumerate(spots(objects)):
         predictor.add_points(session, 0, number, place[None])
     return predictor.propagate(session, direction="forward")
 
 
-def steady(model: SAM2, pace: Pace | None = None, objects: int = 1) -> Iterator[FrameMasks]:
+def steady(model: SAM2, speed: SpeedOptions | None = None, objects: int = 1) -> Iterator[FrameMasks]:
     """The same, when the memory bank is full and the pipeline runs."""
-    tracked = tracking(model, objects, FULL + 3 * STEADY + AHEAD, pace)
+    tracked = tracking(model, objects, FULL + 3 * STEADY + AHEAD, speed)
     for _ in range(FULL):
         _ = next(tracked).masks
     finish(DEVICE)
@@ -135,17 +135,20 @@ def try_model(name: str) -> None:
         frames = list(tracking(model, 10, 30 if ON_GPU else 3))
         assert {f.masks.shape for f in frames} == {(10, 720, 1280)}, "all objects have a mask on every frame"
         say("logits of the last frame", frames[-1].low_res)
-    for way, pace in (("recorded", Pace(recorded=True)), ("without kept keys", Pace(keys=False))):
+    for way, speed in (
+        ("recorded", SpeedOptions(cuda_graphs=True)),
+        ("without kept keys", SpeedOptions(memory_keys=False)),
+    ):
         with step(f"{name}: {way} against plain"):
-            for other, plain in zip(tracking(model, 2, FULL + 3, pace), tracking(model, 2, FULL + 3), strict=True):
+            for other, plain in zip(tracking(model, 2, FULL + 3, speed), tracking(model, 2, FULL + 3), strict=True):
                 far = (other.low_res - plain.low_res).abs().max().item()
                 differing = np.mean(other.masks != plain.masks)
                 print(f"frame {plain.frame_index}: logits {far:.2e} apart, {differing:.2%} of the pixels differ")
                 assert differing < 0.02, "each frame is the plain one, but for rounding"
     if ON_GPU:
-        for way, pace in (("plain", None), ("fast", Pace.fastest())):
+        for way, speed in (("plain", None), ("fast", SpeedOptions.fastest())):
             with step(f"{name}: waits of the host on {STEADY} steady frames, {way}"):
-                for place, times in waits(model, pace).most_common():
+                for place, times in waits(model, speed).most_common():
                     print(f"{times:5d}  {place}")
     with step(f"{name}: attention kernels of a steady frame"):
         tracked = steady(model)
@@ -164,10 +167,10 @@ def say(what: str, values: Tensor) -> None:
     assert values.isfinite().all(), f"{what} are finite"
 
 
-def waits(model: SAM2, pace: Pace | None) -> Counter[str]:
+def waits(model: SAM2, speed: SpeedOptions | None) -> Counter[str]:
     """Where the host waited for the GPU."""
-    tracked = steady(model, pace)
-    with warnings.catch_warnings(record=True) as told:
+    tracked = steady(model, speed)
+    with warnings.catch_warnings(record=True) as stated:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
@@ -175,7 +178,7 @@ def waits(model: SAM2, pace: Pace | None) -> Counter[str]:
                 _ = next(tracked).masks
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return Counter(f"{Path(w.filename).name}:{w.lineno}" for w in told if "synchroniz" in str(w.message))
+    return Counter(f"{Path(w.filename).name}:{w.lineno}" for w in stated if "synchroniz" in str(w.message))
 
 
 def attention_table() -> None:
@@ -223,7 +226,7 @@ def one_kernel(
         finish(DEVICE)
         return answer
 
-    with warnings.catch_warnings(record=True) as told, nullcontext() if kernel is None else sdpa_kernel(kernel):
+    with warnings.catch_warnings(record=True) as stated, nullcontext() if kernel is None else sdpa_kernel(kernel):
         warnings.simplefilter("always")
         try:
             run(few)
@@ -231,7 +234,7 @@ def one_kernel(
             answer = run(many)
             taken = (time.perf_counter() - began) / many
         except Exception as error:  # which of them is what is to be found out
-            said = [str(error), *(str(w.message) for w in told)]
+            said = [str(error), *(str(w.message) for w in stated)]
             reasons += [f"{kernel.name if kernel else ''}: {text.splitlines()[0][:160]}" for text in said]
             return "no"
     return f"{1000 * taken:.3f} ({(answer.float() - right).abs().max().item():.0e})"
@@ -274,11 +277,15 @@ def golden_pictures(model: SAM2, compare: Compare) -> None:
     """The vectors of pictures."""
     from tests.model import test_image_golden as images
 
-    model.image_encoder.trunk.register_forward_pre_hook(lambda m, given: tuple(t.to(DEVICE) for t in given))
+    predictor, seen = images.SAM2ImagePredictor(model), {}
+    for part in ("trunk", "neck"):
+        module = model.image_encoder.get_submodule(part)
+        module.register_forward_hook(lambda _, given, out, part=part: seen.update({part: (given[0], out)}))
     golden = np.load(images.GOLDEN / "image-tiny-2.1.npz")
     with mock.patch.object(images, "compare", compare), torch.inference_mode():
-        images._check_encoder(model, golden, "pictures")
-        images._check_prompts(model, golden, "pictures", stride=2)
+        predictor.set_image(images.inputs.image())
+        images._check_encoder(model, seen, golden, "pictures")
+        images._check_prompts(model, predictor, golden, "pictures", stride=2)
 
 
 def golden_clips(model: SAM2, compare: Compare) -> None:
@@ -335,9 +342,9 @@ def profile() -> None:
     """Where the time of steady frames goes."""
     header()
     model = made_up(MODEL)
-    for way, pace in (("plain", None), ("fast", Pace.fastest())):
+    for way, speed in (("plain", None), ("fast", SpeedOptions.fastest())):
         with step(f"{STEADY} steady frames, {way}"):
-            tracked = steady(model, pace)
+            tracked = steady(model, speed)
             undisturbed = timed(tracked)
             with torch.profiler.profile() as seen:
                 disturbed = timed(tracked)

@@ -34,7 +34,7 @@ table() { # name, limit, options: a table of the benchmark as NAME.md and NAME.j
     shift 2
     limit=$((limit * slower))
     folder="$(mktemp -d)"
-    timeout -k 5 "$limit" "$python" -m sam2kit bench compare --model "$SAM2KIT_CHECK_MODEL" \
+    timeout -k 5 "$limit" "$python" -m tests.bench compare --model "$SAM2KIT_CHECK_MODEL" \
         --device "$SAM2KIT_CHECK_DEVICE" --out "$folder" "$@" >"$folder/said" 2>&1 &
     while kill -0 $! 2>/dev/null; do # what it has so far
         sleep 2
@@ -63,7 +63,7 @@ if [ "$SAM2KIT_CHECK_DEVICE" = cpu ]; then
     last=(--dtype float32 --side 64 --rounds 1 --work frame2)
 else
     one=(--dtype bfloat16 --rounds 3 --frames 40 --deadline 45)
-    for work in frame encode click clicks automatic frame10; do one+=(--work "$work"); done
+    for work in frame encode click clicks frame10; do one+=(--work "$work"); done
     for who in sam2kit-fast transformers transformers-half; do one+=(--contender "$who"); done
     last=(--dtype bfloat16 --rounds 2 --frames 40 --work frame --deadline 110 --contender sam2kit-compiled)
 fi

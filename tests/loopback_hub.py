@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import socket
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Any
 
 
 def free_port() -> int:
@@ -73,28 +75,23 @@ class _Handler(BaseHTTPRequestHandler):
             return
         path = self.path.split("?")[0]
         if path.startswith("/api/models/"):
-            repo = path.removeprefix("/api/models/").split("/tree")[0].split("/revision")[0]
-            if repo not in hub.repos:
-                self._reply(404, b"{}", with_body, {"X-Error-Code": "RepoNotFound"})
-                return
-            files = [
-                {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-                for name, content in hub.repos[repo].items()
-            ]
-            self._reply(200, json.dumps(files).encode(), with_body)
-            return
-        repo, _, rest = path.strip("/").partition("/resolve/")
-        name = rest.partition("/")[2]
-        if repo not in hub.repos:
-            self._reply(404, b"", with_body, {"X-Error-Code": "RepoNotFound"})
-            return
-        commit = hashlib.sha1(b"".join(hub.repos[repo].values())).hexdigest()
-        if name not in hub.repos[repo]:
-            self._reply(404, b"", with_body, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
+            repo, name = re.split("/tree|/revision", path.removeprefix("/api/models/"))[0], None
         else:
-            content = hub.repos[repo][name]
-            tag = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit}
-            self._reply(200, content, with_body, tag, cut=hub.trouble == "cut off")
+            repo, _, rest = path.strip("/").partition("/resolve/")
+            name = rest.partition("/")[2]
+        files = hub.repos.get(repo)
+        if files is None:
+            self._reply(404, b"{}", with_body, {"X-Error-Code": "RepoNotFound"})
+        elif name is None:
+            listed = [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in files.items()]
+            self._reply(200, json.dumps(listed).encode(), with_body)
+        else:
+            commit = {"X-Repo-Commit": hashlib.sha1(b"".join(files.values())).hexdigest()}
+            if name not in files:
+                self._reply(404, b"", with_body, {"X-Error-Code": "EntryNotFound", **commit})
+            else:
+                tag = {"ETag": f'"{hashlib.sha256(files[name]).hexdigest()}"', **commit}
+                self._reply(200, files[name], with_body, tag, cut=hub.trouble == "cut off")
 
     def do_POST(self) -> None:
         """Uploads: make a repo, say that all files come inside the commit, take the commit."""
@@ -105,7 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(403, b"{}", True)
             return
         path = self.path.split("?")[0]
-        repo, answer = "/".join(path.removeprefix("/api/models/").split("/")[:2]), {}
+        repo = "/".join(path.removeprefix("/api/models/").split("/")[:2])
+        answer: dict[str, Any] = {}
         if path == "/api/repos/create":
             body = json.loads(sent)
             repo = f"{body['organization']}/{body['name']}" if body.get("organization") else body["name"]

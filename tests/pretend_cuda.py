@@ -23,14 +23,12 @@ A wait is one of these, noted with the innermost line of the package:
     shape           nonzero, indexing by a bool mask, unique: how many there are must be known to go on
     sync            synchronize() of the device, a stream or an event
 
-A captured graph is a list of ops on the tensors of the capture; replay carries out just these, so it reads and writes
-at fixed places as a real one does, and until the first replay its results are NaN.
+A captured graph is a list of ops on the tensors of the capture; until the first replay its results are NaN.
 
 Surprise: torch's C++ knows "cuda" without CUDA well enough for autocast, but its autograd ends the process. So with
-`training` it is told "meta", and autocast is done here, in Python. What cannot be seen at all: speed, memory, kernels
-that do not exist for a dtype, memory that is given to others too early (`record_stream` does nothing).
-Made for torch 2.13. The private parts that it leans on (`_make_wrapper_subclass`, `return_and_correct_aliasing`,
-`_has_compatible_shallow_copy_type`) are there from 2.2; autocast asks by device type ("cuda") from 2.4.
+`training` it is stated "meta", and autocast is done here, in Python. What cannot be seen at all: speed, memory, kernels
+that do not exist for a dtype, memory that is given to others too early (`record_stream` does nothing). Made for torch
+2.13; its private parts are there from 2.2, autocast by device type from 2.4.
 """
 
 # what torch writes of its own methods is narrower than what it takes
@@ -97,10 +95,9 @@ class Notes:
     waits: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # kind, line of the package, op
     copies: Counter[str] = field(default_factory=Counter)  # those that nobody waits for, and graphs played
     launches: Counter[str] = field(default_factory=Counter)  # kernels, by op
-    attention: Counter[tuple[str, bool, bool]] = field(default_factory=Counter)  # dtype, with mask?, stride of 0?
-    attention_shapes: Counter[tuple[tuple[int, ...], ...]] = field(default_factory=Counter)  # query, key, value
+    attention: Counter[tuple[str, bool, tuple[int, ...]]] = field(default_factory=Counter)  # dtype, masked?, of queries
     streams: int = 0  # made
-    failures: list[tuple[str, Callable[[Any], bool], Iterator[int], Exception]] = field(default_factory=list)
+    failures: list[tuple[str, Callable[[Any], bool], Exception]] = field(default_factory=list)
     pinned: dict[int, Any] = field(default_factory=dict)  # storages; they stay, so no address comes twice
     written: dict[int, tuple[int, int]] = field(default_factory=dict)  # address there -> stream, number of its work
     arriving: dict[int, tuple[int, int]] = field(default_factory=dict)  # the same for copies to pinned memory
@@ -132,39 +129,26 @@ class Notes:
         finally:
             self.here.capture = before
 
-    def fail(
-        self,
-        op: str,
-        when: Callable[[Any], bool] = lambda first: True,
-        times: int | None = None,
-        error: Exception | None = None,
-    ) -> None:
-        """Let an op fail, such as "scaled_dot_product_attention" or "convolution"; "graph" is the capture of one.
-
-        Args:
-            when: is asked with the op's first argument.
-            times: how often; None goes on for ever.
-            error: what is raised; None says that the device is full.
-        """
-        error = error or torch.OutOfMemoryError("CUDA out of memory. (pretended)")
-        self.failures.append((op, when, iter(range(times) if times is not None else itertools.count()), error))
+    def fail(self, op: str, when: Callable[[Any], bool] = lambda first: True, error: Exception | None = None) -> None:
+        """Let an op fail, such as "convolution"; "graph" is the capture of one. None says that the device is full."""
+        self.failures.append((op, when, error or torch.OutOfMemoryError("CUDA out of memory. (pretended)")))
 
     def may_fail(self, op: str, first: Any) -> None:
-        """Called by each op."""
-        for name, when, left, error in self.failures:
-            if name == op and when(first) and next(left, None) is not None:
+        """Called by each op with its first argument."""
+        for name, when, error in self.failures:
+            if name == op and when(first):
                 raise error
 
     def clear(self) -> None:
         """Count anew."""
-        for counter in (self.waits, self.copies, self.launches, self.attention, self.attention_shapes):
+        for counter in (self.waits, self.copies, self.launches, self.attention):
             counter.clear()
 
     def table(self, per: int = 1) -> str:
         """Waits in rows, divided by a number of frames."""
         rows = sorted(self.waits.items(), key=lambda row: (row[0][0], -row[1]))
-        told = [f"  {n / per:8.2f}  {kind:12s}  {place:48s} {op}" for (kind, place, op), n in rows]
-        return "\n".join(told or ["  no waits"])
+        stated = [f"  {n / per:8.2f}  {kind:12s}  {place:48s} {op}" for (kind, place, op), n in rows]
+        return "\n".join(stated or ["  no waits"])
 
 
 def _place() -> str:
@@ -202,9 +186,6 @@ class Stream:
         _notes.wait("sync", "Stream.synchronize")
         _merge(_notes.host, self.clock)
 
-    def query(self) -> bool:
-        return True
-
 
 class Event:
     """Stands for torch.cuda.Event."""
@@ -215,15 +196,9 @@ class Event:
     def record(self, stream: Stream | None = None) -> None:
         self.clock = dict((stream or _notes.stream).clock)
 
-    def wait(self, stream: Stream | None = None) -> None:
-        (stream or _notes.stream).wait_event(self)
-
     def synchronize(self) -> None:
         _notes.wait("sync", "Event.synchronize")
         _merge(_notes.host, self.clock)
-
-    def query(self) -> bool:
-        return True
 
     def elapsed_time(self, end: Event) -> float:
         return 1.0
@@ -249,12 +224,6 @@ class Graph:
                 if mine is not now:
                     mine.copy_(now)
             _note_write(outs)
-
-    def reset(self) -> None:
-        self.tape = []
-
-    def pool(self) -> tuple[int, int]:
-        return (0, 1)
 
 
 @contextlib.contextmanager
@@ -405,7 +374,7 @@ class OnCuda(Tensor):
 
 
 def _inside() -> torch.device:
-    """What C++ is told."""
+    """What C++ is stated."""
     return torch.device("meta") if _notes.training else _CUDA
 
 
@@ -530,8 +499,8 @@ def _inner_of(value: Any) -> Any:
     return torch.device("cpu") if isinstance(value, torch.device) else value
 
 
-def _refuse(told: str) -> None:
-    raise RuntimeError(f"Expected all tensors to be on the same device, but found {told} at {_place()}")
+def _refuse(stated: str) -> None:
+    raise RuntimeError(f"Expected all tensors to be on the same device, but found {stated} at {_place()}")
 
 
 def _check_index(name: str, to_cuda: bool, args: Any) -> None:
@@ -642,9 +611,7 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | No
                 f"Expected query, key, and value to have the same dtype, but got {query.dtype}, {key.dtype}"
             )
         _notes.may_fail("scaled_dot_product_attention", query)
-        expanded = any(t.stride(0) == 0 and len(t) > 1 for t in given[:3])
-        _notes.attention[str(dtype).removeprefix("torch."), attn_mask is not None, expanded] += 1
-        _notes.attention_shapes[tuple(query.shape), tuple(key.shape), tuple(value.shape)] += 1
+        _notes.attention[str(dtype).removeprefix("torch."), attn_mask is not None, tuple(query.shape)] += 1
         query, key, value = (t.to(dtype) for t in (query, key, value))
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if attn_mask is not None:
@@ -708,24 +675,12 @@ _DEFAULT = Stream()
 
 
 @contextlib.contextmanager
-def pretend_cuda(
-    capability: tuple[int, int] = (8, 9), memory: int = 16 * 2**30, *, training: bool = False
-) -> Iterator[Notes]:
-    """A CUDA device within this; see the top.
-
-    Args:
-        capability: that it says to have, (7, 5) for a T4.
-        memory: bytes that it says to have, all of them free.
-        training: gradients are wanted; autocast is less faithful then.
-    """
+def pretend_cuda(*, training: bool = False) -> Iterator[Notes]:
+    """A CUDA device within this; see the top. With `training` gradients are wanted; autocast is less faithful then."""
     global _notes
     _notes = Notes(training=training)
-    about = SimpleNamespace(
-        name="pretended", major=capability[0], minor=capability[1], total_memory=memory, multi_processor_count=1
-    )
-
-    def has_bfloat16(including_emulation: bool = True) -> bool:
-        return including_emulation or capability[0] >= 8
+    memory = 16 * 2**30  # bytes, all of them free
+    about = SimpleNamespace(name="pretended", major=8, minor=9, total_memory=memory, multi_processor_count=1)
 
     def run(self: threading.Thread) -> None:
         """Modes belong to threads, so new ones get theirs."""
@@ -736,16 +691,14 @@ def pretend_cuda(
     cuda = {
         "_lazy_init": nothing, "is_available": lambda: True, "is_initialized": lambda: True, "device_count": lambda: 1,
         "current_device": lambda: 0, "set_device": nothing, "device": lambda device: contextlib.nullcontext(),
-        "get_device_properties": lambda device=None: about, "get_device_capability": lambda device=None: capability,
-        "get_device_name": lambda device=None: "pretended", "is_bf16_supported": has_bfloat16,
+        "get_device_properties": lambda device=None: about, "get_device_capability": lambda device=None: (8, 9),
+        "get_device_name": lambda device=None: "pretended", "is_bf16_supported": lambda emulated=True: True,
         "Stream": Stream, "Event": Event, "stream": _on, "current_stream": lambda device=None: _notes.stream,
         "default_stream": lambda device=None: _DEFAULT, "synchronize": _synchronize,
         "CUDAGraph": Graph, "graph": _capture, "graph_pool_handle": lambda: (0, 1),
         "is_current_stream_capturing": lambda: _notes.here.tape is not None,
         "empty_cache": nothing, "mem_get_info": lambda device=None: (memory, memory),
-        "memory_allocated": lambda device=None: 0, "max_memory_allocated": lambda device=None: 0,
-        "memory_reserved": lambda device=None: 0,
-        "reset_peak_memory_stats": nothing, "manual_seed": nothing, "manual_seed_all": nothing,
+        "manual_seed": nothing, "manual_seed_all": nothing,
         "amp.common.amp_definitely_not_available": lambda: False,
     }  # fmt: skip
     rest = {

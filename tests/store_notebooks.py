@@ -2,6 +2,7 @@
 
     python -m tests.store_notebooks            all of them
     python -m tests.store_notebooks 2 4        those whose names begin so
+    python -m tests.store_notebooks address    none is run: only the repository's address of pyproject.toml is written
 
 Photos are stored as JPEG, which many readers on the web load much sooner. A widget is stored as the static picture that
 it degrades to: the live one needs a kernel.
@@ -23,6 +24,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
+ADDRESS = re.search(r'Repository = "([^"]+)"', (ROOT / "pyproject.toml").read_text())[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 _PICTURES = ("image/png", "image/jpeg", "image/gif")
@@ -37,6 +39,7 @@ _ABSOLUTE, _RELATIVE = 0.05, 0.15  # what numbers may differ by: another process
 def main(names: list[str]) -> None:
     """Run and store the notebooks whose names begin with one of the given texts; all, if there are none."""
     for path in NOTEBOOKS:
+        nbformat.write(with_address(nbformat.read(path, as_version=4), path.name), path)
         if not names or path.name.startswith(tuple(names)):
             notebook = run(path)
             nbformat.write(notebook, path)
@@ -57,6 +60,16 @@ def run(path: Path) -> NotebookNode:
         cell.metadata.pop("execution", None)  # times
         cell.outputs = [_stored(output) for output in cell.outputs]
     notebook.metadata.language_info = {"name": "python"}  # not this machine's version
+    return notebook
+
+
+def with_address(notebook: NotebookNode, name: str) -> NotebookNode:
+    """The notebook with the repository's address in its install cell and, where Colab can open it, in its badge."""
+    badge, install = notebook.cells[0], code_cells(notebook)[0]
+    install.source = re.sub(r'^ADDRESS = "[^"]*"', f'ADDRESS = "{ADDRESS}"', install.source, flags=re.MULTILINE)
+    place = ADDRESS.removeprefix("https://").replace("github.com", "github")
+    link = f"https://colab.research.google.com/{place}/blob/main/notebooks/{name}"
+    badge.source = re.sub(r"\]\(https://colab[^)]*ipynb\)", f"]({link})", badge.source)
     return notebook
 
 

@@ -19,54 +19,34 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finetuned_nano(tmp_path_factory.mktemp("runs") / "leaves")
 
 
-def test_merge(tuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    out = tmp_path / "new" / "leaves.safetensors"
-    assert main(["merge", str(tuned), "--out", str(out)]) == 0
-    assert str(out) in capsys.readouterr().out
-    assert same(load_model(out, "cpu"), load_model(tuned, "cpu"))
-
-
-def test_merge_in_half_precision(tuned: Path, tmp_path: Path) -> None:
-    for name, half in (("whole", []), ("half", ["--half"])):
-        assert main(["merge", str(tuned), "--out", str(tmp_path / f"{name}.safetensors"), *half]) == 0
-    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "whole")]
-    assert sizes[0] < 0.6 * sizes[1]
+def test_merge_and_export(tuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    whole, half, official = (tmp_path / name for name in ("new/leaves.safetensors", "half.safetensors", "leaves.pt"))
+    assert main(["merge", str(tuned), "--out", str(whole)]) == 0
+    assert str(whole) in capsys.readouterr().out
+    assert main(["merge", str(tuned), "--out", str(half), "--half"]) == 0
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    assert main(["export", str(tuned), "--to", "official", "--out", str(official)]) == 0
+    model = load_model(tuned, "cpu")
+    assert same(load_model(whole, "cpu"), model) and same(load_model(official, "cpu"), model)
+    assert main(["export", "nano", "--to", "transformers", "--out", str(tmp_path / "nano")]) == 0
+    assert "MB" in capsys.readouterr().out
+    names = {"model.safetensors", "config.json", "preprocessor_config.json", "video_preprocessor_config.json"}
+    assert {p.name for p in (tmp_path / "nano").iterdir()} == names
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("line", "message"),
     [
-        (["nano", "--out", "a.safetensors"], "nano is no fine-tuning"),
-        (["nano", "--out", "a.pt"], "should end in .safetensors"),
-        (["./nowhere", "--out", "a.safetensors"], "no weight file at nowhere"),
+        ("merge nano --out a.safetensors", "nano is no fine-tuning"),
+        ("merge nano --out a.pt", "should end in .safetensors"),
+        ("merge ./nowhere --out a.safetensors", "no weight file at nowhere"),
+        ("export nano --to onnx --out a", "official"),
     ],
 )
-def test_merging_what_cannot_be(arguments: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
-    assert main(["merge", *arguments]) == 2
+def test_what_cannot_be(line: str, message: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(line.split()) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
-
-
-def test_export_official(tuned: Path, tmp_path: Path) -> None:
-    assert main(["export", str(tuned), "--to", "official", "--out", str(tmp_path / "leaves.pt")]) == 0
-    assert same(load_model(tmp_path / "leaves.pt", "cpu"), load_model(tuned, "cpu"))
-
-
-def test_export_transformers(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["export", "nano", "--to", "transformers", "--out", str(tmp_path / "nano")]) == 0
-    assert "MB" in capsys.readouterr().out
-    assert {p.name for p in (tmp_path / "nano").iterdir()} == {
-        "model.safetensors",
-        "config.json",
-        "preprocessor_config.json",
-        "video_preprocessor_config.json",
-    }
-
-
-def test_unknown_formats(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit):
-        main(["export", "nano", "--to", "onnx", "--out", "a"])
-    assert "official" in capsys.readouterr().err
 
 
 def test_push(tuned: Path, hub: LoopbackHub, capsys: pytest.CaptureFixture) -> None:

@@ -25,20 +25,19 @@ def predictor(toy: SAM2) -> SAM2ImagePredictor:
     return SAM2ImagePredictor(toy)
 
 
-@pytest.mark.parametrize(
-    ("config", "name"),
-    [
-        ("configs/sam2.1/sam2.1_hiera_l.yaml", "sam2.1-hiera-large"),
-        ("sam2.1_hiera_b+.yaml", "sam2.1-hiera-base-plus"),
-        ("configs/sam2/sam2_hiera_t.yaml", "sam2-hiera-tiny"),
-        ("sam2.1-hiera-small", "sam2.1-hiera-small"),
-    ],
-)
-def test_config_names(config: str, name: str) -> None:
-    assert preset_of_config(config) == name
+@pytest.fixture
+def saved(toy: SAM2, tmp_path: Path) -> str:
+    return str(save_model(toy, tmp_path / "toy.safetensors"))
 
 
-def test_unknown_config() -> None:
+def test_config_names() -> None:
+    for config, name in {
+        "configs/sam2.1/sam2.1_hiera_l.yaml": "sam2.1-hiera-large",
+        "sam2.1_hiera_b+.yaml": "sam2.1-hiera-base-plus",
+        "configs/sam2/sam2_hiera_t.yaml": "sam2-hiera-tiny",
+        "sam2.1-hiera-small": "sam2.1-hiera-small",
+    }.items():
+        assert preset_of_config(config) == name
     with pytest.raises(ValueError, match="unknown config"):
         preset_of_config("sam3.yaml")
 
@@ -61,10 +60,6 @@ def test_the_notebooks_calls(predictor: SAM2ImagePredictor, photo: np.ndarray) -
     assert (masks.shape, scores.shape, logits.shape) == ((4, 1, 40, 60), (4, 1), (4, 1, 16, 16))
     logits, _, _ = predictor.predict(box=boxes[0], return_logits=True)
     assert logits.dtype == np.float32
-
-
-def test_unit_coordinates(predictor: SAM2ImagePredictor, photo: np.ndarray) -> None:
-    predictor.set_image(photo)
     in_pixels = predictor.predict([[30, 20]], [1])[2]
     in_units = predictor.predict([[0.5, 0.5]], [1], normalize_coords=False)[2]
     np.testing.assert_allclose(in_pixels, in_units, atol=1e-4)
@@ -90,12 +85,6 @@ def test_calls_out_of_order(predictor: SAM2ImagePredictor, photo: np.ndarray) ->
         predictor.predict([[1, 1]])
 
 
-def test_build_from_a_file(toy: SAM2, tmp_path) -> None:  # noqa: ANN001
-    path = save_model(toy, tmp_path / "toy.safetensors")
-    assert build_sam2("sam2.1_hiera_t.yaml", path, device="cpu").config == toy.config
-    assert SAM2ImagePredictor.from_pretrained(str(path), device="cpu").device.type == "cpu"
-
-
 @pytest.mark.parametrize("mode", ["binary_mask", "uncompressed_rle", "coco_rle"])
 def test_automatic_records(toy: SAM2, photo: np.ndarray, mode: str) -> None:
     generator = SAM2AutomaticMaskGenerator(
@@ -110,6 +99,8 @@ def test_automatic_records(toy: SAM2, photo: np.ndarray, mode: str) -> None:
         assert record["crop_box"] == [0, 0, 60, 40]
     first = records[0]["segmentation"]
     assert isinstance(first, np.ndarray) if mode == "binary_mask" else set(first) == {"size", "counts"}
+    with pytest.raises(ValueError, match="output_mode"):
+        SAM2AutomaticMaskGenerator(toy, output_mode="png")
 
 
 def test_own_grids(toy: SAM2, photo: np.ndarray) -> None:
@@ -121,24 +112,14 @@ def test_own_grids(toy: SAM2, photo: np.ndarray) -> None:
         SAM2AutomaticMaskGenerator(toy, point_grids=[grid])
 
 
-def test_the_scripts_autocast_decides(toy: SAM2, photo: np.ndarray, tmp_path) -> None:  # noqa: ANN001
-    model = build_sam2("sam2.1_hiera_t.yaml", save_model(toy, tmp_path / "toy.safetensors"), device="cpu")
+def test_the_scripts_autocast_decides(saved: str, photo: np.ndarray) -> None:
+    model = build_sam2("sam2.1_hiera_t.yaml", saved, device="cpu")
     predictor = SAM2ImagePredictor(model)
     with torch.autocast("cpu", torch.bfloat16):
         predictor.set_image(photo)
     assert predictor._features["high_res_feats"][0].dtype == torch.bfloat16
     predictor.set_image(photo)
     assert predictor._features["high_res_feats"][0].dtype == torch.float32
-
-
-def test_unknown_output_mode(toy: SAM2) -> None:
-    with pytest.raises(ValueError, match="output_mode"):
-        SAM2AutomaticMaskGenerator(toy, output_mode="png")
-
-
-@pytest.fixture
-def saved(toy: SAM2, tmp_path: Path) -> str:
-    return str(save_model(toy, tmp_path / "toy.safetensors"))
 
 
 class TestKeywords:

@@ -70,7 +70,9 @@ def test_counts_and_directions_are_the_official_ones(predictor: SAM2VideoPredict
     def frames(**options: object) -> list[int]:
         return [f for f, _, _ in predictor.propagate_in_video(state, **options)]
 
+    predictor.fill_hole_area = 0
     assert frames(max_frame_num_to_track=2) == [3, 4, 5]
+    assert state.options.max_hole_area == 0, "settings hold from the next call"
     assert frames(start_frame_idx=5, reverse=True) == [5, 4, 3, 2, 1, 0]
     assert frames(start_frame_idx=0, reverse=True) == []
 
@@ -85,21 +87,21 @@ def test_masks_of_any_size(predictor: SAM2VideoPredictor, folder: Path) -> None:
     assert shown[20, 30]
     assert not shown[2, 2]
     predictor.add_new_points_or_box(state, 5, "b", points=[[0.5, 0.5]], labels=[1], normalize_coords=False)
-    assert state.tracks["b"].prompts[5].points_xy.tolist() == [[30, 20]]
+    assert state.objects["b"].prompts[5].points_xy.tolist() == [[30, 20]]
     _, _, logits = predictor.clear_all_prompts_in_frame(state, 5, "b")
     assert logits.shape == (2, 1, 40, 60)
     assert (logits[1] == -1024).all(), "no answer is left"
     assert predictor.clear_all_prompts_in_frame(state, 5, "b", need_output=False) is None
 
 
-def test_corrections_stick_unless_asked_otherwise(toy: SAM2, folder: Path) -> None:
+def test_corrected_frames_condition_unless_asked_otherwise(toy: SAM2, folder: Path) -> None:
     for keep in (True, False):
         predictor = SAM2VideoPredictor(toy, add_all_frames_to_correct_as_cond=keep)
         state = predictor.init_state(str(folder))
         predictor.add_new_points_or_box(state, 0, 1, [[20, 20]], [1])
         list(predictor.propagate_in_video(state))
         predictor.add_new_points_or_box(state, 5, 1, [[50, 30]], [0])
-        assert (5 in state.tracks[1].prompted) == keep
+        assert (5 in state.objects[1].prompted) == keep
 
 
 def test_mistakes(predictor: SAM2VideoPredictor, folder: Path) -> None:
@@ -114,13 +116,6 @@ def test_mistakes(predictor: SAM2VideoPredictor, folder: Path) -> None:
         list(predictor.propagate_in_video(state))
     with pytest.raises(ValueError, match=r"\[H, W\]"):
         predictor.add_new_mask(state, 0, 1, np.zeros((2, 4, 4)))
-
-
-def test_build(toy: SAM2, tmp_path: Path) -> None:
-    save_model(toy, tmp_path / "toy.safetensors")
-    predictor = build_sam2_video_predictor("sam2.1_hiera_t.yaml", tmp_path / "toy.safetensors", device="cpu")
-    assert predictor.device.type == "cpu"
-    assert predictor.model.compute_dtype is None
 
 
 class TestKeywords:
@@ -148,23 +143,18 @@ class TestKeywords:
             hard[processed] = seen
         assert hard == {True: [True, False, False], False: [False, False, False]}
 
-    def test_overrides_stand_before_postprocessing(self, saved: str) -> None:
+    def test_of_builder_and_predictor_together(self, saved: str) -> None:
+        overrides = ["++model.non_overlap_masks=true", "++model.fill_hole_area=0"]
         predictor = build_sam2_video_predictor(
-            "sam2.1_hiera_t.yaml",
-            saved,
-            "cpu",
-            hydra_overrides_extra=["++model.non_overlap_masks=true", "++model.fill_hole_area=0"],
-            vos_optimized=True,
+            "sam2.1_hiera_t.yaml", saved, "cpu", hydra_overrides_extra=overrides, vos_optimized=True
         )
-        assert (predictor.non_overlap_masks, predictor.fill_hole_area) == (True, 0)
+        assert (predictor.non_overlap_masks, predictor.fill_hole_area) == (True, 0), "they stand before postprocessing"
         options = predictor.init_state([BLACK]).options
         assert (options.exclusive, options.max_hole_area) == (True, 0)
-
-    def test_from_pretrained(self, saved: str) -> None:
         predictor = SAM2VideoPredictor.from_pretrained(
             saved, device="cpu", vos_optimized=True, mode="eval", fill_hole_area=3
         )
-        assert predictor.fill_hole_area == 3
+        assert (predictor.fill_hole_area, predictor.model.compute_dtype) == (3, None)
 
     def test_unknown_ones_are_refused_by_name(self, saved: str, toy: SAM2) -> None:
         for call in (
@@ -174,12 +164,6 @@ class TestKeywords:
         ):
             with pytest.raises(ValueError, match=r"does not take 'wings'; it takes .*fill_hole_area"):
                 call()
-
-    def test_settings_hold_from_the_next_call(self, predictor: SAM2VideoPredictor, folder: Path) -> None:
-        state = predictor.init_state(folder)
-        predictor.fill_hole_area = 0
-        predictor.add_new_points_or_box(state, 0, 1, [[20, 20]], [1])
-        assert state.options.max_hole_area == 0
 
     def test_a_correction_makes_forget_what_is_around_it(self, toy: SAM2, folder: Path) -> None:
         for forgets in (False, True):

@@ -8,15 +8,14 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
-from tests.store_notebooks import NOTEBOOKS, ROOT, code_cells, differences, run
-
-GITHUB = "github.com/sam2kit/sam2kit"
-BADGE = "https://colab.research.google.com/{}/blob/main/notebooks/{}"
+from tests.store_notebooks import ADDRESS, NOTEBOOKS, ROOT, code_cells, differences, run, with_address
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
 
+@pytest.mark.slow
 @each_notebook
 def test_it_runs_and_shows_what_is_stored(path: Path) -> None:
     stored = nbformat.read(path, as_version=4)
@@ -41,32 +40,43 @@ def test_it_imports_and_never_defines(path: Path) -> None:
 
 @each_notebook
 def test_it_begins_with_colab_and_ends_with_what_comes_next(path: Path) -> None:
-    cells = nbformat.read(path, as_version=4).cells
-    assert BADGE.format(GITHUB.replace(".com", ""), path.name) in cells[0].source
-    install = nbformat.read(NOTEBOOKS[0], as_version=4).cells[1].source
-    assert GITHUB in install
-    assert cells[1].source == install, "the install cell is the same everywhere"
+    notebook = nbformat.read(path, as_version=4)
+    cells = notebook.cells
+    before = [cell.source for cell in cells]
+    assert "colab.research.google.com" in before[0] and ADDRESS in before[1]
+    assert [c.source for c in with_address(notebook, path.name).cells] == before, (
+        "python -m tests.store_notebooks address"
+    )
+    assert before[1] == nbformat.read(NOTEBOOKS[0], as_version=4).cells[1].source, "the same in all notebooks"
     assert cells[-1].cell_type == "markdown"
     assert cells[-1].source.startswith("## Where to go next")
 
 
-def test_the_install_cell_works_where_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_the_install_cell_where_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clone of this checkout for the repository on GitHub; all requirements are there already."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    settings = {f"url.{ROOT.as_uri()}.insteadOf": f"https://{GITHUB}", "safe.directory": "*"}
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    install = code_cells(nbformat.read(NOTEBOOKS[0], as_version=4))[0].source
+    with pytest.raises(CellExecutionError, match="cannot be reached: set ADDRESS to where the repository is"):
+        _run([install.replace(ADDRESS, (tmp_path / "nowhere").as_uri())], tmp_path)
+    settings = {f"url.{ROOT.as_uri()}.insteadOf": ADDRESS, "safe.directory": "*"}
     monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(settings)))
     for number, (key, value) in enumerate(settings.items()):
         monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", key)
         monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    cells = [code_cells(nbformat.read(NOTEBOOKS[0], as_version=4))[0].source, "import sam2kit; print(sam2kit.__file__)"]
-    cells += [cells[0], "import os; print(os.getcwd())"]  # a second time changes nothing
+    where = "import os, sam2kit; print(sam2kit.__file__, os.getcwd())"
+    outputs = _run([install, where, install, where], tmp_path)  # a second time changes nothing
+    place = tmp_path / "sam2kit"
+    assert [outputs[1], outputs[3]] == [f"{place / 'sam2kit' / '__init__.py'} {place / 'notebooks'}"] * 2
+
+
+def _run(cells: list[str], folder: Path) -> list[str]:
+    """What each cell of a new notebook in this folder prints."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    package, place = ("".join(o.text for o in notebook.cells[i].outputs).strip() for i in (1, 3))
-    assert Path(package) == tmp_path / "sam2kit" / "sam2kit" / "__init__.py"
-    assert Path(place) == tmp_path / "sam2kit" / "notebooks"
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    return ["".join(o.get("text", "") for o in cell.outputs).strip() for cell in notebook.cells]
 
 
 def test_stale_outputs_are_noticed() -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import accelerate  # noqa: F401 - before a device is pretended: what it imports asks for one
@@ -15,37 +13,28 @@ import supervision  # noqa: F401
 import torch
 from PIL import Image
 
-from sam2kit.datasets.opening import open_dataset
-from sam2kit.doctor import examine
-from sam2kit.evaluation.protocols import Settings, evaluate_dataset
+from sam2kit.app.api import Endpoints
+from sam2kit.app.jobs import seconds_per_frame
+from sam2kit.app.limits import Limits
+from sam2kit.app.models import LoadedModel
+from sam2kit.app.queue import FairQueue
+from sam2kit.app.zero_gpu import GpuWork, pack, unpack
+from sam2kit.data.opening import open_dataset
+from sam2kit.evaluation.runs import Settings, evaluate_dataset
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict.frame_masks import VideoOptions
+from sam2kit.notebook.activations import attention_weights, record_calls
+from sam2kit.notebook.attention_maps import decoder_attention_maps, memory_attention_maps
 from sam2kit.predict.image import ImagePredictor
-from sam2kit.predict.inside import attention_weights, recorded
-from sam2kit.predict.looks import look_at_decoder, look_back
+from sam2kit.predict.options import VideoOptions
 from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.video import VideoPredictor
-from sam2kit.teaching import TeachPlan, train_events
 from sam2kit.training import finetune as module
-from sam2kit.training.budget import Budget
 from sam2kit.training.finetune import finetune
-from sam2kit.training.witness import TRAINING
-from sam2kit.ui.api import Endpoints
-from sam2kit.ui.gpu_calls import GpuWork, pack, unpack
-from sam2kit.ui.image_tab import ADD, ImageTab
-from sam2kit.ui.limits import Limits
-from sam2kit.ui.networks import Network, Networks
-from sam2kit.ui.picture_work import PictureWork
-from sam2kit.ui.sessions import SessionStore
-from sam2kit.ui.turns import Turns
-from sam2kit.ui.video_models import seconds_per_frame
-from sam2kit.ui.video_tab import VideoTab
-from sam2kit.ui.video_work import VideoWork
 from sam2kit.weights import load_model, save_model
+from tests.app.clicks import Canvas, models_of, tab_of
 from tests.pretend_cuda import OnCuda, pretend_cuda
 from tests.test_pretended_cuda import FRAMES, model_on
 from tests.toy_model import toy_model
-from tests.ui.moving_disc import write_disc_clip
 
 
 @pytest.fixture
@@ -84,6 +73,7 @@ def write(folder: Path, name: str, seed: int, t: int, images: str = "images", ma
 # training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "data", "precision"),
     [
@@ -94,28 +84,28 @@ def write(folder: Path, name: str, seed: int, t: int, images: str = "images", ma
         ("official", "clips", "bfloat16"),
     ],
 )
-def test_every_recipe_trains_and_is_evaluated(
+def test_training_and_its_evaluation(
     recipe: str, data: str, precision: str, base: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_LEAST_STEPS", 1)
     folder: Path = request.getfixturevalue(data)
-    budget = Budget(
-        epochs=1, batch=1, objects=1, frames=2, corrections=1, exam_samples=1, general=False, pictures=0,
-        device="cuda", precision=precision,
-    )  # fmt: skip
+    overrides = {
+        "epochs": 1, "batch": 1, "objects": 1, "frames": 2, "corrections": 1, "evaluated_samples": 1,
+        "forgetting_check": False, "pictures": 0, "device": "cuda", "precision": precision,
+    }  # fmt: skip
     with pretend_cuda(training=True) as notes:
-        result = finetune(base, folder, recipe, out=folder.parent / "out", budget=budget)
+        result = finetune(base, folder, recipe, out=folder.parent / "out", **overrides)
         assert notes.launches["convolution_backward"] or recipe in ("decoder", "memory"), "trained there"
         assert notes.launches["_to_copy"]
-        assert sum(notes.waits.values())
     assert 0 <= result.after["score"] <= 1
     before, after = (load_model(path, "cpu").state_dict() for path in (base, result.folder))
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
-# evaluation, looks, doctor
+# evaluation, attention maps
 
 
+@pytest.mark.slow
 def test_evaluation_protocols(pictures: Path, clips: Path) -> None:
     samples = {"clicks": pictures, "vos": clips, "offline": clips, "online": clips}
     measure = {"clicks": "click3"}
@@ -134,13 +124,13 @@ def test_evaluation_protocols(pictures: Path, clips: Path) -> None:
 
 
 @pytest.mark.parametrize("cast", [False, True])
-def test_looks_inside(cast: bool) -> None:
+def test_attention_maps(cast: bool) -> None:
     with pretend_cuda():
         model = model_on("cuda", "bfloat16", cast=cast)
         predictor = ImagePredictor(model)
         embedding = predictor.encode(FRAMES[0])
-        seen = look_at_decoder(predictor, embedding, Prompt([[30, 20]])).looking.numpy()
-        with recorded(model, "image_encoder.trunk.blocks.*.attn") as calls:
+        seen = decoder_attention_maps(predictor, embedding, Prompt([[30, 20]])).token_to_image.numpy()
+        with record_calls(model, "image_encoder.trunk.blocks.*.attn") as calls:
             predictor.encode(FRAMES[0])
         name, (call, *_) = next(iter(calls.items()))
         weights = attention_weights(model.get_submodule(name), call).cpu().numpy()
@@ -148,18 +138,12 @@ def test_looks_inside(cast: bool) -> None:
         session = videos.open(FRAMES[:4])
         videos.add_points(session, 0, "a", [[30, 20]])
         list(videos.propagate(session))
-        back = look_back(videos, session, 3, "a", [[30, 20], [5, 5]])
+        back = memory_attention_maps(videos, session, 3, "a", [[30, 20], [5, 5]])
         shares = [back.map_shares.numpy(), back.pointer_shares.numpy()]
         assert len(session.masks(2).to_detections()) == 1
     assert np.isfinite(seen).all() and seen.max() > 0
     assert weights.sum(-1) == pytest.approx(1, abs=0.02)
     assert sum(s.reshape(2, -1).sum(1) for s in shares) == pytest.approx(1, abs=0.02)
-
-
-def test_doctor() -> None:
-    with pretend_cuda(training=True):
-        told = str(examine("nano", "cuda"))
-    assert "pretended" in told
 
 
 # the app
@@ -178,43 +162,14 @@ def there(model: SAM2) -> SAM2:
 
 def test_the_image_tab(small_nano: SAM2, assets: Path) -> None:
     with pretend_cuda():
-        networks = Networks(Network.of(there(small_nano), "nano", Turns()))
         photos = sorted((assets / "photos").glob("*.jpg"))[:1]
-        tab = ImageTab(networks, SessionStore(PictureWork, discard=PictureWork.close), photos, plain=True)
+        tab = tab_of("image", models_of(there(small_nano)), photos)
         tab.open_example(0, "me")
-        clicked = tab.click("me", ADD, SimpleNamespace(index=[300, 200]))
-        assert len(clicked.candidates["rows"]) == 3
-        assert clicked.objects["rows"][0]["note"].startswith("predicted IoU")
-        page = list(tab.find_everything("me", 2, 0.0, 0.0))[-1]
+        clicked = Canvas(tab).clicks(300, 200)
+        assert len(clicked["candidates"]["rows"]) == 3
+        assert clicked["object"]["note"].startswith("predicted IoU")
+        page = list(tab.jobs.find_everything("me", 2, 0.0, 0.0))[-1]
         assert page.status
-
-
-def test_the_video_tab(small_nano: SAM2, tmp_path: Path) -> None:
-    with pretend_cuda():
-        networks = Networks(Network.of(there(small_nano), "nano", Turns()))
-        store = SessionStore(VideoWork, discard=VideoWork.close)
-        tab = VideoTab(networks, store, [write_disc_clip(tmp_path / "disc.mp4")], plain=True)
-        tab.open_example(0, "me")
-        tab.show_frame("me", 8)
-        tab.click("me", ADD, SimpleNamespace(index=[128, 92]))
-        tab.tracking.begin("me")
-        pages = list(tab.tracking.track("me"))
-        with store.using("me") as work:
-            (track,) = work.session.tracks.values()
-            assert set(track.tracked) | set(track.prompted) == set(range(16))
-        assert "done" in str(pages[-1].status).lower() or "frames" in str(pages[-1].status), pages[-1].status
-        store.drop("me")
-
-
-def test_a_training_that_the_app_starts(base: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to its first step and a stop; the rest is as above."""
-    monkeypatch.setattr(module, "_LEAST_STEPS", 1)
-    with pretend_cuda(training=True) as notes:
-        plan = TeachPlan(str(base), pictures, pictures.parent / "mine", minutes=5, device="cuda", side=64)
-        with closing(train_events(plan)) as events:
-            event = next(e for e in events if e["phase"] in (TRAINING, "failed"))
-        assert event["phase"] == TRAINING, event
-        assert notes.launches["convolution"]
 
 
 def test_the_endpoints(small_nano: SAM2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +181,7 @@ def test_the_endpoints(small_nano: SAM2, tmp_path: Path, monkeypatch: pytest.Mon
     }
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     with pretend_cuda():
-        ends = Endpoints(Network.of(there(small_nano), "nano", Turns()), Turns(), Limits())
+        ends = Endpoints(LoadedModel.of(there(small_nano), "nano", FairQueue()), FairQueue(), Limits())
         _, coco = ends.segment_image(file, [{"points": [[14, 16]]}, {"box": [6, 8, 24, 26], "object": "it"}])
         assert [c["name"] for c in coco["categories"]] == ["object 1", "it"]
         ends.segment_everything(file, points_per_side=2, min_predicted_iou=0, min_stability=0)
@@ -239,9 +194,9 @@ def test_what_zero_gpu_packs() -> None:
         session = predictor.open(FRAMES[:3])
         predictor.add_points(session, 0, "a", [[30, 20]])
         list(predictor.propagate(session))
-        packed = pack(session.tracks)
+        packed = pack(session.objects)
         (here,), (again,) = unpack(packed).values(), unpack(packed, "cuda").values()
-        for frame, memory in session.tracks["a"].memories.items():
+        for frame, memory in session.objects["a"].memories.items():
             assert not isinstance(here.memories[frame], OnCuda) and isinstance(again.memories[frame], OnCuda)
             assert torch.equal(here.memories[frame], memory.cpu())
         assert 0 < seconds_per_frame(predictor, session) < 60

@@ -4,13 +4,12 @@
     sam2kit auto PHOTO --out masks
     sam2kit video CLIP --prompt frame=0,object=1,point=120,80 --effect overlay --out tracked
     sam2kit session work.session.safetensors --out masks
-    sam2kit evaluate --model nano --clips
+    sam2kit evaluate DATA --model nano
     sam2kit data check PATH --sheet sheet.png
     sam2kit train PATH --base nano --recipe decoder --out mine
     sam2kit merge mine --out mine.safetensors
     sam2kit export mine --to official --out mine.pt
     sam2kit push mine you/mine
-    sam2kit bench compare
     sam2kit doctor
 
 What a user does wrong ends with one line on stderr and exit code 2.
@@ -18,85 +17,86 @@ What a user does wrong ends with one line on stderr and exit code 2.
 
 from __future__ import annotations
 
-import argparse
+import json
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
+from dataclasses import dataclass
 
-from sam2kit.cli.data import add_data_command
-from sam2kit.cli.evaluate import add_evaluate_command
-from sam2kit.cli.finetuned import add_finetuned_commands
-from sam2kit.cli.measure import add_bench_command, run_doctor
-from sam2kit.cli.options import add_model_options, add_results_options
-from sam2kit.cli.pictures import run_auto, run_image
-from sam2kit.cli.session import add_session_command
-from sam2kit.cli.train import add_train_command
-from sam2kit.cli.video import add_video_command
-from sam2kit.errors import is_out_of_memory
+import typer
+
+from sam2kit.cli import finetuning_commands as finetuning
+from sam2kit.cli.arguments import Command, ModelCommand, add_command, new_app
+from sam2kit.cli.evaluate_command import EvaluateCommand
+from sam2kit.cli.image_commands import AutoCommand, ImageCommand
+from sam2kit.cli.video_batch import VideoCommand
+from sam2kit.cli.video_command import SessionCommand
+from sam2kit.hardware import is_out_of_memory
 from sam2kit.hub import HubError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorCommand(ModelCommand):
+    """versions, devices, cache, and how fast this machine is"""
+
+    def run(self) -> None:
+        from sam2kit.doctor import examine
+
+        report = examine(self.model, self.device, self.dtype)
+        lines = [f"{name:16s} {value}" for name, value in report.items()]
+        print(json.dumps(report) if self.json else "\n".join(lines))
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "image": ImageCommand,
+    "auto": AutoCommand,
+    "video": VideoCommand,
+    "session": SessionCommand,
+    "train": finetuning.TrainCommand,
+    "merge": finetuning.MergeCommand,
+    "export": finetuning.ExportCommand,
+    "push": finetuning.PushCommand,
+    "evaluate": EvaluateCommand,
+    "doctor": DoctorCommand,
+}
+
+
+def commands() -> typer.Typer:
+    """All commands and their options."""
+    app, data = new_app("Segment anything with SAM 2."), new_app(finetuning.DATA_HELP)
+    for name, kind in COMMANDS.items():
+        add_command(app, name, kind)
+    add_command(data, "check", finetuning.CheckCommand)
+    add_command(data, "convert", finetuning.ConvertCommand)
+    app.add_typer(data, name="data")
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 when the user can put it right, or what a check found."""
-    options = _parser().parse_args(arguments)
     warnings.formatwarning = lambda message, *_, **__: f"sam2kit: {message}\n"  # a sentence, without a line of code
+    command = typer.main.get_command(commands())
     try:
-        code = options.run(options)
+        with command.make_context("sam2kit", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            return command.invoke(context) or 0
+    except typer.Exit as end:  # of --help
+        return end.exit_code
     except (ValueError, HubError, OSError, FloatingPointError, IndexError) as error:
-        print("sam2kit:", *str(error).split(), file=sys.stderr)
-        return 2
+        return _refuse(str(error))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        print("sam2kit: the device has no memory left for this; take a smaller model or --side", file=sys.stderr)
-        return 2
+        return _refuse("the device has no memory left for this; take a smaller model or --side")
     except KeyboardInterrupt as stopped:
         print("sam2kit: stopped", *([f"; {stopped}"] if str(stopped) else []), sep="", file=sys.stderr)
         return 130
-    return code or 0
+    except Exception as error:  # typer has no name of its own, in all its versions, for options that do not exist
+        if not hasattr(error, "format_message"):
+            raise
+        path = getattr(getattr(error, "ctx", None), "command_path", "sam2kit")
+        return _refuse(f"{error.format_message().rstrip('.')}; see {path} --help")
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"sam2kit: {message}; see {self.prog} --help", file=sys.stderr)
-        sys.exit(2)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(prog="sam2kit", description="Segment anything with SAM 2.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    image = commands.add_parser("image", help="masks of one object in a photo, from clicks or boxes")
-    image.add_argument("photo", type=Path)
-    image.add_argument(
-        "--point", action="append", default=[], metavar="x,y[,0|1]", help="a click; 1 this (default), 0 not this"
-    )
-    image.add_argument(
-        "--box", action="append", default=[], metavar="x0,y0,x1,y1", help="a box; several make several masks"
-    )
-    image.add_argument("--candidates", action="store_true", help="write all candidates, not only the best")
-    add_results_options(image, run_image)
-
-    auto = commands.add_parser("auto", help="masks of everything in a photo")
-    auto.add_argument("photo", type=Path)
-    auto.add_argument("--points-per-side", type=int, default=32)
-    auto.add_argument("--min-iou", type=float, default=0.8, help="predicted IoU that a mask must reach")
-    auto.add_argument("--min-stability", type=float, default=0.95)
-    add_results_options(auto, run_auto)
-
-    add_video_command(commands)
-    add_session_command(commands)
-    add_data_command(commands)
-    add_train_command(commands)
-    add_finetuned_commands(commands)
-    add_evaluate_command(commands)
-
-    add_bench_command(commands)
-
-    doctor = commands.add_parser("doctor", help="versions, devices, cache, and how fast this machine is")
-    add_model_options(doctor, "sam2.1-hiera-tiny", run_doctor)
-    return parser
+def _refuse(sentence: str) -> int:
+    print("sam2kit:", *sentence.split(), file=sys.stderr)
+    return 2

@@ -7,10 +7,9 @@ Arguments, returned shapes and numbers are the official ones, and so are the par
 touch (internals.py); the few differences on purpose are stated in each module.
 """
 
-from sam2kit.compat.automatic import SAM2AutomaticMaskGenerator
 from sam2kit.compat.build import build_sam2, build_sam2_hf, preset_of_config
-from sam2kit.compat.image import SAM2ImagePredictor
-from sam2kit.compat.video import SAM2VideoPredictor, build_sam2_video_predictor, build_sam2_video_predictor_hf
+from sam2kit.compat.image_predictor import SAM2AutomaticMaskGenerator, SAM2ImagePredictor
+from sam2kit.compat.video_predictor import SAM2VideoPredictor, build_sam2_video_predictor, build_sam2_video_predictor_hf
 
 __all__ = [
     "SAM2AutomaticMaskGenerator",

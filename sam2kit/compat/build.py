@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,6 +16,7 @@ from sam2kit.config import PRESETS
 from sam2kit.model.sam2 import SAM2
 from sam2kit.weights import load_model
 
+Predictor = TypeVar("Predictor")
 _CONFIG_SIZES = {"t": "tiny", "s": "small", "b+": "base-plus", "l": "large"}
 BUILDER_KEYWORDS = ("device", "mode", "hydra_overrides_extra", "apply_postprocessing")
 _FALLBACK = "sam_mask_decoder_extra_args.dynamic_multimask_via_stability"
@@ -58,11 +60,10 @@ def build_sam2(
         mode: "eval" or "train".
         hydra_overrides_extra: "++model.image_size=512" and the switch of the fall-back for unstable masks.
         apply_postprocessing: a single mask with wavering edges gives way to the best of the other three.
-        kwargs: none; named here to refuse them by name.
     Raises:
         ValueError: if a config, override or keyword is unknown; says which are taken.
     """
-    _refuse(kwargs, BUILDER_KEYWORDS, "build_sam2")
+    _refuse(kwargs, "build_sam2")
     overrides = _model_overrides(hydra_overrides_extra)
     name = preset_of_config(config_file)
     return load_official(
@@ -72,23 +73,18 @@ def build_sam2(
 
 def build_sam2_hf(model_id: str, **kwargs: Any) -> SAM2:
     """Load a model from the Hub by its repo id; keywords as `build_sam2`."""
-    return from_pretrained(model_id, kwargs, (), "build_sam2_hf")[0]
+    _refuse(kwargs, "build_sam2_hf")
+    kwargs["overrides"] = _model_overrides(kwargs.pop("hydra_overrides_extra", ()))
+    return load_official(model_id, **kwargs)
 
 
-def from_pretrained(
-    model_id: str, keywords: Mapping[str, Any], own: Sequence[str], what: str
-) -> tuple[SAM2, dict[str, Any]]:
-    """The model of a repo, and those keywords that are for the predictor itself.
-
-    Args:
-        own: the predictor's keywords.
-        what: its name, for messages.
-    """
-    given = dict(keywords)
-    builder = {name: given.pop(name) for name in BUILDER_KEYWORDS if name in given}
-    _refuse(given, (*BUILDER_KEYWORDS, *own), what, taken=own)
-    builder["overrides"] = _model_overrides(builder.pop("hydra_overrides_extra", ()))
-    return load_official(model_id, **builder), given
+def from_pretrained(predictor: Callable[..., Predictor], model_id: str, keywords: Mapping[str, Any]) -> Predictor:
+    """A predictor on the model of a repo; keywords are of `build_sam2_hf` and its own."""
+    own = tuple(inspect.signature(predictor).parameters)[1:]
+    _refuse(keywords, f"{predictor.__name__}.from_pretrained", own)
+    builder = {name: value for name, value in keywords.items() if name in BUILDER_KEYWORDS}
+    settings = {name: value for name, value in keywords.items() if name in own}
+    return predictor(build_sam2_hf(model_id, **builder), **settings)
 
 
 def _model_overrides(overrides: Sequence[str]) -> dict[str, Any]:
@@ -100,10 +96,12 @@ def _model_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     return read
 
 
-def _refuse(given: Mapping[str, Any], known: Sequence[str], what: str, taken: Collection[str] = ()) -> None:
-    unknown = next((name for name in given if name not in taken), None)
-    if unknown is not None:
-        raise ValueError(f"{what} does not take {unknown!r}; it takes {', '.join(known)}")
+def _refuse(given: Iterable[str], what: str, own: Sequence[str] = ()) -> None:
+    """Raises ValueError if a keyword is neither a builder's nor among its own."""
+    known = (*BUILDER_KEYWORDS, *own)
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{what} does not take {name!r}; it takes {', '.join(known)}")
 
 
 def load_official(
@@ -128,11 +126,7 @@ def load_official(
 
 
 def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """Hydra's "++model.fill_hole_area=0" as {"fill_hole_area": 0}.
-
-    Raises:
-        ValueError: if one is unknown, or asks for what is not built in.
-    """
+    """Hydra's "++model.fill_hole_area=0" as {"fill_hole_area": 0}; a ValueError if it cannot be followed."""
     known = {**_MODEL_OVERRIDES, **_VIDEO_OVERRIDES}
     read = {}
     for text in overrides:

@@ -11,17 +11,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
 from sam2kit.media.pictures import read_picture
 from sam2kit.model.mask_decoder import MaskDecoder, choose_candidates
 from sam2kit.model.positions import sine_map
-from sam2kit.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, PromptEncoder
-from sam2kit.model.sam2 import SAM2
+from sam2kit.model.prompt_encoder import (
+    BOX_BOTTOM_RIGHT,
+    BOX_TOP_LEFT,
+    NEGATIVE,
+    NOT_A_POINT,
+    POSITIVE,
+    PromptEncoder,
+)
+from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.geometry import image_to_square, masks_to_image, points_to_square
-from sam2kit.predict.image import ImageOptions
-from sam2kit.predict.masks import clean_logits
+from sam2kit.predict.options import ImageOptions
+from sam2kit.predict.prompts import check_same_number, finite_numbers, points_and_labels
+
+OFFICIAL_LABELS = {POSITIVE: "this", NEGATIVE: "not this", BOX_TOP_LEFT: "top left of a box"}
+OFFICIAL_LABELS |= {BOX_BOTTOM_RIGHT: "bottom right", NOT_A_POINT: "no point"}
 
 
 class OfficialPromptEncoder(PromptEncoder):
@@ -84,7 +95,6 @@ class OfficialMaskDecoder(MaskDecoder):
         Args:
             image_embeddings: [1 or B, dim, h, w].
             image_pe: [1, dim, h, w] of `get_dense_pe`.
-            sparse_prompt_embeddings, dense_prompt_embeddings: of the prompt encoder.
             multimask_output: three candidates instead of one.
             repeat_image: accepted; one image always serves all prompts.
             high_res_features: stride-4 and stride-8 maps.
@@ -97,11 +107,8 @@ class OfficialMaskDecoder(MaskDecoder):
         answer = super().forward(
             image_embeddings, image_pe, (fine, coarse), sparse_prompt_embeddings, dense_prompt_embeddings
         )
-        chosen = choose_candidates(
-            answer,
-            multimask=multimask_output,
-            replace_unstable=self.dynamic_multimask_via_stability and not self.training,
-        )
+        falls_back = self.dynamic_multimask_via_stability and not self.training
+        chosen = choose_candidates(answer, multimask=multimask_output, replace_unstable=falls_back)
         return chosen.mask_logits, chosen.predicted_iou, chosen.mask_tokens, chosen.object_score
 
 
@@ -185,12 +192,7 @@ class ForwardsToModel:
 
 
 class SAM2Transforms:
-    """The official predictor's `_transforms`: pictures into the model's square, masks out of it.
-
-    Args:
-        resolution: edge of the model's square, in pixels.
-        options: clean-up of masks.
-    """
+    """The official predictor's `_transforms`: pictures into the model's square, masks out of it and cleaned."""
 
     def __init__(self, resolution: int, options: ImageOptions) -> None:
         self.resolution, self._options = resolution, options
@@ -216,11 +218,26 @@ class SAM2Transforms:
 
     def postprocess_masks(self, masks: Tensor, orig_hw: Any) -> Tensor:
         """[B, M, h, w] low-res mask logits -> [B, M, H, W], cleaned as the predictor was told to; has gradients."""
-        options = self._options
-        cleaned = clean_logits(
-            masks.float(),
-            max_hole_area=options.max_hole_area,
-            max_speck_area=options.max_speck_area,
-            threshold=options.threshold,
-        )
-        return masks_to_image(cleaned, tuple(orig_hw))
+        return masks_to_image(self._options.cleaned(masks.float()), tuple(orig_hw))
+
+
+def boxes_of(values: ArrayLike | Tensor, name: str) -> np.ndarray:
+    """float32 [B, 2, 2] corners, from [4], [B, 4] or corners; a ValueError if they are something else."""
+    boxes = finite_numbers(values, name)
+    if not boxes.size or boxes.size % 4 or boxes.shape[-1] not in (2, 4):
+        raise ValueError(f"{name} must be [4] or [B, 4], got shape {list(boxes.shape)}")
+    return boxes.reshape(-1, 2, 2)
+
+
+def prompt_parts(
+    mask: Tensor | None, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None
+) -> PromptTensors:
+    """What `_prep_prompts` gave, for the decoder; a ValueError if the parts are for different numbers of prompts."""
+    check_same_number(points, boxes)
+    clicks = points_and_labels(points, labels, None if boxes is None else boxes.reshape(-1, 4))
+    if clicks is None:
+        return PromptTensors(mask_logits=mask)
+    if mask is not None and len(mask) == 1:  # one for all
+        mask = mask.expand(len(clicks[0]), -1, -1, -1)
+    check_same_number(clicks[0], mask)
+    return PromptTensors(*clicks, mask)

@@ -40,7 +40,7 @@ def contrasting_colour(pixels: np.ndarray, first: int = 0, used: Collection[int]
     """The next colour of the palette that differs from pixels that it will be drawn over.
 
     Args:
-        pixels: uint8 [N, 3] RGB; none at all have no colour to keep away from.
+        pixels: uint8 [N, 3] RGB; may be none.
         first: where in the palette to begin.
         used: what is taken only if nothing else contrasts better.
     Returns:
@@ -74,7 +74,7 @@ def supervision_palette() -> supervision.ColorPalette:
     """The same colours for supervision's annotators, whose pictures are BGR: swapped, so that they fit RGB ones."""
     import supervision as sv
 
-    return sv.ColorPalette([sv.Color(*colour_of(i)[::-1]) for i in range(len(PALETTE))])
+    return sv.ColorPalette([sv.Color(*rgb(code)[::-1]) for code in PALETTE])
 
 
 def draw_masks(
@@ -120,12 +120,11 @@ def draw_prompts(
         centre = (round(corner_xy[0]), round(corner_xy[1]))
         for colour, width in ((_BLACK, 4), (_WHITE, 2)):
             cv2.drawMarker(image, centre, colour, cv2.MARKER_CROSS, 4 * radius, width, cv2.LINE_AA)
-    for x, y, label in points:
-        centre = (round(x), round(y))
-        cv2.circle(image, centre, radius + 2, _WHITE, -1, cv2.LINE_AA)
-        cv2.circle(image, centre, radius, rgb(POSITIVE if label else NEGATIVE), -1, cv2.LINE_AA)
-        arm = max(2, radius // 2)
-        cv2.line(image, (centre[0] - arm, centre[1]), (centre[0] + arm, centre[1]), _WHITE, 2)
+    arm = max(2, radius // 2)
+    for x, y, label in ((round(x), round(y), label) for x, y, label in points):
+        cv2.circle(image, (x, y), radius + 2, _WHITE, -1, cv2.LINE_AA)
+        cv2.circle(image, (x, y), radius, rgb(POSITIVE if label else NEGATIVE), -1, cv2.LINE_AA)
+        cv2.line(image, (x - arm, y), (x + arm, y), _WHITE, 2)
         if label:
-            cv2.line(image, (centre[0], centre[1] - arm), (centre[0], centre[1] + arm), _WHITE, 2)
+            cv2.line(image, (x, y - arm), (x, y + arm), _WHITE, 2)
     return image

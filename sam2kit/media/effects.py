@@ -43,7 +43,7 @@ TRAIL_FRAMES = 40
 _ALPHA = "cut_out"
 _ALONG = "+"
 _MOST_STEPS = 4
-Masks = Mapping[Any, np.ndarray]  # by object id; why Any, see clip_masks.py
+Masks = Mapping[Any, np.ndarray]  # by object id; why Any, see video_exports.py
 
 
 def combined(objects: str, background: str) -> str:
@@ -90,8 +90,8 @@ class EffectPainter:
             raise ValueError(f"{_ALPHA} leaves nothing to draw on, so it comes last; got {effect!r}")
         if not 0 < strength <= 10 or not 0 <= opacity <= 1:
             raise ValueError(f"strength must be in 0..10 and opacity in 0..1, got {strength} and {opacity}")
-        self.effect, self.names, self.strength, self.colour, self.opacity = effect, names, strength, colour, opacity
-        self.colours = colours or {}
+        self.effect, self.names, self.colours = effect, names or {}, colours or {}
+        self.strength, self.colour, self.opacity = strength, colour, opacity
         self.makes_alpha = self.steps[-1] == _ALPHA
         self.reset()
 
@@ -119,8 +119,7 @@ class EffectPainter:
         masks = {object_id: np.ascontiguousarray(m, np.uint8) for object_id, m in masks.items() if m.any()}
         painted = np.ascontiguousarray(frame)
         for step in self.steps:
-            paint: Callable[[np.ndarray, Masks], np.ndarray] = getattr(self, f"_{step}")
-            painted = paint(painted, masks)
+            painted = getattr(self, f"_{step}")(painted, masks)
         return painted
 
     def _original(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
@@ -145,35 +144,27 @@ class EffectPainter:
 
         scene = self._outline(frame, masks)
         if self._trace is None:
-            self._trace = sv.TraceAnnotator(
-                supervision_palette(),
-                trace_length=TRAIL_FRAMES,
-                thickness=max(2, round(max(frame.shape[:2]) / 250)),
-                color_lookup=sv.ColorLookup.TRACK,
-            )
+            thickness = max(2, round(max(frame.shape[:2]) / 250))
+            by_track = {"trace_length": TRAIL_FRAMES, "thickness": thickness, "color_lookup": sv.ColorLookup.TRACK}
+            self._trace = sv.TraceAnnotator(supervision_palette(), **by_track)
         centres = np.array([_centre(mask) for mask in masks.values()], np.float32).reshape(-1, 2)
         found = sv.Detections(np.tile(centres, 2), tracker_id=np.array([self._number(i) for i in masks], int))
         return self._trace.annotate(scene, found if masks else sv.Detections.empty())
 
     def _named(self, scene: np.ndarray, masks: Masks) -> np.ndarray:
-        names = self.names or {}
-        shown = [i for i in masks if names.get(i)]
+        shown = [i for i in masks if self.names.get(i)]
         if not shown:
             return scene
         import supervision as sv
 
         boxes = np.array([_box_xyxy(masks[i]) for i in shown], np.float32)
         scale = max(0.4, max(scene.shape[:2]) / 1800)
+        thickness, padding = max(1, round(scale * 1.5)), round(8 * scale)
         labels = sv.LabelAnnotator(
-            supervision_palette(),
-            sv.ColorLookup.TRACK,
-            sv.Color.BLACK,
-            scale,
-            max(1, round(scale * 1.5)),
-            round(8 * scale),
+            supervision_palette(), sv.ColorLookup.TRACK, sv.Color.BLACK, scale, thickness, padding
         )
         found = sv.Detections(boxes, tracker_id=np.array([self._number(i) for i in shown], int))
-        return labels.annotate(scene, found, labels=[names[i] for i in shown])
+        return labels.annotate(scene, found, labels=[self.names[i] for i in shown])
 
     def _number(self, object_id: Hashable) -> int:
         """Which colour: an object id that is a number is its own; others are counted as they come."""
@@ -186,8 +177,7 @@ class EffectPainter:
     # ---- hiding everything else ------------------------------------------------------------------------------
 
     def _spotlight(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
-        darker = cv2.convertScaleAbs(frame, alpha=max(0.0, 1 - 0.72 * self.strength))
-        return _inside(masks, frame, darker)
+        return _inside(masks, frame, cv2.convertScaleAbs(frame, alpha=max(0.0, 1 - 0.72 * self.strength)))
 
     def _desaturate_background(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
         return _inside(masks, frame, cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
@@ -200,54 +190,58 @@ class EffectPainter:
         return np.dstack([alone, _union(masks, frame.shape[:2]) * 255])
 
     def _blur_background(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
-        ground = 1 - _widened(_union(masks, frame.shape[:2]), max(1, round(min(frame.shape[:2]) / 250)))
         sigma = min(frame.shape[:2]) / 40 * self.strength
-        return _inside(masks, frame, _smooth(frame, sigma, ground))
+        return _inside(masks, frame, _smooth(frame, sigma, _ground(masks, frame.shape[:2])))
 
     def _pixelate_background(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
-        ground = 1 - _widened(_union(masks, frame.shape[:2]), max(1, round(min(frame.shape[:2]) / 250)))
-        side = max(2, round(min(frame.shape[:2]) / 25 * self.strength))
-        return _inside(masks, frame, _blocks(frame, side, ground))
+        side = round(min(frame.shape[:2]) / 25 * self.strength)
+        return _inside(masks, frame, _blocks(frame, side, _ground(masks, frame.shape[:2])))
 
     # ---- hiding objects --------------------------------------------------------------------------------------
 
     def _blur_object(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
-        return self._each_hidden(frame, masks, lambda part, length: _smooth(part, length / 4 * self.strength))
+        return _each_hidden(frame, masks, lambda part, length: _smooth(part, length / 4 * self.strength))
 
     def _pixelate_object(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
-        return self._each_hidden(frame, masks, lambda part, length: _blocks(part, round(length / 5 * self.strength)))
+        return _each_hidden(frame, masks, lambda part, length: _blocks(part, round(length / 5 * self.strength)))
 
     def _fill_object(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
         scene = frame.copy()
         for object_id, mask in masks.items():
-            scene[_widened(mask, max(1, round(min(frame.shape[:2]) / 250))) > 0] = colour_of(self._number(object_id))
-        return scene
-
-    def _each_hidden(
-        self, frame: np.ndarray, masks: Masks, hide: Callable[[np.ndarray, float], np.ndarray]
-    ) -> np.ndarray:
-        """Hide what lies in each widened mask, by the object's shorter side: a number plate is as flat as its text."""
-        scene = frame.copy()
-        height, width = frame.shape[:2]
-        least = min(height, width) / 10
-        for mask in masks.values():
-            x0, y0, x1, y1 = _box_xyxy(mask)
-            length = max(min(x1 - x0, y1 - y0), least)
-            margin = max(1, round(length / 20))
-            top, bottom = max(0, y0 - 2 * margin), min(height, y1 + 2 * margin)
-            left, right = max(0, x0 - 2 * margin), min(width, x1 + 2 * margin)
-            inside = _widened(mask[top:bottom, left:right], margin)
-            region = scene[top:bottom, left:right]
-            cv2.copyTo(hide(frame[top:bottom, left:right], length), inside, region)
+            scene[_widened(mask, _rim(mask.shape)) > 0] = colour_of(self._number(object_id))
         return scene
 
 
-def _union(masks: Masks, size_hw: tuple[int, int]) -> np.ndarray:
+def _each_hidden(frame: np.ndarray, masks: Masks, hide: Callable[[np.ndarray, float], np.ndarray]) -> np.ndarray:
+    """Hide what lies in each widened mask, by the object's shorter side: a number plate is as flat as its text."""
+    scene = frame.copy()
+    height, width = frame.shape[:2]
+    for mask in masks.values():
+        x0, y0, x1, y1 = _box_xyxy(mask)
+        length = max(min(x1 - x0, y1 - y0), min(height, width) / 10)
+        margin = max(1, round(length / 20))
+        rows = slice(max(0, y0 - 2 * margin), min(height, y1 + 2 * margin))
+        columns = slice(max(0, x0 - 2 * margin), min(width, x1 + 2 * margin))
+        inside = _widened(mask[rows, columns], margin)
+        cv2.copyTo(hide(frame[rows, columns], length), inside, scene[rows, columns])
+    return scene
+
+
+def _union(masks: Masks, size_hw: tuple[int, ...]) -> np.ndarray:
     """uint8 [H, W] of 0 and 1."""
     union = np.zeros(size_hw, np.uint8)
     for mask in masks.values():
         np.maximum(union, mask, out=union)
     return union
+
+
+def _ground(masks: Masks, size_hw: tuple[int, ...]) -> np.ndarray:
+    """uint8 [H, W]: 1 where no object is, nor the edge of one."""
+    return 1 - _widened(_union(masks, size_hw), _rim(size_hw))
+
+
+def _rim(size_hw: tuple[int, ...]) -> int:
+    return max(1, round(min(size_hw) / 250))
 
 
 def _inside(masks: Masks, frame: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
@@ -273,10 +267,8 @@ def _centre(mask: np.ndarray) -> tuple[float, float]:
 
 def _smooth(image: np.ndarray, sigma: float, where: np.ndarray | None = None) -> np.ndarray:
     """Blur, worked out on a smaller picture; with `where`, each pixel is a mean of only the pixels where it is 1."""
-    height, width = image.shape[:2]
     factor = max(1.0, sigma / 3)
-    size_wh = max(1, round(width / factor)), max(1, round(height / factor))
-    sigma = max(0.5, sigma / factor)
+    size_wh, sigma = _smaller(image, factor), max(0.5, sigma / factor)
     if where is None:
         small = cv2.GaussianBlur(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), (0, 0), sigma)
     else:
@@ -284,19 +276,22 @@ def _smooth(image: np.ndarray, sigma: float, where: np.ndarray | None = None) ->
         weight = cv2.GaussianBlur(share, (0, 0), sigma)
         small = cv2.GaussianBlur(colours * share[..., None], (0, 0), sigma) / np.maximum(weight, 1e-4)[..., None]
         small = np.clip(small, 0, 255).astype(np.uint8)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def _blocks(image: np.ndarray, side: int, where: np.ndarray | None = None) -> np.ndarray:
     """Squares of one colour; with `where`, the mean of only the pixels where it is 1."""
-    height, width = image.shape[:2]
-    side = max(2, side)
-    size_wh = max(1, round(width / side)), max(1, round(height / side))
+    size_wh = _smaller(image, max(2, side))
     if where is None:
         small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
     else:
         small = _mean_where(image, where, size_wh)[0].astype(np.uint8)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def _smaller(image: np.ndarray, factor: float) -> tuple[int, int]:
+    height, width = image.shape[:2]
+    return max(1, round(width / factor)), max(1, round(height / factor))
 
 
 def _mean_where(image: np.ndarray, where: np.ndarray, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,18 @@
 """One way into the project for pictures: whatever it is, it comes out as upright 8-bit RGB.
 
-EXIF rotation is applied, alpha is laid on white, grey becomes RGB, 16-bit and float files are stretched by
-the range of their values (see value_range.py), animations give their first frame.
+EXIF rotation is applied, alpha is laid on white, grey becomes RGB, animations give their first frame. Pictures of 16
+bits and floats are stretched by the range of their values: NaN, infinity and numbers that stand for "no data" (-9999,
+or what a TIFF states) are left out of the range and shown black; a few outliers, such as hot pixels, are cut off where
+they would take most of the contrast. A warning says so.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
@@ -17,7 +21,6 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sam2kit.files import check_file
-from sam2kit.media.value_range import ValueRange, range_of
 
 try:  # phones save HEIC; Pillow reads it when this package is there
     from pillow_heif import register_heif_opener
@@ -36,6 +39,11 @@ _FORMATS = (  # pictures only: Pillow also opens what is a program (EPS), and ha
     "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "TGA", "PCX", "SGI", "ICO", "HEIF",
     "AVIF",
 )  # fmt: skip
+_SAMPLED = 2**20  # values that are looked at of one picture, or of a clip
+_OUTLIERS = 0.001  # of the values, at each end
+_TAKES_CONTRAST = 2  # how many times the range of all others
+_NO_DATA_GAP = 10  # how many times the range of all others lies between them and a mark for "no data"
+_NO_DATA_SHARE = 0.0005  # of the values, at least
 
 
 def open_image(file: Path | io.BytesIO, name: str = "", max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -144,7 +152,8 @@ def _decode(content: bytes, name: str, max_pixels: int, value_range: ValueRange 
     try:
         image = open_image(io.BytesIO(content), name, max_pixels)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{name} is not a picture that can be read; try JPEG or PNG{_heic_hint(name)}") from error
+        hint = " (for HEIC: pip install pillow-heif)" if name.lower().endswith((".heic", ".heif")) else ""
+        raise ValueError(f"{name} is not a picture that can be read; try JPEG or PNG{hint}") from error
     except ValueError:
         raise
     except Exception as error:  # a broken header fails in many ways
@@ -156,10 +165,6 @@ def _decode(content: bytes, name: str, max_pixels: int, value_range: ValueRange 
             return _from_pil(image, name, value_range, upright)
         except Exception as error:
             raise ValueError(f"{name} is damaged and cannot be read ({error})") from error
-
-
-def _heic_hint(name: str) -> str:
-    return " (for HEIC: pip install pillow-heif)" if name.lower().endswith((".heic", ".heif")) else ""
 
 
 def _is_deep_colour(image: Image.Image) -> bool:
@@ -219,12 +224,12 @@ def _from_array(array: np.ndarray, max_pixels: int, value_range: ValueRange | No
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise ValueError(f"a picture array must be [H, W], [H, W, 3] or [H, W, 4], got shape {list(array.shape)}")
     _check_size(array.shape[1], array.shape[0], "the given array", max_pixels)
-    if array.dtype == bool:
-        array = array.astype(np.uint8) * 255
-    elif array.dtype == np.uint16:
-        if array.ndim == 3:
-            return _from_deep_array(array, "the given array", value_range)
+    if array.dtype == np.uint16 and array.ndim == 3:
+        return _from_deep_array(array, "the given array", value_range)
+    if array.dtype == np.uint16:
         array = _stretch(array, "the given array", value_range)
+    elif array.dtype == bool:
+        array = array.astype(np.uint8) * 255
     elif np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise ValueError("a float picture must have values in 0..1; divide by 255 or convert to uint8")
@@ -233,32 +238,96 @@ def _from_array(array: np.ndarray, max_pixels: int, value_range: ValueRange | No
         raise ValueError(f"a picture array must be uint8, uint16, bool or float in 0..1, got {array.dtype}")
     if array.ndim == 2:
         return _grey_to_rgb(array)
-    if array.shape[2] == 4:
-        return on_white(array[..., :3], array[..., 3])
-    return np.ascontiguousarray(array)
+    return on_white(array[..., :3], array[..., 3]) if array.shape[2] == 4 else np.ascontiguousarray(array)
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise ValueError(f"{name} has no pixels ({width}x{height})")
     if width * height > max_pixels:
-        raise ValueError(
-            f"{name} has {width}x{height} pixels, more than the limit of {max_pixels / 1e6:.0f} million; "
-            "make it smaller"
-        )
+        limit = f"the limit of {max_pixels / 1e6:.0f} million"
+        raise ValueError(f"{name} has {width}x{height} pixels, more than {limit}; make it smaller")
 
 
-def _stretch(grey: np.ndarray, name: str, value_range: ValueRange | None, no_data: float | None = None) -> np.ndarray:
+def _stretch(values: np.ndarray, name: str, value_range: ValueRange | None, no_data: float | None = None) -> np.ndarray:
     """Map the smallest measured value to 0 and the largest to 255; a constant picture becomes black."""
     if value_range is None:
-        value_range = range_of((grey[rows] for rows in _strips(grey)), grey.size, no_data)
+        value_range = range_of((values[rows] for rows in _strips(values)), values.size, no_data)
         if value_range.note:
             warnings.warn(f"{name}: {value_range.note}", stacklevel=2)
-    stretched = np.empty(grey.shape, np.uint8)
-    for rows in _strips(grey):
-        stretched[rows] = value_range.stretched(grey[rows])
+    stretched = np.empty(values.shape, np.uint8)
+    for rows in _strips(values):
+        stretched[rows] = value_range.stretched(values[rows])
     return stretched
 
 
 def _grey_to_rgb(grey: np.ndarray) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=2)
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """What becomes black and what white."""
+
+    low: float
+    high: float
+    no_data: tuple[float, ...] = ()  # values that mean nothing, and are shown black
+    note: str | None = None  # what was left out, for people
+
+    def stretched(self, values: np.ndarray) -> np.ndarray:
+        """uint8 of the same shape; NaN and what means nothing is black."""
+        numbers = values.astype(np.float64)
+        numbers[np.isnan(numbers)] = self.low
+        for nothing in self.no_data:
+            numbers[values == nothing] = self.low
+        shares = (np.clip(numbers, self.low, self.high) - self.low) / max(self.high - self.low, 1e-12)
+        return np.rint(shares * 255).astype(np.uint8)
+
+
+def range_of(parts: Iterable[np.ndarray], count: int, stated_no_data: float | None = None) -> ValueRange:
+    """The range of a picture's values, or of a clip's.
+
+    Args:
+        parts: its values, in parts of any shape.
+        count: of all values together, roughly.
+        stated_no_data: what the file says means "no data".
+    """
+    low, high, unreal, samples = np.inf, -np.inf, 0, []
+    step = max(1, count // _SAMPLED)
+    for part in parts:
+        values = part.astype(np.float64).ravel()
+        usable = values[np.isfinite(values)]
+        unreal += len(values) - len(usable)
+        usable = usable[usable != stated_no_data] if stated_no_data is not None else usable
+        if len(usable):
+            low, high = min(low, usable.min()), max(high, usable.max())
+            samples.append(usable[::step])
+    if not samples:
+        return ValueRange(0.0, 0.0, note="none of its values is a finite number")
+    left_out = [f"{unreal} values that are no finite numbers"] if unreal else []
+    found, sample = _no_data_of(np.sort(np.concatenate(samples)), low, high)
+    left_out += [f"{value:g}, which seems to mean no data" for value in found]
+    low, high = (sample[0] if low in found else low), (sample[-1] if high in found else high)
+    cut = min(math.ceil(len(sample) * _OUTLIERS), (len(sample) - 1) // 2)
+    inner_low, inner_high = sample[cut], sample[-1 - cut]
+    if inner_high > inner_low and high - low > _TAKES_CONTRAST * (inner_high - inner_low):
+        left_out.append(f"a few outliers (values go from {low:g} to {high:g})")
+        low, high = inner_low, inner_high
+    no_data = found if stated_no_data is None else (stated_no_data, *found)
+    note = f"its contrast is that of the values {low:g} to {high:g}, without {' and '.join(left_out)}"
+    return ValueRange(float(low), float(high), no_data, note if left_out else None)
+
+
+def _no_data_of(sample: np.ndarray, low: float, high: float) -> tuple[tuple[float, ...], np.ndarray]:
+    """Numbers at the ends that mean "no data", as they occur often and far from all others; and the sorted rest."""
+    found: list[float] = []
+    for end in (low, high):
+        others = sample[sample != end]
+        if not len(others) or len(sample) - len(others) < max(2, _NO_DATA_SHARE * len(sample)):
+            continue
+        inner = np.quantile(others, (_OUTLIERS, 1 - _OUTLIERS))
+        gap = others[0] - end if end == low else end - others[-1]
+        if inner[1] > inner[0] and gap > _NO_DATA_GAP * (inner[1] - inner[0]):
+            found.append(float(end))
+            sample = others
+    return tuple(found), sample

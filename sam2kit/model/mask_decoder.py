@@ -219,6 +219,6 @@ class TwoWayLayer(nn.Module):
         seen = self.cross_attn_token_to_image(queries + tokens, placed_keys, keys)
         queries = self.norm2(within_range(queries + seen))
         queries = self.norm3(within_range(queries + self.mlp(queries)))
-        told = self.cross_attn_image_to_token(placed_keys, queries + tokens, queries)
-        keys = self.norm4(within_range(keys + told))
+        seen = self.cross_attn_image_to_token(placed_keys, queries + tokens, queries)
+        keys = self.norm4(within_range(keys + seen))
         return queries, keys

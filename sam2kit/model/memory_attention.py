@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sam2kit.config import MemoryConfig
 from sam2kit.model.attention import Attention
-from sam2kit.model.layers import module_list, within_range
+from sam2kit.model.layers import Derived, module_list, within_range
 from sam2kit.model.positions import rotary_table, rotate, sine_map
 
 _POSITION_STRENGTH = 0.1  # of the sine map that is added to the frame once, at the entrance
@@ -31,6 +31,7 @@ class MemoryAttention(nn.Module):
         super().__init__()
         self.layers = module_list(MemoryAttentionLayer(config, dim) for _ in range(config.attention_layers))
         self.norm = nn.LayerNorm(dim)
+        self._slot_keys = Derived()  # [slots, layers, h * w, dim]: what each slot adds to the keys of its map
 
     def forward(
         self,
@@ -49,8 +50,7 @@ class MemoryAttention(nn.Module):
             memory: [B, L, memory dim]: whole maps of h * w tokens each, then `pointer_tokens` pieces of pointers.
             memory_positions: [B, L, memory dim], added to the keys only.
             pointer_tokens: how many of the last tokens have no place in the picture.
-            map_keys: for each layer [B, 1, M * h * w, dim] keys of the M maps, if they are kept; of `keys_of` and
-                `slot_keys`.
+            map_keys: for each layer [B, 1, M * h * w, dim] keys of the M maps, if they are kept.
         Returns:
             [B, dim, h, w].
         """
@@ -68,7 +68,7 @@ class MemoryAttention(nn.Module):
     def keys_of(self, placed_map: Tensor, rotary: Tensor) -> Tensor:
         """The keys of a map without its slot.
 
-        Projection and rotation are linear, so those of a slot can be added later, see `slot_keys`; a memory that is
+        Projection and rotation are linear, so those of a slot can be added later, see `map_keys`; a memory that is
         recalled on several frames needs its own only once.
 
         Args:
@@ -79,10 +79,24 @@ class MemoryAttention(nn.Module):
         """
         return torch.stack([layer.cross_attn_image.keys(placed_map, rotary)[:, 0] for layer in self.layers], dim=1)
 
-    def slot_keys(self, slots: Tensor, rotary: Tensor) -> Tensor:
-        """[slots, memory dim] embeddings -> [slots, layers, h * w, dim]: what each adds to the keys of its map."""
-        projected = [F.linear(slots, layer.cross_attn_image.k_proj.weight) for layer in self.layers]
-        return rotate(torch.stack(projected, dim=1)[:, :, None].expand(-1, -1, len(rotary), -1), rotary)
+    def map_keys(self, keys: Tensor, slots: Tensor, embeddings: Tensor, size_hw: tuple[int, int]) -> list[Tensor]:
+        """What `forward` takes of kept keys.
+
+        Args:
+            keys: [B, M, layers, h * w, dim] of `keys_of`.
+            slots: [M] int64, the place of each map in the memory bank.
+            embeddings: [all slots, 1, 1, memory dim], learned.
+        """
+
+        def made() -> Tensor:
+            rotary = rotary_table(*size_hw, keys.shape[-1], device=keys.device)
+            with torch.autocast(keys.device.type, enabled=False):
+                projected = torch.stack([F.linear(embeddings[:, 0, 0], weight) for weight in weights], dim=1)
+                return rotate(projected[:, :, None].expand(-1, -1, len(rotary), -1), rotary).to(keys.dtype)
+
+        weights = [layer.cross_attn_image.k_proj.weight for layer in self.layers]
+        added = self._slot_keys.get(made, [embeddings, *weights], (*size_hw, keys.dtype))[slots]
+        return [within_range(keys[:, :, i] + added[:, i]).flatten(1, 2)[:, None] for i in range(keys.shape[2])]
 
 
 class MemoryAttentionLayer(nn.Module):

@@ -1,4 +1,4 @@
-"""Which of its memories a frame recalls: pure Python on frame numbers, tested without a network.
+"""What a frame recalls: which memories, in pure Python on frame numbers, and those as tensors.
 
 Between memory_encoder.py, which makes memories, and memory_attention.py, which looks at them.
 
@@ -14,15 +14,18 @@ Source: SAM 2, arXiv:2408.00714, section 4 "Memory bank" and the architecture ap
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
-POINTER_FRAMES = 16  # pointers look back this far, the current frame included
+import torch
+from torch import Tensor
+
+POINTER_FRAMES = 16  # pointers reach back this far, the current frame included
 
 
 @dataclass(frozen=True)
-class Recollection:
-    """What one frame recalls of one object. Objects with equal recollections can share a pass of the network."""
+class SelectedMemories:
+    """What one frame recalls of one object. Objects with equal selections can share a pass of the network."""
 
     maps: tuple[tuple[int, int], ...]  # (frame, slot): spatial memories
     pointers: tuple[tuple[int, int], ...]  # (frame, distance in frames; negative where the frame is still to come)
@@ -37,7 +40,7 @@ def choose_memories(
     pointer_frames: int,
     reverse: bool,
     future_pointers: bool = False,
-) -> Recollection:
+) -> SelectedMemories:
     """Choose what frame `now` recalls.
 
     Args:
@@ -45,7 +48,7 @@ def choose_memories(
         prompted: conditioning frames of the object.
         tracked: other frames that left a memory; a frame in both counts as prompted.
         slots: of the model: one for conditioning frames, the others for distances 1, 2, ...
-        pointer_frames: how far pointers look back; POINTER_FRAMES, or the length of a shorter clip.
+        pointer_frames: how far pointers reach back; POINTER_FRAMES, or the length of a shorter clip.
         reverse: time runs backwards, so "before" means a larger frame number.
         future_pointers: also take pointers of conditioning frames that are still to come, at negative distances;
             the published training does.
@@ -62,4 +65,49 @@ def choose_memories(
     maps = [(f, slots - 1) for f in prompted] + [(f, d - 1) for f, d in latest if f is not None]
     past = [(f, (now - f) * step) for f in prompted if future_pointers or (now - f) * step >= 0]
     recent = [(before(d), d) for d in range(1, pointer_frames)]
-    return Recollection(tuple(maps), tuple(past + [(f, d) for f, d in recent if f is not None]))
+    return SelectedMemories(tuple(maps), tuple(past + [(f, d) for f, d in recent if f is not None]))
+
+
+@dataclass(frozen=True)
+class Memories:
+    """M spatial memories and P object pointers of B objects."""
+
+    maps: Tensor  # [B, M, memory dim, h, w], M at least 1
+    slots: Tensor  # [M] int64, the place of each in the memory bank
+    pointers: Tensor  # [B, P, dim]
+    distances: Tensor  # [P] float32 frames, divided by the longest distance; negative where the frame is to come
+    keys: Tensor | None = None  # [B, M, layers, h * w, dim] of the maps, if they are kept; see `SAM2.keys_of`
+
+    @classmethod
+    def of(
+        cls,
+        maps: Sequence[tuple[Tensor, int]],
+        pointers: Sequence[tuple[Tensor, int]],
+        *,
+        dim: int,
+        pointer_frames: int,
+        keys: Sequence[Tensor] | None = None,
+    ) -> Memories:
+        """Put together what was chosen.
+
+        Args:
+            maps: memories [B, memory dim, h, w] from `SAM2.remember`, each with its slot; at least one.
+            pointers: object pointers [B, dim], each with its distance in frames.
+            dim: of pointers.
+            pointer_frames: how far pointers may reach back, the unit of their distances.
+            keys: [B, layers, h * w, dim] of each map, if they are kept.
+        """
+        first, reach = maps[0][0], max(pointer_frames - 1, 1)
+        return cls(
+            maps=torch.stack([m for m, _ in maps], dim=1),
+            slots=_sent([slot for _, slot in maps], torch.int64, first.device),
+            pointers=torch.stack([p for p, _ in pointers], dim=1) if pointers else first.new_zeros(len(first), 0, dim),
+            distances=_sent([d for _, d in pointers], torch.float32, first.device) / reach,
+            keys=None if keys is None else torch.stack(list(keys), dim=1),
+        )
+
+
+def _sent(values: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers on a device; from pinned memory, so that nobody waits for a GPU."""
+    here = torch.tensor(values, dtype=dtype)
+    return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here.to(device)

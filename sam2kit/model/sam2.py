@@ -28,16 +28,16 @@ from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 
 from sam2kit.config import SAM2Config
+from sam2kit.hardware import fit_threads
+from sam2kit.model.attention import exact_convolutions, quick_products
 from sam2kit.model.image_encoder import ImageEncoder
-from sam2kit.model.layers import MLP, Derived, resize_smoothly, within_range
+from sam2kit.model.layers import MLP, resize_smoothly, within_range
 from sam2kit.model.mask_decoder import Candidates, MaskDecoder, choose_candidates
-from sam2kit.model.memories import Memories
 from sam2kit.model.memory_attention import MemoryAttention
+from sam2kit.model.memory_bank import Memories
 from sam2kit.model.memory_encoder import MemoryEncoder
 from sam2kit.model.positions import rotary_table, sine_map, sine_of_time
 from sam2kit.model.prompt_encoder import NOT_A_POINT, PromptEncoder
-from sam2kit.model.quick_products import exact_convolutions, quick_products
-from sam2kit.threads import fit_threads
 
 ABSENT_LOGIT = -1024.0  # mask logit everywhere on a frame where the object is not
 _PROMPTS = 2  # that are decoded at once on a CPU
@@ -99,6 +99,7 @@ class FrameAnswer:
     predicted_iou: Tensor  # [B] float32 in 0..1
     object_score: Tensor  # [B] float32 logit; > 0 means that the object is in the picture
     pointer: Tensor  # [B, dim] float32 object pointer: what later frames recall of the object itself
+    candidates: Candidates | None = None  # among which the model chose, as decoded
 
 
 class SAM2(nn.Module):
@@ -130,7 +131,6 @@ class SAM2(nn.Module):
         self.no_mem_embed = _learned(1, 1, dim)
         self.no_mem_pos_enc = _learned(1, 1, dim)  # in the published files, used by no published model
         self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
-        self._slot_keys = Derived()
         self.obj_ptr_proj = MLP(dim, dim, dim, layers=3)
         self.no_obj_ptr = _learned(1, dim)
         if memory.marks_absent_objects:
@@ -166,23 +166,21 @@ class SAM2(nn.Module):
         Args:
             keep_casts: cast each weight once, and free it at the end; False where a CUDA graph is recorded.
         """
-        if self.device.type == "cpu":
+        kind = self.device.type
+        if kind == "cpu":
             fit_threads()
         if self.compute_dtype is None:
             yield
             return
         lower = self.compute_dtype != torch.float32 and self.weight_dtype == torch.float32
+        float32: AbstractContextManager[None] = nullcontext()  # what it is to mean
+        if kind == "cpu" and not lower:
+            float32 = quick_products()
+        if kind == "cuda" and self.compute_dtype == torch.float32:
+            float32 = exact_convolutions()
         dtype = self.compute_dtype if lower else None
-        with torch.autocast(self.device.type, dtype=dtype, enabled=lower, cache_enabled=keep_casts), self._float32():
+        with torch.autocast(kind, dtype=dtype, enabled=lower, cache_enabled=keep_casts), float32:
             yield
-
-    def _float32(self) -> AbstractContextManager[None]:
-        """What float32 is to mean in a pass."""
-        if self.device.type == "cpu":
-            lower = self.compute_dtype != torch.float32 and self.weight_dtype == torch.float32
-            return nullcontext() if lower else quick_products()
-        exact = self.device.type == "cuda" and self.compute_dtype == torch.float32
-        return exact_convolutions() if exact else nullcontext()
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """Run the image encoder, the expensive part of the model.
@@ -245,6 +243,8 @@ class SAM2(nn.Module):
         prompts: PromptTensors | None = None,
         *,
         present: Tensor | None = None,
+        multimask: bool | None = None,
+        blanks_absent: bool = True,
     ) -> FrameAnswer:
         """Segment B objects on a frame of a video.
 
@@ -253,22 +253,26 @@ class SAM2(nn.Module):
             features: of the frame, batched like `image`, or of one frame that serves all objects.
             prompts: B prompts with the same number of points; None on a frame that is only tracked.
             present: [B] bool, whether each object is in the picture, where that is known; else its score decides.
+            multimask: choose among three candidates; None does where there is one click at most.
+            blanks_absent: answer ABSENT_LOGIT all over where an object is absent.
         """
         clicks = 0 if prompts is None or prompts.points_xy is None else prompts.points_xy.shape[1]
         if prompts is None or not clicks:
             mask = None if prompts is None else prompts.mask_logits
             prompts = PromptTensors.nothing_asked(len(image), image.device, mask)
-        candidates = self.segment(image, features, prompts, multimask=clicks <= 1)
+        multimask = clicks <= 1 if multimask is None else multimask
+        candidates = self.segment(image, features, prompts, multimask=multimask)
         best = candidates.predicted_iou.argmax(dim=1)
         rows = torch.arange(len(best), device=best.device)
         score = candidates.object_score[:, 0]
         present = score > 0 if present is None else present
         logits = candidates.mask_logits[rows, best][:, None]
         return FrameAnswer(
-            mask_logits=torch.where(present[:, None, None, None], logits, ABSENT_LOGIT),
+            mask_logits=torch.where(present[:, None, None, None], logits, ABSENT_LOGIT) if blanks_absent else logits,
             predicted_iou=candidates.predicted_iou[rows, best],
             object_score=score,
             pointer=self.pointer(candidates.mask_tokens[rows, best], present),
+            candidates=candidates,
         )
 
     def answer_mask(self, features: ImageFeatures, masks: Tensor) -> FrameAnswer:
@@ -339,12 +343,15 @@ class SAM2(nn.Module):
         seen_at = (places + self.maskmem_tpos_enc[memories.slots, 0]).flatten(0, 1)
         known_as = memories.pointers.to(dtype).reshape(batch, -1, channels)  # each in several pieces
         known_at = self._pointer_positions(memories.distances)
+        map_keys, kept, embeddings = None, memories.keys, self.maskmem_tpos_enc
+        if kept is not None:
+            map_keys = self.memory_attention.map_keys(kept, memories.slots, embeddings, (height, width))
         return self.memory_attention(
             stride16,
             torch.cat([seen, known_as], dim=1),
             torch.cat([seen_at, known_at]).to(dtype)[None],
             pointer_tokens=known_as.shape[1],
-            map_keys=None if memories.keys is None else self._map_keys(memories.keys, memories.slots, height, width),
+            map_keys=map_keys,
         )
 
     def keys_of(self, memory: Tensor) -> Tensor:
@@ -360,19 +367,6 @@ class SAM2(nn.Module):
         placed = (memory.to(self.weight_dtype) + places.to(self.weight_dtype)).flatten(2).transpose(1, 2)
         rotary = rotary_table(height, width, self.config.hidden_dim, device=memory.device)
         return self.memory_attention.keys_of(placed, rotary)
-
-    def _map_keys(self, keys: Tensor, slots: Tensor, height: int, width: int) -> list[Tensor]:
-        """[B, M, layers, h * w, dim] keys without their slots -> for each layer [B, 1, M * h * w, dim] with them."""
-
-        def made() -> Tensor:
-            rotary = rotary_table(height, width, self.config.hidden_dim, device=keys.device)
-            with torch.autocast(keys.device.type, enabled=False):
-                return self.memory_attention.slot_keys(self.maskmem_tpos_enc[:, 0, 0], rotary).to(keys.dtype)
-
-        weights = [layer.cross_attn_image.k_proj.weight for layer in self.memory_attention.layers]
-        table = self._slot_keys.get(made, [self.maskmem_tpos_enc, *weights], (height, width, keys.dtype))
-        added = table[slots]
-        return [within_range(keys[:, :, i] + added[:, i]).flatten(1, 2)[:, None] for i in range(keys.shape[2])]
 
     def _pointer_positions(self, distances: Tensor) -> Tensor:
         """[P * dim / memory dim, memory dim]: the pieces of one pointer share their position."""

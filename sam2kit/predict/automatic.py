@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from itertools import count
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,14 +22,14 @@ import torch
 from torch import Tensor
 
 from sam2kit.config import check_number, check_whole
-from sam2kit.errors import is_out_of_memory
+from sam2kit.hardware import is_out_of_memory
+from sam2kit.media.mask_files import RunLengths, mask_to_runs, run_counts, runs_to_mask
 from sam2kit.media.pictures import PictureSource, read_picture
-from sam2kit.media.runlengths import compress_runs, mask_to_runs, runs_to_mask
 from sam2kit.model.mask_decoder import stability
 from sam2kit.model.sam2 import SAM2, PromptTensors
-from sam2kit.predict.geometry import points_to_square
-from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor, Masks, detections_of
-from sam2kit.predict.masks import mask_boxes, suppress_overlapping
+from sam2kit.predict.geometry import mask_boxes, points_to_square, suppress_overlapping
+from sam2kit.predict.image import ImageEmbedding, ImagePredictor, Masks, detections_of
+from sam2kit.predict.options import ImageOptions
 
 if TYPE_CHECKING:
     import supervision
@@ -62,10 +62,10 @@ class AutomaticOptions:
 
     def __post_init__(self) -> None:
         most = {"points_per_side": 256, "points_per_batch": 2**16, "points_shrink": 256, "crop_layers": 3}
-        for name in most:
+        for name, limit in most.items():
             value = getattr(self, name)
             value = int(value) if isinstance(value, np.integer) else value  # NumPy's will do, too
-            check_whole(name, value, 0 if name == "crop_layers" else 1, most[name])
+            check_whole(name, value, 0 if name == "crop_layers" else 1, limit)
         for name in ("min_predicted_iou", "min_stability", "threshold", "max_box_overlap", "max_crop_overlap"):
             check_number(name, getattr(self, name))
         for name in ("stability_offset", "crop_overlap", "min_region_area"):
@@ -78,7 +78,7 @@ class AutomaticOptions:
 class FoundMask:
     """One mask of "segment everything"."""
 
-    runs: dict[str, Any]  # uncompressed COCO run lengths of the whole picture
+    runs: RunLengths  # COCO's compressed ones, of the whole picture
     box_xyxy: tuple[float, float, float, float]  # inclusive pixel indices
     predicted_iou: float
     stability: float
@@ -93,12 +93,12 @@ class FoundMask:
     @property
     def coco_rle(self) -> dict[str, Any]:
         """Compressed COCO run lengths, as pycocotools writes them."""
-        return compress_runs(self.runs)
+        return self.runs
 
     @property
     def area(self) -> int:
         """Pixels of the mask."""
-        return sum(self.runs["counts"][1::2])
+        return int(run_counts(self.runs)[1::2].sum())
 
 
 Box = tuple[int, int, int, int]  # (x0, y0, x1, y1), the last two exclusive
@@ -108,9 +108,8 @@ class AutomaticMasks:
     """Finds masks for everything in a picture.
 
     Args:
-        model: a SAM2.
+        model, lock: as for `ImagePredictor`.
         options: grid, thresholds, crops.
-        lock: as in `ImagePredictor`.
         predictor: asks the model in this one's way, with options of its own; then `lock` is not needed.
     """
 
@@ -148,21 +147,21 @@ class AutomaticMasks:
     def steps(self, picture: PictureSource) -> Generator[tuple[int, int], None, list[FoundMask]]:
         """As `generate`, step by step: yields (batches done, batches in all) and returns the masks."""
         image = read_picture(picture)
-        crops = list(crop_boxes(image.shape[:2], self.options))
-        grids = [self._grid(layer) for _, layer in crops]
-        total = sum(ceil(len(grid) / self.options.points_per_batch) for grid in grids)
+        crops = [(crop, self._grid(layer)) for crop, layer in crop_boxes(image.shape[:2], self.options)]
+        total = sum(ceil(len(grid) / self.options.points_per_batch) for _, grid in crops)
         done = count(1)
         found: list[FoundMask] = []
-        for (crop, _), grid in zip(crops, grids, strict=True):
+        for crop, grid in crops:
             of_crop: list[FoundMask] = []
             x0, y0, x1, y1 = crop
             embedding = self.predictor.encode(np.ascontiguousarray(image[y0:y1, x0:x1]))
             for clicks in (grid * torch.tensor([x1 - x0, y1 - y0])).split(self.options.points_per_batch):
-                of_crop += self._search_as_fits(embedding, clicks, crop, image.shape[:2])
+                of_crop += self._search(embedding, clicks, crop, image.shape[:2])
                 yield next(done), total
             found += _distinct(of_crop, [f.predicted_iou for f in of_crop], self.options.max_box_overlap)
         if len(crops) > 1:  # the same thing found in several crops: the smallest crop saw it best
-            found = _distinct(found, [1 / _area(f.crop_xyxy) for f in found], self.options.max_crop_overlap)
+            areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (f.crop_xyxy for f in found)]
+            found = _distinct(found, [1 / area for area in areas], self.options.max_crop_overlap)
         return found
 
     def _grid(self, layer: int) -> Tensor:
@@ -171,22 +170,20 @@ class AutomaticMasks:
             return torch.from_numpy(np.asarray(options.point_grids[layer], np.float64))
         return unit_grid(max(1, int(options.points_per_side / options.points_shrink**layer)))
 
-    def _search_as_fits(
+    def _search(
         self, embedding: ImageEmbedding, clicks: Tensor, crop: Box, size_hw: tuple[int, int]
     ) -> list[FoundMask]:
-        """As `_search`; fewer clicks at once where the device has no room for all."""
+        """Answer a batch of clicks; fewer at once where the device has no room for all."""
         try:
-            return self._search(embedding, clicks, crop, size_hw)
+            return self._found(embedding, clicks, crop, size_hw)
         except (RuntimeError, MemoryError) as error:
             if len(clicks) == 1 or not is_out_of_memory(error):
                 raise
         halves = clicks.split(ceil(len(clicks) / 2))
-        return [found for half in halves for found in self._search_as_fits(embedding, half, crop, size_hw)]
+        return [found for half in halves for found in self._search(embedding, half, crop, size_hw)]
 
-    def _search(
-        self, embedding: ImageEmbedding, clicks: Tensor, crop: Box, size_hw: tuple[int, int]
-    ) -> list[FoundMask]:
-        """Answer a batch of clicks; keep what is good, steady and not cut off by the crop's edge."""
+    def _found(self, embedding: ImageEmbedding, clicks: Tensor, crop: Box, size_hw: tuple[int, int]) -> list[FoundMask]:
+        """What is good, steady and not cut off by the crop's edge among the answers to some clicks."""
         options = self.options
         answer = self._ask(embedding, clicks, multimask=options.multimask)
         candidates = answer.raw.shape[1]
@@ -194,9 +191,8 @@ class AutomaticMasks:
         points = clicks.repeat_interleave(candidates, dim=0)
         if options.refine:
             answer = self._ask(embedding, points, multimask=False, low_res=answer.low_res)
-        good = torch.ones(len(answer), dtype=torch.bool, device=answer.raw.device)
-        if options.min_predicted_iou > 0:
-            good = answer.predicted_iou[:, 0] > options.min_predicted_iou
+        limit = options.min_predicted_iou if options.min_predicted_iou > 0 else -inf
+        good = answer.predicted_iou[:, 0] > limit
         found: list[FoundMask] = []
         # full-size logits are made for a few masks at a time: a phone photo has millions of pixels
         for rows in good.nonzero()[:, 0].split(_MASKS_AT_A_TIME):
@@ -282,10 +278,6 @@ def _cut_off(boxes: Tensor, crop: Box, size_hw: tuple[int, int]) -> Tensor:
     at_crop = (placed - edges).abs() <= _NEAR_EDGE
     at_picture = (placed - borders).abs() <= _NEAR_EDGE
     return (at_crop & ~at_picture).any(dim=1)
-
-
-def _area(box_xyxy: Sequence[int]) -> int:
-    return (box_xyxy[2] - box_xyxy[0]) * (box_xyxy[3] - box_xyxy[1])
 
 
 def to_detections(found: Sequence[FoundMask]) -> supervision.Detections:

@@ -1,83 +1,145 @@
-"""What a video session answers: one object on one frame (FrameResult), and all of them together (FrameMasks).
+"""What a session answers: one object on one frame (FrameResult), and all of them together (FrameMasks).
 
 What a predictor returns for the frame at hand has its logits in full. So have prompted frames in the session; tracked
-ones are stored packed there, unless `exact_logits` was chosen. Reading an answer fills its small holes, and leaves each
-pixel to one object if that was asked for; on a GPU as long as the frame is at hand there, else on the CPU.
+ones are stored packed there, unless `exact_logits` was chosen. Reading an answer cleans it, and leaves each pixel to
+one object if that was asked for; on a GPU as long as the frame is at hand there, else on the CPU.
+
+Packed logits are an 8-bit PNG, a tenth of the floats or less. They are cut off at +-8, where the sigmoid is flat, and
+rounded to 1/16, far below what moves an edge. Everything that happens afterwards, memories included, is computed from
+the rounded logits, so a memory that is made again later comes out the same. Packing takes longer than a GPU's frame, so
+threads do it, and nobody waits for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+import struct
+from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import groupby
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from sam2kit.config import check_number
+from sam2kit.hardware import usable_cores
 from sam2kit.model.sam2 import ABSENT_LOGIT
 from sam2kit.predict.geometry import masks_to_image
 from sam2kit.predict.image import detections_of
-from sam2kit.predict.logits import CompactLogits, ExactLogits
-from sam2kit.predict.masks import clean_logits
+from sam2kit.predict.options import VideoOptions
+from sam2kit.predict.prompts import FramePrompt
 
 if TYPE_CHECKING:
     import supervision
 
-_CORRECTIONS = ("stick", "recent", "lost")
-_HOLE_FILLED_WITH = 0.1  # logit
 _OVERLAPPED = -10.0  # highest logit of a pixel that belongs to another object
+_LIMIT, _STEPS = 8.0, 16  # logits; steps per logit
+_HEADER = struct.Struct(">8sI4sIIBB")  # of a PNG: signature, length, "IHDR", width, height, bits, kind of colour
+_SIGNATURE, _GREY = b"\x89PNG\r\n\x1a\n", 0
+_WAITING = BoundedSemaphore(256)  # maps that are to be packed, 64 kB each; more are packed at once
+
+
+def levels_of(logits: Tensor) -> Tensor:
+    """Logits of any shape -> uint8 of the same: cut off and rounded."""
+    whole = ((logits.float().clamp(-_LIMIT, _LIMIT) + _LIMIT) * _STEPS).round()
+    return whole.clamp(max=255).to(torch.uint8)
+
+
+def logits_of(levels: Tensor) -> Tensor:
+    """uint8 levels -> float32 logits."""
+    return levels.float() / _STEPS - _LIMIT
+
+
+class CompactLogits:
+    """One map of logits as PNG."""
+
+    at_hand = None  # they are on the CPU only
+
+    def __init__(self, png: bytes = b"", levels: np.ndarray | None = None) -> None:
+        self._png = png
+        self._levels = levels  # uint8 [h, w], until they are packed
+
+    @classmethod
+    def of(cls, logits: Tensor) -> CompactLogits:
+        """[h, w] float logits -> rounded, and packed by another thread soon, or by who asks for it before."""
+        made = cls(levels=levels_of(logits).cpu().numpy())
+        if _WAITING.acquire(blocking=False):
+            _packers().submit(made._pack).add_done_callback(lambda _: _WAITING.release())
+        else:
+            made._pack()
+        return made
+
+    def _pack(self) -> None:
+        levels = self._levels  # two threads may do it, with the same result
+        if levels is not None:
+            self._png = cv2.imencode(".png", levels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+            self._levels = None
+
+    @property
+    def png(self) -> bytes:
+        """The packed bytes."""
+        self._pack()
+        return self._png
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CompactLogits) and self.png == other.png
+
+    def __hash__(self) -> int:
+        return hash(self.png)
+
+    def __reduce__(self) -> tuple[type[CompactLogits], tuple[bytes]]:
+        return CompactLogits, (self.png,)
+
+    def check(self, size_hw: tuple[int, int]) -> None:
+        """Raises ValueError unless this is a grey PNG of this size; for bytes that came from a file."""
+        header = _HEADER.unpack(self.png[: _HEADER.size]) if len(self.png) > _HEADER.size else ()
+        if header[:1] + header[2:] != (_SIGNATURE, b"IHDR", size_hw[1], size_hw[0], 8, _GREY):
+            raise ValueError(f"logits must be an 8-bit grey PNG of {size_hw[1]}x{size_hw[0]} pixels")
+
+    def tensor(self) -> Tensor:
+        """[h, w] float32 logits on the CPU."""
+        levels = self._levels
+        if levels is None:
+            levels = cv2.imdecode(np.frombuffer(self.png, np.uint8), cv2.IMREAD_UNCHANGED)
+        if levels is None:
+            raise ValueError("packed logits are damaged; track this frame again")
+        return logits_of(torch.from_numpy(levels))
+
+
+@cache
+def _packers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(4, usable_cores()), thread_name_prefix="pack logits")
+
+
+@dataclass
+class ExactLogits:
+    """One map of logits as it came, for bit-exact comparisons."""
+
+    values: Tensor  # [h, w] float32 on the CPU
+    at_hand: Tensor | None = field(default=None, compare=False)  # the same on a GPU, while its frame is the latest
+
+    def check(self, size_hw: tuple[int, int]) -> None:
+        """Raises ValueError unless this is a map of finite numbers of this size."""
+        got = self.values
+        if tuple(got.shape) != size_hw or got.dtype != torch.float32 or not bool(got.isfinite().all()):
+            raise ValueError(f"logits must be finite float32 {list(size_hw)}, got {got.dtype} {list(got.shape)}")
+
+    def tensor(self) -> Tensor:
+        """[h, w] float32 logits on the CPU."""
+        return self.values
 
 
 @dataclass(frozen=True)
-class VideoOptions:
-    """How a video is tracked. `official()` gives the published predictor's habits, for comparisons.
+class CandidateMasks:
+    """The M candidates that the model gave for one prompt of one object; the best was chosen."""
 
-    Args:
-        corrections: what becomes of a frame that is corrected after it was tracked: "stick" makes it a conditioning
-            frame (what the published fine-tuning does too); "recent" keeps the answer but remembers it like any
-            tracked frame (the first published predictor); "lost" lets the next tracking overwrite it (the newest).
-        replaced_prompts_linger: prompts that replace earlier ones still start from the earlier answer, and cleared
-            prompts leave their answer behind (published).
-        lenient_prompts: clicks outside the clip, and the corners of a box in any order, are taken as they are
-            (published); else they are refused as mistakes.
-        max_hole_area: holes up to this many low-res pixels are filled; 0 leaves them.
-        exclusive: a pixel belongs to one object only, the one with the highest logit.
-        exact_logits: store logits of tracked frames in full, not rounded to 1/16 within +-8; takes far more space.
-        binary_prompted_memory: the memory of a prompted frame is made from its thresholded mask (published), else from
-            probabilities, like that of a tracked frame.
-        forget: keep only the memories near the current frame, and make others again when they are needed.
-        memory_dtype: of stored memories; the published predictor rounds them to bfloat16.
-    Raises:
-        ValueError: if `corrections` is none of the three, or `max_hole_area` no area.
-    """
-
-    corrections: Literal["stick", "recent", "lost"] = "stick"
-    replaced_prompts_linger: bool = False
-    lenient_prompts: bool = False
-    max_hole_area: float = 8.0
-    exclusive: bool = False
-    exact_logits: bool = False
-    binary_prompted_memory: bool = True
-    forget: bool = True
-    memory_dtype: torch.dtype = torch.bfloat16
-
-    def __post_init__(self) -> None:
-        if self.corrections not in _CORRECTIONS:
-            raise ValueError(f"corrections must be one of {', '.join(_CORRECTIONS)}, got {self.corrections!r}")
-        check_number("max_hole_area", self.max_hole_area, least=0)
-
-    @classmethod
-    def official(cls, **changes: Any) -> VideoOptions:
-        """The habits of the newest published predictor."""
-        habits: dict[str, Any] = {
-            "corrections": "lost",
-            "replaced_prompts_linger": True,
-            "lenient_prompts": True,
-            "exact_logits": True,
-        }
-        return cls(**{**habits, **changes})
+    logits: Tensor  # [M, h, w] float32 low-res mask logits on the CPU
+    predicted_iou: Tensor  # [M] float32 on the CPU
+    pointers: Tensor  # [M, dim] float32 object pointers
 
 
 @dataclass(frozen=True)
@@ -90,40 +152,54 @@ class FrameResult:
     pointer: Tensor  # [dim] float32 object pointer
     prompted: bool  # a person asked for it
     run: int = 0  # number of the propagation that made it
+    candidates: CandidateMasks | None = None  # of a prompt that had several
+    chosen: int = 0  # which of them this is
+    prompt: FramePrompt | None = field(default=None, compare=False)  # what it answers
 
     @property
     def present(self) -> bool:
         """Whether the model sees the object on this frame."""
         return self.object_score > 0
 
+    @property
+    def candidate_count(self) -> int:
+        """How many masks can be chosen from."""
+        return 1 if self.candidates is None else len(self.candidates.logits)
+
+    def choose(self, candidate: int) -> FrameResult:
+        """The same with another of its candidates."""
+        assert self.candidates is not None, "there is something to choose from"
+        return replace(
+            self,
+            logits=ExactLogits(self.candidates.logits[candidate]),
+            predicted_iou=self.candidates.predicted_iou[candidate].item(),
+            pointer=self.candidates.pointers[candidate],
+            chosen=candidate,
+        )
+
     def stored(self, options: VideoOptions) -> FrameResult:
         """As a session keeps it: packed, unless the options want exact logits."""
         if isinstance(self.logits, CompactLogits):
             return self
         logits = ExactLogits(self.logits.values) if options.exact_logits else CompactLogits.of(self.logits.values)
-        return replace(self, logits=logits)
+        return replace(self, logits=logits, candidates=None, chosen=0)
 
-    def low_res(self, max_hole_area: float = 0.0) -> Tensor:
+    def low_res(self, options: VideoOptions | None = None) -> Tensor:
         """[1, h, w] float32 low-res mask logits on the CPU; ABSENT_LOGIT all over where the object is absent.
 
         Args:
-            max_hole_area: holes up to this many low-res pixels are filled.
+            options: say which holes are filled; None leaves all.
         """
-        return clean_logits(self.unfilled()[None], max_hole_area=max_hole_area, beyond=_HOLE_FILLED_WITH)
+        logits = self.unfilled()[None]
+        return logits if options is None else options.filled(logits)
 
     def unfilled(self, device: torch.device | None = None) -> Tensor:
         """[h, w] float32 low-res mask logits with their holes; on the CPU, or another device."""
-        here = getattr(self.logits, "at_hand", None)
+        here = self.logits.at_hand
         logits = self.logits.tensor() if here is None or device != here.device else here
         if not self.present and not self.prompted:
             logits = torch.full_like(logits, ABSENT_LOGIT)
         return logits if device is None else logits.to(device)
-
-    @property
-    def device(self) -> torch.device | None:
-        """The GPU on which the logits are at hand, if they are."""
-        here = getattr(self.logits, "at_hand", None)
-        return None if here is None else here.device
 
     def release(self) -> None:
         """Keep nothing on a GPU; the logits on the CPU stay."""
@@ -141,6 +217,7 @@ class FrameMasks:
     numbers: tuple[int, ...]  # of the objects in their session, from 1; the same on all frames
     size_hw: tuple[int, int]  # of the clip, in pixels
     options: VideoOptions
+    names: tuple[str, ...] = ()  # of the objects
 
     def __len__(self) -> int:
         return len(self.object_ids)
@@ -155,14 +232,23 @@ class FrameMasks:
 
     @property
     def low_res(self) -> Tensor:
-        """[B, 1, h, w] float32 low-res mask logits on the CPU, with small holes filled."""
-        return self._low_res(None)
+        """[B, 1, h, w] float32 low-res mask logits on the CPU, cleaned."""
+        return torch.cat(self._low_res(None)) if self.results else torch.zeros(0, 1, 1, 1)
 
-    def _low_res(self, device: torch.device | None) -> Tensor:
-        if not self.results:
-            return torch.zeros(0, 1, 1, 1)
-        logits = torch.stack([r.unfilled(device) for r in self.results])[:, None]
-        return clean_logits(logits, max_hole_area=self.options.max_hole_area, beyond=_HOLE_FILLED_WITH)
+    def _low_res(self, device: torch.device | None) -> list[Tensor]:
+        """Together where they have one size: several models may have answered on a picture."""
+        cleaned = []
+        for _, group in groupby(((r, r.unfilled(device)) for r in self.results), lambda one: one[1].shape):
+            results, logits = zip(*group, strict=True)
+            clicked = self._clicked(results, logits[0].shape[-1])
+            cleaned.append(self.options.cleaned(torch.stack(logits)[:, None], clicked))
+        return cleaned
+
+    def _clicked(self, results: Sequence[FrameResult], side: int) -> Tensor | None:
+        """[B, 1, side, side] bool, see `FramePrompt.clicked`; None if that is of no use."""
+        if not self.options.keep_clicked or all(r.prompt is None for r in results):
+            return None
+        return torch.stack([(r.prompt or FramePrompt()).clicked(self.size_hw, side) for r in results])
 
     @property
     def logits(self) -> Tensor:
@@ -172,7 +258,7 @@ class FrameMasks:
     @property
     def masks(self) -> np.ndarray:
         """bool [B, H, W]."""
-        device = next((r.device for r in self.results if r.device is not None), None)
+        device = next((r.logits.at_hand.device for r in self.results if r.logits.at_hand is not None), None)
         return (self.logits_at(self.size_hw, device) > 0).cpu().numpy()
 
     @property
@@ -189,8 +275,11 @@ class FrameMasks:
         """[B, *size_hw] float32 mask logits; made on the CPU, or another device."""
         if not self.results:
             return torch.zeros(0, *size_hw)
-        logits = masks_to_image(self._low_res(device), size_hw)[:, 0]
-        return _without_overlaps(logits) if self.options.exclusive else logits
+        logits = torch.cat([masks_to_image(part, size_hw)[:, 0] for part in self._low_res(device)])
+        if not self.options.exclusive:
+            return logits
+        mine = torch.arange(len(logits), device=logits.device)[:, None, None] == logits.argmax(dim=0, keepdim=True)
+        return torch.where(mine, logits, logits.clamp(max=_OVERLAPPED))
 
     def release(self) -> None:
         """Keep nothing on a GPU: called when the next frame is at hand."""
@@ -198,33 +287,27 @@ class FrameMasks:
             result.release()
 
     def mask(self, object_id: Hashable) -> np.ndarray:
-        """bool [H, W] mask of one object.
+        """bool [H, W] mask of one object, by its id or else its name.
 
         Raises:
             KeyError: if the object has no answer on this frame.
         """
-        if object_id not in self.object_ids:
-            known = ", ".join(map(repr, self.object_ids)) or "no object has"
-            raise KeyError(f"object {object_id!r} has no mask on frame {self.frame_index}; these have: {known}")
-        return self.masks[self.object_ids.index(object_id)]
+        for known in (self.object_ids, self.names):
+            if object_id in known:
+                return self.masks[list(known).index(object_id)]
+        known_ids = ", ".join(map(repr, self.object_ids)) or "no object has"
+        raise KeyError(f"object {object_id!r} has no mask on frame {self.frame_index}; these have: {known_ids}")
 
     def to_detections(self) -> supervision.Detections:
         """As `supervision.Detections`, without absent objects; confidence is the predicted IoU.
 
         `tracker_id` is the object's number, the same on all frames; `class_id` is the same number from 0, and
-        `data["class_name"]` the object's id as text, so that annotators give each object its own colour and label.
+        `data["class_name"]` the object's name, so that annotators give each object its own colour and label.
         """
         masks = self.masks
         present = masks.any(axis=(1, 2))
         numbers = np.array(self.numbers, int)[present]
-        names = np.array([str(i) for i in self.object_ids], dtype=str)[present]
+        names = np.array(self.names or [str(i) for i in self.object_ids], dtype=str)[present]
         found = detections_of(masks[present], self.predicted_iou[present], class_id=numbers - 1, names=names)
         found.tracker_id = numbers
         return found
-
-
-def _without_overlaps(logits: Tensor) -> Tensor:
-    """[B, H, W] -> the same with every pixel left to the object of the highest logit."""
-    winner = logits.argmax(dim=0, keepdim=True)
-    mine = torch.arange(len(logits), device=logits.device)[:, None, None] == winner
-    return torch.where(mine, logits, logits.clamp(max=_OVERLAPPED))

@@ -20,17 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2kit.config import check_number
 from sam2kit.media.pictures import PictureSource, read_picture
 from sam2kit.model.sam2 import SAM2, ImageFeatures, PromptTensors
-from sam2kit.predict.geometry import image_to_square, masks_to_image
-from sam2kit.predict.masks import clean_logits, mask_boxes
+from sam2kit.predict.geometry import mask_boxes, masks_to_image, picture_to_square_on
+from sam2kit.predict.options import ImageOptions
 from sam2kit.predict.prompts import Prompt
 
 if TYPE_CHECKING:
     import supervision
 
-_RETURNED_LOGITS = 32.0  # low-res logits are clamped to this before they are given out
+FED_BACK_LIMIT = 32.0  # low-res logits of an answer are clamped to this before they become a mask prompt
 
 
 @dataclass(frozen=True)
@@ -46,20 +45,6 @@ class ImageEmbedding:
         return ImageEmbedding(self.image.to(device), self.features.to(device), self.size_hw)
 
 
-@dataclass(frozen=True)
-class ImageOptions:
-    """How logits become masks. Areas count pixels of the low-res logits (a sixteenth of the square's)."""
-
-    threshold: float = 0.0  # logit above which a pixel belongs to the object
-    max_hole_area: float = 0.0
-    max_speck_area: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_number("threshold", self.threshold)
-        check_number("max_hole_area", self.max_hole_area, least=0)
-        check_number("max_speck_area", self.max_speck_area, least=0)
-
-
 @dataclass(frozen=True, eq=False)
 class Masks:
     """The answer to B prompts with M candidates each.
@@ -72,6 +57,7 @@ class Masks:
     object_score: Tensor  # [B, 1] float32 logit: > 0 where it thinks there is an object
     size_hw: tuple[int, int]  # of the picture, in pixels
     options: ImageOptions = field(default_factory=ImageOptions)
+    clicked: Tensor | None = None  # [B, 1, h, w] bool: see `Prompt.clicked`
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -79,28 +65,18 @@ class Masks:
     @property
     def low_res(self) -> Tensor:
         """[B, M, h, w] low-res mask logits within -32..32, for a next Prompt."""
-        return self.raw.clamp(-_RETURNED_LOGITS, _RETURNED_LOGITS)
+        return self.raw.clamp(-FED_BACK_LIMIT, FED_BACK_LIMIT)
 
     @property
     def logits(self) -> Tensor:
-        """[B, M, H, W] float32 mask logits at the size of the picture."""
-        return self.logits_at(self.size_hw)
+        """[B, M, H, W] float32 mask logits at the size of the picture, cleaned as the options say."""
+        with torch.inference_mode():
+            return masks_to_image(self.options.cleaned(self.raw, self.clicked), self.size_hw)
 
     @property
     def masks(self) -> Tensor:
         """[B, M, H, W] bool."""
         return self.logits > self.options.threshold
-
-    def logits_at(self, size_hw: tuple[int, int]) -> Tensor:
-        """[B, M, *size_hw] float32 mask logits, cleaned as the options say."""
-        with torch.inference_mode():
-            cleaned = clean_logits(
-                self.raw,
-                max_hole_area=self.options.max_hole_area,
-                max_speck_area=self.options.max_speck_area,
-                threshold=self.options.threshold,
-            )
-            return masks_to_image(cleaned, size_hw)
 
     def candidate(self, index: int | Tensor) -> Masks:
         """One candidate of every prompt, the same or one each [B]: M = 1."""
@@ -119,12 +95,8 @@ class Masks:
             raw=self.raw.flatten(0, 1)[rows][:, None],
             predicted_iou=self.predicted_iou.flatten()[rows][:, None],
             object_score=self.object_score.repeat_interleave(candidates, dim=0)[rows],
+            clicked=None if self.clicked is None else self.clicked.repeat_interleave(candidates, dim=0)[rows.cpu()],
         )
-
-    def to(self, device: torch.device | str) -> Masks:
-        """The same on another device."""
-        moved = {name: getattr(self, name).to(device) for name in ("raw", "predicted_iou", "object_score")}
-        return replace(self, **moved)
 
     def to_detections(self) -> supervision.Detections:
         """The best mask of every prompt as `supervision.Detections`: predicted IoU as confidence, prompt as class."""
@@ -133,19 +105,11 @@ class Masks:
 
 
 def detections_of(
-    masks: np.ndarray,
-    confidence: np.ndarray,
-    *,
-    class_id: np.ndarray | None = None,
-    names: np.ndarray | None = None,
+    masks: np.ndarray, confidence: np.ndarray, *, class_id: np.ndarray | None = None, names: np.ndarray | None = None
 ) -> supervision.Detections:
-    """Masks as `supervision.Detections` that its annotators take as they are.
+    """Masks bool [N, H, W] as `supervision.Detections` that its annotators take as they are.
 
-    Args:
-        masks: bool [N, H, W].
-        confidence: [N].
-        class_id: int [N], by which annotators choose colours; 0, 1, 2, ... if left out.
-        names: text [N], which annotators write.
+    They choose colours by `class_id`, which is 0, 1, 2, ... if left out, and write the names.
     """
     import supervision
 
@@ -166,7 +130,7 @@ class ImagePredictor:
 
     Args:
         model: a SAM2; it is set to eval mode.
-        options: threshold and clean-up.
+        options: threshold and clean-up; what they leave open is as suits the model.
         lock: held during each pass through the network, where threads share a small GPU.
     """
 
@@ -174,21 +138,17 @@ class ImagePredictor:
         self, model: SAM2, options: ImageOptions | None = None, *, lock: AbstractContextManager[object] | None = None
     ) -> None:
         self.model = model.eval()
-        self.options = options or ImageOptions()
+        self.options = (options or ImageOptions()).for_model(model.config)
         self.lock = nullcontext() if lock is None else lock
 
     def with_options(self, options: ImageOptions) -> ImagePredictor:
         """The same predictor with other options."""
         other = copy(self)
-        other.options = options
+        other.options = options.for_model(self.model.config)
         return other
 
     def encode(self, picture: PictureSource) -> ImageEmbedding:
-        """Run the image encoder on one picture: the slow part, done once.
-
-        Args:
-            picture: whatever `read_picture` takes: path, bytes, PIL image, array.
-        """
+        """Run the image encoder on one picture (path, bytes, PIL image, array): the slow part, done once."""
         return self.encode_batch([picture])[0]
 
     def encode_batch(self, pictures: Sequence[PictureSource]) -> list[ImageEmbedding]:
@@ -197,25 +157,16 @@ class ImagePredictor:
             raise ValueError("no pictures were given")
         arrays = [read_picture(p) for p in pictures]
         # np.asarray of a PIL image may not be written to, of which torch would warn
-        squares = torch.stack([self._square(torch.from_numpy(np.require(a, requirements="W"))) for a in arrays])
+        tensors = [torch.from_numpy(np.require(a, requirements="W")) for a in arrays]
+        squares = torch.stack([picture_to_square_on(self.model.device, t, self.model.config.side) for t in tensors])
         return self.encode_squares(squares, [a.shape[:2] for a in arrays])
 
     def encode_squares(self, squares: Tensor, sizes_hw: list[tuple[int, int]]) -> list[ImageEmbedding]:
-        """As `encode_batch`, for pictures that are in the model's square already.
-
-        Args:
-            squares: [B, 3, S, S] as `image_to_square` makes them.
-            sizes_hw: of the original pictures, in pixels.
-        """
+        """As `encode_batch`, for squares [B, 3, S, S] of `image_to_square`; `sizes_hw` are of the original pictures."""
         with self.lock, torch.inference_mode(), self.model.precision():
             features = self.model.encode_image(squares)
             image = self.model.without_memory(features.stride16)
         return [ImageEmbedding(image[i : i + 1], features[i : i + 1], size_hw) for i, size_hw in enumerate(sizes_hw)]
-
-    def _square(self, rgb: Tensor) -> Tensor:
-        # Apple's GPUs do not resize with antialias
-        device = self.model.device if self.model.device.type == "cuda" else torch.device("cpu")
-        return image_to_square(rgb.to(device).permute(2, 0, 1), self.model.config.side).to(self.model.device)
 
     def predict(self, embedding: ImageEmbedding, prompt: Prompt, *, multimask: bool | None = None) -> Masks:
         """Answer prompts on one picture.
@@ -229,10 +180,11 @@ class ImagePredictor:
         """
         side = self.model.config.side
         tensors = prompt.to_square(embedding.size_hw, side, self.model.device)
-        return self.predict_square(embedding, tensors, prompt.is_ambiguous if multimask is None else multimask)
+        masks = self.predict_square(embedding, tensors, prompt.is_ambiguous if multimask is None else multimask)
+        return replace(masks, clicked=prompt.clicked(embedding.size_hw, masks.raw.shape[-1]))
 
     def predict_square(self, embedding: ImageEmbedding, prompts: PromptTensors, multimask: bool) -> Masks:
-        """As `predict`, for prompts that are already in the model's square."""
+        """As `predict`, for prompts that are already in the model's square; `keep_clicked` does nothing to these."""
         embedding = embedding.to(self.model.device)
         with self.lock, torch.inference_mode(), self.model.precision():
             answer = self.model.segment(embedding.image, embedding.features, prompts, multimask=multimask)

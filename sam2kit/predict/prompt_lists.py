@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from sam2kit.errors import refuse_unknown_keys
-from sam2kit.files import check_file, read_json
+from sam2kit.files import check_file, read_json, refuse_unknown_keys
 from sam2kit.media.pictures import open_image
-from sam2kit.predict.session import FramePrompt
+from sam2kit.predict.prompts import FramePrompt
 
 PlacedPrompt = tuple[int, Hashable, FramePrompt]  # frame, object id, prompt
 _KEYS = ("frame", "object", "points", "labels", "box", "mask")
@@ -33,23 +32,17 @@ _ALIASES = {  # what the official package and other programs call them
 
 
 def read_prompts(path: Path) -> list[PlacedPrompt]:
-    """A JSON list of {"frame", "object", "points", "labels", "box", "mask"}; files of masks lie beside it.
-
-    Raises:
-        ValueError: if it is not such a list.
-    """
+    """A JSON list, as above; files of masks lie beside it. A ValueError if it is not such a list."""
     return prompts_of(read_json(path), str(path), path.parent)
 
 
 def prompts_of(entries: Any, where: str, folder: Path | None, *, each_alone: bool = False) -> list[PlacedPrompt]:
-    """Such a list that was read already.
+    """Such a list that was read already; a ValueError if it is none.
 
     Args:
         where: what it is called in an error.
         folder: holds the files of masks; None where no files may be named.
         each_alone: each entry is an object of its own, whatever it is called.
-    Raises:
-        ValueError: if it is not such a list.
     """
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
         raise ValueError(f'{where} must hold a list of {{"frame": 0, "object": 1, "points": [[x, y]]}}')
@@ -60,13 +53,7 @@ def prompts_of(entries: Any, where: str, folder: Path | None, *, each_alone: boo
 
 
 def place_prompts(prompts: Iterable[PlacedPrompt], frames: range) -> list[PlacedPrompt]:
-    """The same prompts by frames of a part of the clip.
-
-    Args:
-        frames: which frames of the whole clip the part has; those of the prompts are of the whole clip.
-    Raises:
-        ValueError: if a prompt's frame is not in the part; says which are.
-    """
+    """Prompts by frames of the whole clip -> by frames of a part; a ValueError if one is on none of its `frames`."""
     placed = []
     for frame, object_id, prompt in prompts:
         if frame not in frames:
@@ -80,13 +67,7 @@ def place_prompts(prompts: Iterable[PlacedPrompt], frames: range) -> list[Placed
 
 
 def refuse_lost_prompts(prompts: Iterable[PlacedPrompt], where: str) -> None:
-    """Check that no prompt takes the place of an earlier one: clicks add up, a second box or a mask does not.
-
-    Args:
-        where: what holds them, as it is called in the error.
-    Raises:
-        ValueError: if two do not go together; names object and frame.
-    """
+    """Raises ValueError if a prompt takes an earlier one's place: clicks add up, a second box or a mask does not."""
     known: dict[tuple[int, Hashable], FramePrompt] = {}
     for frame, object_id, prompt in prompts:
         before = known.get((frame, object_id))
@@ -103,30 +84,21 @@ def refuse_lost_prompts(prompts: Iterable[PlacedPrompt], where: str) -> None:
 
 
 def prompt_of(entry: dict[str, Any], where: str, folder: Path | None) -> PlacedPrompt:
-    """One entry of such a list.
-
-    Args:
-        where: what it is called in an error.
-        folder: holds the files of masks; None where no files may be named.
-    Raises:
-        ValueError: if it cannot be read as a prompt.
-    """
+    """One entry of such a list; arguments and errors as for `prompts_of`."""
     refuse_unknown_keys(entry, _KEYS, where, _ALIASES)
     if folder is None and entry.get("mask") is not None:
         raise ValueError(f"{where} has a mask, which cannot be given here; give points or a box")
     try:
         frame, name = int(entry.get("frame", 0)), str(entry.get("object", 1))
         object_id: Hashable = int(name) if re.fullmatch("-?[0-9]+", name) else name
-        points = np.array(entry.get("points") or [], np.float32).reshape(-1, 2)
-        mask = None
-        if folder is not None and entry.get("mask"):
-            mask = _mask_of(folder / str(entry["mask"]))
-        prompt = FramePrompt(points, np.array(entry.get("labels", [1] * len(points))), entry.get("box"), mask)
+        mask = _mask_of(folder / str(entry["mask"])) if folder is not None and entry.get("mask") else None
+        points_xy = np.array(entry.get("points") or [], np.float32).reshape(-1, 2)
+        prompt = FramePrompt(points_xy, entry.get("labels"), entry.get("box"), mask)
     except (TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise ValueError(f"{where} cannot be read as a prompt ({error})") from error
     if prompt.is_empty:
         raise ValueError(f"{where} has neither a point nor a box nor a mask")
-    if mask is not None and (len(points) or prompt.box_xyxy is not None):
+    if mask is not None and (len(prompt.points_xy) or prompt.box_xyxy is not None):
         raise ValueError(f"{where} has a mask and something else; give one or the other")
     return frame, object_id, prompt
 

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sam2kit.media.clips import Clip
+from sam2kit.media.clip import Clip
 from sam2kit.media.pictures import PictureSource, read_picture
 from sam2kit.model.memory_bank import POINTER_FRAMES
 from sam2kit.predict.frame_masks import FrameMasks
-from sam2kit.predict.session import Step, VideoSession
+from sam2kit.predict.objects import Step
+from sam2kit.predict.session import Session
 
 if TYPE_CHECKING:
     from sam2kit.predict.video import VideoPredictor
@@ -39,25 +40,21 @@ class VideoStream:
         self._clip = _LatestFrame()
         self._shown: FrameMasks | None = None
         reach = POINTER_FRAMES if length is None else min(length, POINTER_FRAMES)
-        self.session = VideoSession(self._clip, predictor.options, pointer_frames=reach)
+        options, config = predictor.options, predictor.model.config
+        self.session = Session(self._clip, options, pointer_frames=reach, config=config)
 
     def __len__(self) -> int:
         return len(self._clip)
 
     def push(self, frame: PictureSource) -> FrameMasks:
-        """Take the next frame and segment all objects in it.
-
-        Args:
-            frame: uint8 [H, W, 3] RGB, or whatever `read_picture` takes.
-        Raises:
-            ValueError: if the size is not that of the frames before.
-        """
+        """Take the next frame, uint8 [H, W, 3] RGB of the same size as before, and segment all objects in it."""
         with self._clip.next_frame(read_picture(frame)) as now:
+            self.session.frames = range(now + 1)
             found = self.predictor.track_frame(self.session, Step(now, False, self.session.object_ids))
         if self._shown is not None:
             self._shown.release()
         self._shown = found
-        for track in self.session.tracks.values():
+        for track in self.session.objects.values():
             for old in [f for f in track.tracked if f <= now - POINTER_FRAMES]:
                 del track.tracked[old], track.directions[old]
         return found

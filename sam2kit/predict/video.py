@@ -15,47 +15,48 @@ Source: SAM 2, arXiv:2408.00714, section 4 and appendix "Architecture".
 
 from __future__ import annotations
 
+import dataclasses
 import numbers
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
 from sam2kit.media.clips import ClipSource, open_clip
-from sam2kit.model.memory_bank import Recollection
+from sam2kit.media.pictures import PictureSource
 from sam2kit.model.sam2 import SAM2, PromptTensors
-from sam2kit.predict.frame_masks import FrameMasks, FrameResult, VideoOptions
-from sam2kit.predict.masks import binary_mask
-from sam2kit.predict.pace import Pace
-from sam2kit.predict.prompts import Prompt, prompt_tensors
-from sam2kit.predict.session import FramePrompt, ObjectTrack, Step, VideoSession, checked_id, finite_numbers
-from sam2kit.predict.session_files import read_session, session_clip_path, write_session
-from sam2kit.predict.tracker import Tracker, Underway
+from sam2kit.predict.automatic import FoundMask
+from sam2kit.predict.frame_masks import ExactLogits, FrameMasks, FrameResult
+from sam2kit.predict.geometry import SURE_LOGIT, binary_mask, mask_to_logits
+from sam2kit.predict.image import FED_BACK_LIMIT
+from sam2kit.predict.objects import ObjectId, Step, TrackedObject, checked_id
+from sam2kit.predict.options import SpeedOptions, VideoOptions
+from sam2kit.predict.pipelining import FastTracker
+from sam2kit.predict.prompts import FramePrompt, Prompt, prompt_tensors
+from sam2kit.predict.session import Session
+from sam2kit.predict.tracker import Tracker
 
 if TYPE_CHECKING:
-    from sam2kit.predict.frames_ahead import FramesAhead
     from sam2kit.predict.stream import VideoStream
 
 Direction = Literal["forward", "backward", "both"]
-_FED_BACK_LIMIT = 32.0  # logits of an earlier answer are clamped to this when they become a prompt
+_EMPTY = "an empty prompt: give points, a box or a mask"
 
 
 class VideoPredictor:
-    """Masks for prompts in videos.
+    """Masks for prompts in videos and pictures, and tracking.
 
     Args:
-        model: a SAM2 that has learned to use its memory; it is set to eval mode.
-        options: of the sessions that this predictor opens.
+        model: a SAM2; it is set to eval mode. To track, it must have learned to use its memory.
+        options: of the sessions of videos that this predictor opens.
+        picture_options: of the sessions of pictures. What options leave open is as suits the model.
         lock: held during each pass through the network, where threads share a small GPU.
-        pace: what is done for speed on a GPU.
-    Raises:
-        ValueError: if the model only knows pictures.
+        speed: what is done for speed on a GPU.
     """
 
     def __init__(
@@ -63,72 +64,69 @@ class VideoPredictor:
         model: SAM2,
         options: VideoOptions | None = None,
         *,
+        picture_options: VideoOptions | None = None,
         lock: AbstractContextManager[object] | None = None,
-        pace: Pace | None = None,
+        speed: SpeedOptions | None = None,
     ) -> None:
-        if not model.memory_is_trained:
-            raise ValueError("these weights only know pictures, their memory is untrained; use a video model")
         self.model = model.eval()
-        self.options = options or VideoOptions()
-        self.tracker = Tracker(self.model, lock, pace)
+        self.options = (options or VideoOptions()).for_model(model.config)
+        self.picture_options = (picture_options or VideoOptions.for_pictures()).for_model(model.config)
+        fast = speed is not None or model.device.type == "cuda"
+        self.tracker = FastTracker(self.model, lock, speed or SpeedOptions()) if fast else Tracker(self.model, lock)
         self.lock = self.tracker.lock
-        self.overlaps = model.device.type == "cuda"  # the next frame begins before this one's answer is read
 
     # sessions
 
-    def open(self, source: ClipSource, *, fps: float = 25.0) -> VideoSession:
-        """Begin to work on a video.
+    def open(self, source: ClipSource | PictureSource, *, fps: float = 25.0) -> Session:
+        """Begin to work on a video or a picture.
 
         Args:
-            source: whatever `open_clip` takes: a video file, a GIF, a folder of pictures, a list of frames, a Clip.
+            source: a video file, a GIF, a folder of pictures, a list of frames, a Clip, or one picture.
             fps: frames per second of sources that have no times of their own.
         """
-        return VideoSession(open_clip(source, fps=fps), self.options)
+        clip = open_clip(source, fps=fps)
+        options = self.picture_options if len(clip) == 1 else self.options
+        name = "" if clip.path is None else clip.path.name
+        return Session(clip, options, config=self.model.config, file_name=name)
 
     def stream(self, *, length: int | None = None) -> VideoStream:
-        """Begin to work on frames that come one at a time: a camera, a generator.
-
-        Args:
-            length: how many frames will come, if that is known and below 16: then the masks are those of a file.
-        """
+        """Begin to work on frames that come one at a time; `length` is their number, if it is known and below 16."""
         from sam2kit.predict.stream import VideoStream
 
         return VideoStream(self, length=length)
 
-    def save(self, session: VideoSession, path: str | PathLike[str], *, with_path: bool = True) -> Path:
-        """Write a session to one file, without the frames of its clip; whatever is running goes on afterwards.
+    def save(self, session: Session, path: str | PathLike[str], *, with_path: bool = True) -> Path:
+        """Write a session to one file, to `load` it later; see `Session.save`. Whatever is running goes on."""
+        session.config = session.config or self.model.config
+        return session.save(path, with_path=with_path)
 
-        Args:
-            with_path: note in the file where the clip is on this machine, so that `load` finds it.
-        Raises:
-            FileNotFoundError: if the folder does not exist.
-        """
-        return write_session(session, self.model.config, Path(path), with_path=with_path)
+    def load(self, path: str | PathLike[str], source: ClipSource | None = None) -> Session:
+        """Read a session that `save` wrote, to go on where it was; arguments and errors as for `Session.load`."""
+        return Session.load(path, source, config=self.model.config, device=self.model.device)
 
-    def load(self, path: str | PathLike[str], source: ClipSource | None = None) -> VideoSession:
-        """Read a session that `save` wrote, to go on where it was.
+    def encode(self, session: Session, frame: int) -> None:
+        """Let the model see a frame, so that prompts on it are answered quickly."""
+        self.tracker.features(session, session.checked_frame(frame))
 
-        Args:
-            source: its clip, as for `open`; None looks where the clip was when the session was saved.
-        Raises:
-            FileNotFoundError, ValueError: if the file, the clip or the model does not fit; says which.
-        """
-        found = session_clip_path(Path(path)) if source is None else source
-        if found is None:
-            raise ValueError(f"{path} does not say where its clip is; give its frames as source")
-        clip = open_clip(found)
-        try:
-            return read_session(Path(path), clip, self.model.config, self.model.device)
-        except BaseException:
-            if clip is not found:  # we opened it
-                clip.close()
-            raise
+    def answer_again(self, session: Session) -> None:
+        """Go on with this model where another one has answered: all prompts are asked again, the rest is forgotten."""
+        session.features.clear()
+        session.plan.clear()
+        session.config = self.model.config
+        asked = [(i, item, dict(item.prompts)) for i, item in session.objects.items()]
+        for _, item, _ in asked:
+            for known in (item.prompts, item.prompted, item.tracked, item.directions, item.memories):
+                known.clear()
+        for object_id, _, prompts in asked:
+            for frame in sorted(prompts):
+                self._ask(session, frame, object_id, prompts[frame], goes_on=False)
+        session.past.clear()
 
     # prompts
 
     def add_points(
         self,
-        session: VideoSession,
+        session: Session,
         frame: int,
         object_id: Hashable,
         points_xy: ArrayLike,
@@ -149,23 +147,15 @@ class VideoPredictor:
         Raises:
             ValueError, IndexError: if a point or the frame lies outside the clip.
         """
-        points = np.atleast_2d(finite_numbers(points_xy, "points_xy"))
-        given = np.ones(len(points)) if labels is None else np.atleast_1d(np.asarray(labels))
-        return self.add_prompt(session, frame, object_id, FramePrompt(points, given), replace=replace)
+        return self.add_prompt(session, frame, object_id, FramePrompt(points_xy, labels), replace=replace)
 
     def add_box(
-        self, session: VideoSession, frame: int, object_id: Hashable, box_xyxy: ArrayLike, *, replace: bool = False
+        self, session: Session, frame: int, object_id: Hashable, box_xyxy: ArrayLike, *, replace: bool = False
     ) -> FrameMasks:
         """Draw a box (x0, y0, x1, y1) around an object, in pixels of the clip; else as `add_points`."""
-        return self.add_prompt(
-            session,
-            frame,
-            object_id,
-            FramePrompt(box_xyxy=np.ravel(finite_numbers(box_xyxy, "box_xyxy"))),
-            replace=replace,
-        )
+        return self.add_prompt(session, frame, object_id, FramePrompt(box_xyxy=box_xyxy), replace=replace)
 
-    def add_mask(self, session: VideoSession, frame: int, object_id: Hashable, mask: ArrayLike) -> FrameMasks:
+    def add_mask(self, session: Session, frame: int, object_id: Hashable, mask: ArrayLike) -> FrameMasks:
         """Give the object's mask on a frame; it replaces other prompts there.
 
         Args:
@@ -176,44 +166,120 @@ class VideoPredictor:
         return self.add_prompt(session, frame, object_id, FramePrompt(mask=binary_mask(mask)))
 
     def add_prompt(
-        self, session: VideoSession, frame: int, object_id: Hashable, prompt: FramePrompt, *, replace: bool = False
+        self, session: Session, frame: int, object_id: Hashable, prompt: FramePrompt, *, replace: bool = False
     ) -> FrameMasks:
-        """Add clicks, a box or a mask; what `add_points`, `add_box` and `add_mask` share.
-
-        Raises:
-            ValueError, IndexError: if the prompt or the frame does not fit the clip; nothing has changed then.
-        """
-        frame = session.checked_frame(frame)
-        object_id = checked_id(object_id)
+        """Add clicks, a box or a mask; errors as of `add_points`, after which nothing has changed."""
         if prompt.is_empty:
-            raise ValueError("an empty prompt: give points, a box or a mask")
-        if prompt.mask is not None and prompt.mask.shape != tuple(session.clip.size_hw):
-            raise ValueError(f"the mask must have the clip's size {session.clip.size_hw}, got {prompt.mask.shape}")
-        track = session.tracks.get(object_id) or ObjectTrack()
-        whole = prompt if replace or frame not in track.prompts else track.prompts[frame].plus(prompt)
-        if whole.mask is not None:
-            result = self.tracker.take_mask(session, frame, whole)
-        else:
-            lingers = not replace or session.options.replaced_prompts_linger
-            before = track.result(frame) if lingers else track.tracked.get(frame)
-            result = self.tracker.ask(session, frame, track, self._tensors(session, whole, before))
-        stays = session.options.corrections == "stick" or frame not in track.directions
-        if stays:
-            track.prompted[frame] = result
-        else:
-            track.tracked[frame] = result.stored(session.options)
-        track.memories.pop(frame, None)
-        track.prompts[frame] = whole
-        session.tracks[object_id] = track
-        if session.options.corrections == "recent":
-            _settle_all(session, frame)
-        return session.masks(frame, {id(track): result})
+            raise ValueError(_EMPTY)
+        frame, object_id = session.frame_in_use(frame), checked_id(object_id)
+        item = session.objects.get(object_id)
+        known = None if item is None or replace else item.prompts.get(frame)
+        whole = prompt if known is None else known.plus(prompt)
+        return self._ask(session, frame, object_id, whole, goes_on=not replace)
 
-    def _tensors(self, session: VideoSession, wanted: FramePrompt, before: FrameResult | None) -> PromptTensors:
+    def set_prompts(
+        self,
+        session: Session,
+        frame: int,
+        object_id: Hashable,
+        points_xy: ArrayLike = (),
+        labels: ArrayLike | None = None,
+        box_xyxy: ArrayLike | None = None,
+    ) -> FrameMasks:
+        """Let these be all prompts of an object on a frame; one click more goes on from the mask that is there.
+
+        Without any, they are taken back. Arguments and errors as for `add_points` and `add_box`.
+        """
+        frame, object_id = session.frame_in_use(frame), checked_id(object_id)
+        item = session.objects.get(object_id) or TrackedObject()
+        prompt = FramePrompt(points_xy, labels, box_xyxy)
+        if object_id in session.objects:
+            session.active = object_id
+        more = prompt.clicks_beyond(item.prompts.get(frame))
+        if prompt.is_empty and (frame in item.prompts or frame in item.prompted):
+            return session.clear(frame, object_id)
+        if more == 0:
+            return session.masks(frame)
+        return self._ask(session, frame, object_id, prompt, goes_on=more is not None)
+
+    def preview(
+        self,
+        session: Session,
+        frame: int,
+        object_id: Hashable,
+        points_xy: ArrayLike = (),
+        labels: ArrayLike | None = None,
+        box_xyxy: ArrayLike | None = None,
+    ) -> FrameMasks:
+        """What `set_prompts` would find for the object; the session stays as it is. Arguments and errors as there."""
+        frame, object_id = session.frame_in_use(frame), checked_id(object_id)
+        prompt = FramePrompt(points_xy, labels, box_xyxy)
+        known = session.objects.get(object_id) or TrackedObject(name=str(object_id))
+        goes_on = prompt.clicks_beyond(known.prompts.get(frame)) is not None
+        result = self._answered(session, frame, object_id, prompt, goes_on=goes_on)
+        names = (known.name,)
+        return FrameMasks(frame, (object_id,), (result,), (known.number,), session.clip.size_hw, session.options, names)
+
+    def add_found(self, session: Session, frame: int, found: Sequence[FoundMask]) -> list[ObjectId]:
+        """Add masks that `AutomaticMasks` found as objects, one step for undo; further clicks refine them."""
+        frame = session.frame_in_use(frame)
+        session.check_room(len(found))
+        session.remember()
+        session.config = self.model.config
+        added: list[ObjectId] = []
+        for one in found:
+            item = TrackedObject()
+            if session.is_picture:  # nobody will ask for its pointer
+                logits = ExactLogits(mask_to_logits(one.mask, self.model.config.low_res_side)[0])
+                pointer = torch.zeros(self.model.config.hidden_dim)
+                item.prompted[frame] = FrameResult(logits, SURE_LOGIT, one.predicted_iou, pointer, prompted=True)
+            else:
+                item.prompts[frame] = FramePrompt(mask=one.mask)
+                item.prompted[frame] = self.tracker.take_mask(session, frame, item.prompts[frame])
+            added.append(session.next_id())
+            session.put_object(added[-1], item)
+        return added
+
+    def _ask(
+        self, session: Session, frame: int, object_id: ObjectId, prompt: FramePrompt, *, goes_on: bool
+    ) -> FrameMasks:
+        """Let these be all prompts of an object on a frame; if they cannot be answered, nothing has changed."""
+        if object_id not in session.objects:
+            session.check_room(1)
+        result = self._answered(session, frame, object_id, prompt, goes_on=goes_on)
+        session.remember(frame, object_id)
+        item = session.objects.get(object_id) or session.put_object(object_id, TrackedObject())
+        session.active, session.config = object_id, self.model.config
+        if session.options.corrected_frames_condition or frame not in item.directions:
+            item.prompted[frame] = result
+        else:
+            item.tracked[frame] = result.stored(session.options)
+        item.memories.pop(frame, None)
+        item.prompts[frame] = prompt
+        return session.masks(frame, {id(item): result})
+
+    def _answered(
+        self, session: Session, frame: int, object_id: ObjectId, prompt: FramePrompt, *, goes_on: bool
+    ) -> FrameResult:
+        """The answer to all prompts on a frame, which may go on from the answer that is there; nothing changes."""
+        if prompt.is_empty:
+            raise ValueError(_EMPTY)
+        if prompt.mask is not None:
+            if prompt.mask.shape != tuple(session.clip.size_hw):
+                raise ValueError(f"the mask must have the clip's size {session.clip.size_hw}, got {prompt.mask.shape}")
+            return self.tracker.take_mask(session, frame, prompt)
+        item = session.objects.get(object_id) or TrackedObject()
+        lingers = goes_on or session.options.replaced_prompts_linger
+        before = item.result(frame) if lingers else item.tracked.get(frame)
+        result = self.tracker.ask(session, frame, item, self._tensors(session, prompt, before))
+        return dataclasses.replace(result, prompt=prompt)
+
+    def _tensors(self, session: Session, wanted: FramePrompt, before: FrameResult | None) -> PromptTensors:
         """Clicks and a box, with the earlier answer as a mask prompt."""
         fed_back = None
         if before is not None:
-            fed_back = before.low_res(session.options.max_hole_area).clamp(-_FED_BACK_LIMIT, _FED_BACK_LIMIT)
+            cleaned = session.options if session.options.feeds_back_cleaned else None
+            fed_back = before.low_res(cleaned).clamp(-FED_BACK_LIMIT, FED_BACK_LIMIT)
         size_hw, side, device = session.clip.size_hw, self.model.config.side, self.model.device
         if session.options.lenient_prompts:
             mask = None if fed_back is None else fed_back[None]
@@ -224,11 +290,7 @@ class VideoPredictor:
     # tracking
 
     def propagate(
-        self,
-        session: VideoSession,
-        start: int | None = None,
-        direction: Direction = "both",
-        frames: int | None = None,
+        self, session: Session, start: int | None = None, direction: Direction = "both", frames: int | None = None
     ) -> Iterator[FrameMasks]:
         """Track all objects; a generator of frames in the order in which they are done.
 
@@ -236,36 +298,31 @@ class VideoPredictor:
             start: first frame for all objects, tracked with all that is remembered. None starts every object from its
                 first prompt, afresh: the masks then depend on the prompts alone, not on earlier propagations.
             direction: "forward", "backward", or first one and then the other.
-            frames: how many frames to go beyond the start in each direction; None goes to the ends of the clip.
+            frames: how many of the frames in use to go beyond the start in each direction; None goes to the ends.
         Raises:
-            ValueError: if there is nothing to track, or an object has no prompt.
+            ValueError: if there is nothing to track, or the model only knows pictures.
         """
         session.plan = self.plan(session, start, direction, frames)
         yield from self.resume(session)
 
     def plan(
-        self,
-        session: VideoSession,
-        start: int | None = None,
-        direction: Direction = "both",
-        frames: int | None = None,
+        self, session: Session, start: int | None = None, direction: Direction = "both", frames: int | None = None
     ) -> deque[Step]:
-        """The steps that `propagate` would take; the session stays as it is."""
+        """The steps that `propagate` would take; the session stays as it is. Objects without a prompt stay out."""
         if direction not in ("forward", "backward", "both"):
             raise ValueError(f'direction must be "forward", "backward" or "both", got {direction!r}')
         if frames is not None and not _is_count(frames):
             raise ValueError(f"frames must be 0 or more, a whole number, got {frames}")
-        if not session.tracks:
+        if not self.model.memory_is_trained:
+            raise ValueError("these weights only know pictures, their memory is untrained; use a video model to track")
+        places, since = session.frames, session.run + 1 if start is None else 0
+        conditioning = {i: session.conditioning(item) for i, item in session.objects.items()}
+        firsts = {i: min(known) for i, known in conditioning.items() if known}
+        if not firsts:
             raise ValueError("there is nothing to track yet: add points, a box or a mask first")
-        promptless = [i for i, t in session.tracks.items() if not t.prompted]
-        if promptless:
-            raise ValueError(f"object {promptless[0]!r} has no prompt left; prompt it again or remove it")
-        if start is None:
-            begins = {i: min(t.prompted) for i, t in session.tracks.items()}
-        else:
-            begins = dict.fromkeys(session.tracks, session.checked_frame(start))
-        since = session.run + 1 if start is None else 0
-        reach = len(session) if frames is None else frames
+        start = None if start is None else session.frame_in_use(start)
+        begins = {i: places.index(first if start is None else start) for i, first in firsts.items()}
+        reach = len(places) if frames is None else frames
 
         def steps(order: range, *, reverse: bool) -> Iterator[Step]:
             """Each object goes its own way from its beginning; frames that none reaches are left out."""
@@ -274,77 +331,28 @@ class VideoPredictor:
                 first = 1 if reverse and direction == "both" else 0  # the beginning was done on the way forward
                 taking_part = tuple(i for i, way in ways.items() if first <= way <= reach)
                 if taking_part:
-                    yield Step(t, reverse, taking_part, since)
+                    yield Step(places[t], reverse, taking_part, since)
 
-        forward = range(len(session)) if direction != "backward" else range(0)
-        backward = range(len(session) - 1, -1, -1) if direction != "forward" else range(0)
+        forward = range(len(places)) if direction != "backward" else range(0)
+        backward = range(len(places) - 1, -1, -1) if direction != "forward" else range(0)
         return deque([*steps(forward, reverse=False), *steps(backward, reverse=True)])
 
-    def resume(self, session: VideoSession) -> Iterator[FrameMasks]:
+    def resume(self, session: Session) -> Iterator[FrameMasks]:
         """Go on with a propagation that was stopped, here or in the process that saved the session.
 
         Objects that were prompted for the first time since then are not part of it.
         """
-        with self.tracker.ahead(session) as ahead:
-            if self.overlaps:
-                yield from self._resume_early(session, ahead)
-            while session.plan:
-                if ahead is not None:
-                    ahead.bring()
-                found = self.track_frame(session, session.plan[0])
-                session.plan.popleft()
-                yield found
-
-    def _resume_early(self, session: VideoSession, ahead: FramesAhead | None) -> Iterator[FrameMasks]:
-        """The same, but each step begins before the answer of the one before is read."""
-        underway: Underway | None = None
+        if isinstance(self.tracker, FastTracker):
+            yield from self.tracker.resume(session)
         while session.plan:
-            underway = underway or self._begin(session, ahead)
-            coming = self._begin_early(session, ahead, underway)
-            found = session.masks(underway.step.frame, self.tracker.finish(session, underway))
+            found = self.track_frame(session, session.plan[0])
             session.plan.popleft()
-            known = self.tracker.depends_on(session, session.plan[0]) if coming and session.plan else []
             yield found
-            found.release()
-            # whatever was done to the session meanwhile counts, so the next frame may have to begin again
-            now = self.tracker.depends_on(session, session.plan[0]) if coming and session.plan else []
-            underway = coming if now and _are_same(known, now) else None
 
-    def _begin(self, session: VideoSession, ahead: FramesAhead | None, after: Underway | None = None) -> Underway:
-        """Give the next step to the device, or the one after the step that is underway."""
-        place = 0 if after is None else 1
-        if ahead is not None:
-            ahead.bring(place)
-        return self.tracker.begin(session, session.plan[place], after)
-
-    def _begin_early(self, session: VideoSession, ahead: FramesAhead | None, underway: Underway) -> Underway | None:
-        """Give the device the step after the one that is underway; what fails here fails again in its turn."""
-        if len(session.plan) < 2:
-            return None
-        try:
-            return self._begin(session, ahead, underway)
-        except Exception:
-            return None
-
-    def track_frame(self, session: VideoSession, step: Step) -> FrameMasks:
+    def track_frame(self, session: Session, step: Step) -> FrameMasks:
         """One step of a propagation: answer for every object that is not prompted on this frame, and remember."""
         return session.masks(step.frame, self.tracker.track(session, step))
 
 
-def _are_same(before: list[object], now: list[object]) -> bool:
-    return len(before) == len(now) and all(
-        a is b or (isinstance(a, (Recollection, Step)) and a == b) for a, b in zip(before, now, strict=True)
-    )
-
-
 def _is_count(value: object) -> bool:
     return isinstance(value, numbers.Integral) and int(value) >= 0
-
-
-def _settle_all(session: VideoSession, frame: int) -> None:
-    """The first published predictor: what one object is prompted on is remembered as prompted for all."""
-    for track in session.tracks.values():
-        tracked = track.tracked.get(frame)
-        if tracked is not None and not tracked.prompted:
-            track.tracked[frame] = replace(tracked, prompted=True)
-            track.memories.pop(frame, None)

@@ -1,1 +1,1 @@
-"""How to teach it: scenes, simulated users, losses, the loop, the measuring."""
+"""Fine-tuning on your own pictures or clips: finetune.py is the entry, configuration.py holds the ways to do it."""

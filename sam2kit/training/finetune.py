@@ -1,15 +1,15 @@
-"""Fine-tune SAM 2 on somebody's own pictures or clips: one call, numbers before and after, one folder that loads.
+"""Fine-tune SAM 2 on your own pictures or clips: one call, numbers before and after, one folder that loads.
 
-    result = finetune("sam2.1-hiera-tiny", "my_pictures", recipe="lora", out="runs/mine")
+    result = finetune("sam2.1-hiera-tiny", "my_pictures", "lora", out="runs/mine", epochs=10)
     print(result.text())
     model = load_model("runs/mine")
 
-The base model takes the exam on held-out samples first; then each epoch is followed by the same exam. The best weights
-so far are in the folder at any time, so nothing is lost when a run is stopped, and the same call goes on with it. A run
-that has ended goes on, too, when the same call gives it more epochs or minutes.
+The base model is evaluated on held-out samples first; then each epoch is followed by the same evaluation. The best
+weights so far are in the folder at any time, so nothing is lost when a run is stopped, and the same call goes on with
+it. A run that has ended goes on, too, when the same call gives it more epochs or minutes.
 
-A budget of minutes holds everything: an exam takes an eighth of it at most, the forgetting check before and after a
-sixteenth each, and between two exams there is three times as much training.
+A budget of minutes holds everything: an evaluation takes an eighth of it at most, the forgetting check before and after
+a sixteenth each, and between two evaluations there is three times as much training.
 """
 
 from __future__ import annotations
@@ -17,281 +17,288 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from sam2kit.datasets.fingerprint import content_keys, fingerprint
-from sam2kit.datasets.opening import open_dataset
-from sam2kit.datasets.samples import Dataset
-from sam2kit.evaluation.rows import ObjectRow
+from sam2kit.data.opening import open_dataset
+from sam2kit.data.sample import Dataset
+from sam2kit.data.splitting import content_keys, fingerprint
+from sam2kit.evaluation.reports import ObjectRow, means_of
 from sam2kit.finetuned import FineTuning, save_finetuned, this_environment, with_metrics
 from sam2kit.finetuned import fingerprint as weights_fingerprint
 from sam2kit.model.sam2 import SAM2
-from sam2kit.training.budget import Budget
-from sam2kit.training.exams import Exam, general_rows, general_samples, held_out_rows, means_of, plain_means
-from sam2kit.training.kept_scores import KeptScores
-from sam2kit.training.lora import lora_pairs, plain_state
-from sam2kit.training.predictions import write_predictions
-from sam2kit.training.preparation import (
-    about_held_out,
-    check_fit,
-    choose_recipe,
-    load_base,
-    notes_on,
-    parts_of,
-    prepare,
-    room_for,
-    some_of,
-    train_options,
+from sam2kit.predict.image import ImagePredictor
+from sam2kit.processes import join_processes
+from sam2kit.training.callbacks import (
+    EVALUATION,
+    EVALUATION_BEFORE,
+    FORGETTING_CHECK,
+    Callback,
+    ProgressBar,
+    TensorBoard,
+    TrainingEvent,
+    announce,
 )
-from sam2kit.training.recipes import Recipe
-from sam2kit.training.report import Board, History, Result, intervals_of, result_of, write_curves
-from sam2kit.training.room import Room
-from sam2kit.training.school import School
-from sam2kit.training.trainer import Trainer, TrainOptions
-from sam2kit.training.witness import Witness
-from sam2kit.weights import load_model
+from sam2kit.training.configuration import TrainingConfig, recipe_named
+from sam2kit.training.memory_plan import MicroBatch, micro_batch_for
+from sam2kit.training.trained_parameters import lora_pairs, plain_state
+from sam2kit.training.trainer import MIXED_PRECISION, LoopOptions, Trainer, dtype_for_all
+from sam2kit.training.training_report import (
+    History,
+    Result,
+    about_held_out,
+    intervals_of,
+    notes_on,
+    write_curves,
+    write_predictions,
+)
+from sam2kit.training.training_step import FineTuningSteps
+from sam2kit.training.validation import (
+    Validation,
+    forgetting_rows,
+    forgetting_samples,
+    held_out_means,
+    held_out_rows,
+    parts_of,
+    some_of,
+)
+from sam2kit.weights import choose_device, load_model
 
-_LEAST_STEPS = 25  # per epoch: a handful of pictures is gone through several times before the next exam
-_EXAM_SHARE, _GENERAL_SHARE = 1 / 8, 1 / 16  # of a budget of minutes, at most
-_TRAINING_PER_EXAM = 3.0  # as much time between two exams, at least, as an exam takes
+_LEAST_STEPS = 25  # per epoch: a handful of pictures is gone through several times before the next evaluation
+_EVALUATION_SHARE, _CHECK_SHARE = 1 / 8, 1 / 16  # of a budget of minutes, at most
+_TRAINING_PER_EVALUATION = 3.0  # as much time between two evaluations, at least, as one takes
 
 
 def finetune(
     model: str | os.PathLike[str],
     data: str | os.PathLike[str] | Dataset,
-    recipe: str | Recipe | None = None,
+    recipe: str | TrainingConfig | None = None,
     *,
     out: str | os.PathLike[str],
-    budget: Budget | None = None,
-    watch: Callable[[dict[str, float]], None] = lambda _: None,
-    each_step: Callable[[dict[str, Any]], None] | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    callbacks: Sequence[Callback] | None = None,
+    **overrides: Any,
 ) -> Result:
     """Fine-tune a model and keep the best of it.
 
     Args:
         model: the base, as for `load_model`.
         data: a dataset, or what `open_dataset` opens.
-        recipe: a name out of RECIPES or a recipe; None takes "memory" for clips and "lora" for pictures.
-        out: folder for the result; if a run was interrupted there, or is to last longer than it did, this goes on with
-            it.
-        budget: how long, how much, where.
-        watch: called with each exam: {"epoch", "step", "seconds", "score", ...}; raising KeyboardInterrupt stops.
-        each_step: called on the main process with whatever happens: {"phase", "step", "seconds", "progress" 0..1} and
-            in the phase "training", once when it begins, and after each step with "loss" and its terms; in "exam
-            before" (the base model's) and "exam", before each sample, how many are "done" "of" all, and in the end
-            {"exam": {"score", ...}}. Who gives one sees no progress bars.
-        stop: asked after each of these; True ends the run as Ctrl-C does. Several processes finish an exam first.
+        recipe: a name out of RECIPES or a configuration; None takes "memory" for clips and "lora" for pictures.
+        out: folder for the result; a run that was interrupted there, or is to last longer than it did, goes on.
+        callbacks: what follows the training and may end it; None shows progress bars.
+        overrides: fields of the configuration to set anew, such as `epochs=3`; see `TrainingConfig.changed`.
     Raises:
-        ValueError: if data, recipe and model do not fit together, or the budget is over before the first step.
+        ValueError: if data, recipe and model do not fit together, or the minutes are over before the first step.
         FloatingPointError: if a loss is not a number; names the sample.
         KeyboardInterrupt: when stopped; the same call goes on.
     """
-    run = _FineTuning(model, data, recipe, Path(out), budget or Budget(), watch)
-    return run.run(each_step, stop)
+    data = data if isinstance(data, Dataset) else open_dataset(data)
+    if not isinstance(recipe, TrainingConfig):
+        recipe = recipe_named(recipe or ("memory" if data.clips else "lora"))
+    run = _FineTuningRun(os.fspath(model), data, recipe.changed(**overrides), Path(out))
+    return run.run([ProgressBar()] if callbacks is None else callbacks)
 
 
-class _FineTuning:
+class _FineTuningRun:
     """One run, from the base model to the result."""
 
-    def __init__(
-        self,
-        base: str | os.PathLike[str],
-        data: str | os.PathLike[str] | Dataset,
-        recipe: str | Recipe | None,
-        out: Path,
-        budget: Budget,
-        watch: Callable[[dict[str, float]], None],
-    ) -> None:
-        self.base, self.out, self.budget, self.watch = os.fspath(base), out, budget, watch
-        self.data = data if isinstance(data, Dataset) else open_dataset(data)
-        self.recipe = budget.changed(choose_recipe(recipe, self.data))
-        self.accelerator, self.model = load_base(self.base, budget)
+    def __init__(self, base: str, data: Dataset, config: TrainingConfig, out: Path) -> None:
+        self.base, self.data, self.config, self.out = base, data, config, out
+        self.accelerator, self.model = load_base(base, config)
         self.dtype = self.model.compute_dtype or torch.float32
-        learnt, held_out = parts_of(self.data, budget)
-        check_fit(self.recipe, learnt, self.model)
-        self.learnt = learnt.samples
-        some = some_of(held_out, budget.exam_samples, budget.seed)
-        self.exam = Exam(some, self.accelerator, held_out_rows)
-        self.general = Exam([], self.accelerator, general_rows)
-        self.held_out = held_out
+        train, self.held_out = parts_of(data, overfit=config.overfit, held_out=config.held_out, seed=config.seed)
+        config.check_fit(train, self.model)
+        self.train = train.samples
+        some = some_of(self.held_out, config.evaluated_samples, config.seed)
+        self.validation = Validation(some, self.accelerator, held_out_rows)
+        self.check = Validation([], self.accelerator, forgetting_rows)
         self.base_state = {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
-        self.data_fingerprint = fingerprint(self.data)
-        about: dict[str, Any] = {"base": weights_fingerprint(self.base_state), "data": self.data_fingerprint}
-        about |= {"recipe": self.recipe.identity(), "budget": budget.identity()}
-        self.history = History.read(out, about)
+        about = {"base": weights_fingerprint(self.base_state), "data": fingerprint(data)}
+        self.history = History.read(out, about | config.identity())
+        self.steps_per_epoch = max(math.ceil(len(self.train) / config.batch), _LEAST_STEPS)
+        self.trainer: Trainer | None = None
+        self.seconds = 0.0  # that the evaluation of the base took
 
-    def run(self, each_step: Callable[[dict[str, Any]], None] | None, stop: Callable[[], bool]) -> Result:
-        """Exam, training with exams, result."""
-        started = time.monotonic()
-        self.witness = Witness(each_step, stop, self.accelerator, self._options())
-        self.exam.bar = self.general.bar = each_step is None
-        if self.budget.general:
-            self.general.samples = general_samples(clips=bool(self.data.clips) and self.model.memory_is_trained)
-        if not self.history.before:
-            self._examine_base()
-        elif "held out" in self.history.evaluated:
-            self.exam.only(self.history.evaluated["held out"])
-            self.general.only(self.history.evaluated["general"] or [s.name for s in self.general.samples])
-        self.seen = {"training": content_keys(self.learnt), "validation": content_keys(self.exam.samples)}
-        self.history.notes = notes_on(self.data, self.held_out, self.budget, self.model, self.seen)
-        options = self._options()
-        torch.manual_seed(self.budget.seed)  # low-rank changes begin at random, and alike on all processes
-        prepare(self.model, self.recipe)
-        kept = self.history.room
-        room = Room(**kept) if kept else room_for(self.model, self.recipe, self.learnt, self.accelerator)
-        self._note_room(room)
-        school = School(self.model, self.learnt, self.recipe, room, self.budget.seed, self.accelerator)
-        board = Board(self.out, self.accelerator.is_main_process)
+    def run(self, callbacks: Sequence[Callback]) -> Result:
+        """Evaluation, training with evaluations, result."""
+        self.started = time.monotonic()
+        self.callbacks = [*callbacks, TensorBoard(self.out)] if self.accelerator.is_main_process else []
         try:
-            trainer = self._trainer(school, options)
-            if trainer.step == 0:
-                trainer.seconds = time.monotonic() - started  # the first exam is part of the budget, too
-            self._epochs(trainer, school, board)
+            return self._run()
         finally:
-            board.close()
-            school.close()
-        return self._result(trainer.seconds, school)
+            for callback in self.callbacks:
+                callback.close()
 
-    def _options(self) -> TrainOptions:
+    def _run(self) -> Result:
+        config, history = self.config, self.history
+        if config.forgetting_check:
+            self.check.samples = forgetting_samples(clips=bool(self.data.clips) and self.model.memory_is_trained)
+        if not history.before:
+            self._evaluate_base()
+        elif "held out" in history.evaluated:
+            self.validation.only(history.evaluated["held out"])
+            self.check.only(history.evaluated["forgetting"] or [s.name for s in self.check.samples])
+        self.seen = {"training": content_keys(self.train), "validation": content_keys(self.validation.samples)}
+        history.notes = notes_on(self.data, self.held_out, config.overfit, self.model, self.seen)
+        options = self._loop_options()
+        torch.manual_seed(config.seed)  # LoRA begins at random, and alike on all processes
+        config.prepare(self.model)
+        if history.micro_batch:  # a run that goes on takes the same: with another one it would be another training
+            size = MicroBatch(**history.micro_batch)
+        else:
+            size = micro_batch_for(self.model, config, self.train, self.accelerator)
+        history.micro_batch = asdict(size)
+        self._write_history()
+        steps = FineTuningSteps(self.model, self.train, config, size, self.accelerator)
+        try:
+            self.model.compute_dtype = None  # the loop's autocast decides
+            self.trainer = trainer = Trainer(
+                self.model,
+                steps.training_step,
+                options,
+                self.out,
+                self.accelerator,
+                callbacks=self.callbacks,
+                describe=steps.describe,
+                shrink=steps.shrink,
+            )
+            if trainer.step == 0:
+                trainer.seconds = time.monotonic() - self.started  # what came before is part of the budget, too
+            self._epochs(trainer, steps)
+        finally:
+            steps.close()
+        return self._result(trainer.seconds, steps)
+
+    def _loop_options(self) -> LoopOptions:
         """With a budget of minutes, what the end will take is left free."""
-        seconds = self.history.seconds
-        at_the_end = sum(seconds.values())
-        if self.budget.minutes:  # but not more than half of what the base's evaluation has left
-            left = 60 * self.budget.minutes - seconds.get("held out", 0.0) - seconds.get("general", 0.0)
-            at_the_end = min(at_the_end, max(left, 0.0) / 2)
-        return train_options(self.recipe, self.budget, self.model.config, self._steps_per_epoch(), at_the_end)
+        minutes, seconds = self.config.minutes, self.history.seconds
+        if minutes is not None:  # the end may have as much as it takes, but half of what the evaluation has left
+            left = 60 * minutes - seconds.get("held out", 0.0) - seconds.get("forgetting", 0.0)
+            at_the_end = min(sum(seconds.values()), max(left, 0.0) / 2)
+            minutes = max(minutes - at_the_end / 60, minutes / 100)
+        return self.config.loop_options(self.model.config, self.steps_per_epoch, minutes)
 
-    def _trainer(self, school: School, options: TrainOptions) -> Trainer[SAM2]:
-        self.model.compute_dtype = None  # the loop's autocast decides
-        return Trainer(
-            self.model,
-            school.play,
-            options,
-            self.out,
-            accelerator=self.accelerator,
-            about_step=school.about_step,
-            make_room=school.make_room,
-            bar=self.witness.each_step is None,
-        )
-
-    def _epochs(self, trainer: Trainer[SAM2], school: School, board: Board) -> None:
-        """Train, examine, keep the best, until the budget ends or nothing gets better any more."""
-        history, per_epoch = self.history, self._steps_per_epoch()
+    def _epochs(self, trainer: Trainer, steps: FineTuningSteps) -> None:
+        """Train, evaluate, keep the best, until the budget ends or nothing gets better any more."""
+        history = self.history
         history.drop_after(trainer.step)
         self.began = trainer.seconds
-
-        def watch(step: int, figures: dict[str, float]) -> None:
-            board.add("training", step, figures)
-            self.witness.training(figures)
-
-        trainer.watch, self.witness.trainer = watch, trainer
-        while not history.stands_still(self.recipe.patience):
-            if trainer.finished and trainer.step == (history.exams[-1]["step"] if history.exams else 0):
+        while not history.stands_still(self.config.patience):
+            last = history.evaluations[-1] if history.evaluations else {"epoch": 0, "step": 0}
+            if trainer.finished and trainer.step == last["step"]:
                 break
-            epoch = int(history.exams[-1]["epoch"]) + 1 if history.exams else 1
-            self.witness.training({})
+            epoch = int(last["epoch"]) + 1
             try:
-                trainer.run(until=epoch * per_epoch)
-                while not self._worth_an_exam(trainer):
+                trainer.run(until=epoch * self.steps_per_epoch)
+                while not self._worth_an_evaluation(trainer):
                     epoch += 1
-                    trainer.run(until=epoch * per_epoch)
+                    trainer.run(until=epoch * self.steps_per_epoch)
             finally:
-                self._note_room(school.room)
+                history.micro_batch = asdict(steps.micro_batch)
+                self._write_history()
             self._end_epoch(epoch, trainer)
-            board.add("held out", trainer.step, history.exams[-1])
-            self.watch(history.exams[-1])
-        if not history.exams:
+        if not history.evaluations:
             raise ValueError(
-                f"the exam of the base model took {trainer.seconds:.0f} seconds, and the last one needs as long: the "
-                f"whole budget of {self.budget.minutes:g} minutes, so nothing was learnt; give more minutes"
+                f"the evaluation of the base model took {trainer.seconds:.0f} seconds, and the last one needs as long: "
+                f"the whole budget of {self.config.minutes:g} minutes, so nothing was trained; give more minutes"
             )
 
-    def _worth_an_exam(self, trainer: Trainer[SAM2]) -> bool:
-        """Whether there was enough training since the last exam: a budget of minutes is for learning."""
-        if self.budget.minutes is None or trainer.finished:
+    def _worth_an_evaluation(self, trainer: Trainer) -> bool:
+        """Whether there was enough training since the last one: a budget of minutes is for training."""
+        if self.config.minutes is None or trainer.finished:
             return True
-        last = self.history.exams[-1]["seconds"] if self.history.exams else self.began
-        return trainer.seconds - last >= _TRAINING_PER_EXAM * self.history.seconds["held out"]
+        last = self.history.evaluations[-1]["seconds"] if self.history.evaluations else self.began
+        return trainer.seconds - last >= _TRAINING_PER_EVALUATION * self.history.seconds["held out"]
 
-    def _end_epoch(self, epoch: int, trainer: Trainer[SAM2]) -> None:
-        """Take the exam, and keep the weights if they are the best."""
-        started, history = time.monotonic(), self.history
-        rows = self._examine(self.exam, f"evaluating epoch {epoch}")
-        trainer.seconds += time.monotonic() - started  # exams are part of the budget
-        history.seconds["held out"] = self.exam.seconds
-        history.exams.append({"epoch": epoch, "step": trainer.step, "seconds": trainer.seconds, **means_of(rows)})
+    def _end_epoch(self, epoch: int, trainer: Trainer) -> None:
+        """Evaluate, and keep the weights if they are the best."""
+        history, rows = self.history, self._evaluate(self.validation, EVALUATION, epoch)
+        history.seconds["held out"] = self.validation.seconds
+        scores = held_out_means(rows)
+        history.evaluations.append({"epoch": epoch, "step": trainer.step, "seconds": trainer.seconds, **scores})
         if history.latest_is_best:  # first the weights: the history must not know of any that are not there
             history.rows["best"] = [row.as_dict() for row in rows]
-            self._save(result_of(history, self.out, trainer.seconds).metrics)
+            self._save(history.result(self.out, trainer.seconds).metrics)
         self._write_history()
+        if self.accelerator.is_main_process:
+            write_curves(history, self.out / "curves.png")
+        self._announce(EVALUATION, epoch, scores=scores, saved=history.latest_is_best)
 
-    def _examine_base(self) -> None:
-        """The exam of the base model, and the forgetting check; as many samples as the budget has time for."""
-        history, seconds = self.history, 60 * (self.budget.minutes or 0)
-        rows = self._examine(self.exam, "evaluating the base model", seconds * _EXAM_SHARE or None, "held out")
-        history.before = means_of(rows)
-        if self.general.samples:
-            general = self._examine(self.general, "forgetting check", seconds * _GENERAL_SHARE or None, "general")
-            history.before |= plain_means(general)
-            rows = rows + general
+    def _evaluate_base(self) -> None:
+        """Scores of the base model, and the forgetting check; as many samples as the budget has time for."""
+        history, seconds = self.history, 60 * (self.config.minutes or 0)
+        limit = seconds * _EVALUATION_SHARE or None
+        rows = self._evaluate(self.validation, EVALUATION_BEFORE, limit=limit, kept="held out")
+        history.before = held_out_means(rows)
+        self._announce(EVALUATION_BEFORE, scores=dict(history.before))
+        history.about_held_out = about_held_out(self.validation.samples, self.held_out, len(rows))
+        if self.check.samples:
+            limit = seconds * _CHECK_SHARE or None
+            checked = self._evaluate(self.check, FORGETTING_CHECK, limit=limit, kept="general")
+            history.before |= means_of(checked)
+            self._announce(FORGETTING_CHECK, scores=means_of(checked))
+            rows = rows + checked
         history.rows["before"] = [row.as_dict() for row in rows]
-        exams = {"held out": self.exam, "general": self.general}
-        history.evaluated = {name: [sample.name for sample in exam.samples] for name, exam in exams.items()}
-        history.seconds = {name: exam.seconds for name, exam in exams.items()}
-        history.seconds["pictures"] = self.exam.seconds * min(1, self.budget.pictures / len(self.exam.samples))
-        history.about_held_out = about_held_out(self.exam.samples, self.held_out, int(history.before["objects"]))
+        both = {"held out": self.validation, "forgetting": self.check}
+        history.evaluated = {name: [sample.name for sample in one.samples] for name, one in both.items()}
+        history.seconds = {name: one.seconds for name, one in both.items()}
+        shown = min(1, self.config.pictures / len(self.validation.samples))
+        history.seconds["pictures"] = self.validation.seconds * shown
         self._write_history()
 
-    def _examine(self, exam: Exam, words: str, limit: float | None = None, kept: str | None = None) -> list[ObjectRow]:
-        """An exam of the model as it is now, in the precision that it will be used in.
-
-        Args:
-            limit: seconds.
-            kept: names the measures of the base model, whose scores are kept on disk.
-        """
+    def _evaluate(
+        self, validation: Validation, phase: str, epoch: int = 0, *, limit: float | None = None, kept: str = ""
+    ) -> list[ObjectRow]:
+        """Scores of the model as it is now, in the precision of its later use; a base's are `kept` under a name."""
         before, self.model.compute_dtype = self.model.compute_dtype, self.dtype
+        clock = self.trainer or self
+        spent, started = clock.seconds, time.monotonic()
         self.model.eval()
-        own = exam is self.exam
-        if own:
-            self.witness.exam_begins()
-        scores = KeptScores(self.model, kept) if kept else None
-        goes_on = self.witness.exam_goes_on if own else lambda done, of: None
+
+        def goes_on(done: int, total: int) -> None:
+            clock.seconds = spent + time.monotonic() - started  # evaluations are part of the budget
+            self._announce(phase, epoch, done=done, total=total)
+
         try:
-            rows = exam.rows(self.model, goes_on, words=words, limit=limit, kept=scores)
+            rows = validation.evaluate(self.model, goes_on, limit=limit, kept=kept)
         finally:
             self.model.compute_dtype = before
-            if scores is not None:
-                scores.write()
-        if own:
-            self.witness.exam_taken(means_of(rows))
+        clock.seconds = spent + time.monotonic() - started
         return rows
+
+    def _announce(self, phase: str, epoch: int = 0, **content: Any) -> None:
+        """Tell the callbacks; if one wants to stop, do: several processes finish an evaluation, as they wait for it."""
+        step, seconds = (self.trainer.step, self.trainer.seconds) if self.trainer else (0, self.seconds)
+        options = self.trainer.options if self.trainer else self._loop_options()
+        event = TrainingEvent(phase, step, seconds, options.progress(step, seconds), epoch, **content)
+        if announce(self.callbacks, event) and self.accelerator.num_processes == 1:
+            raise KeyboardInterrupt
 
     def _save(self, metrics: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:
             return
         about = FineTuning(
             base=self.base,
-            recipe=self.recipe.as_dict(),
+            recipe=asdict(self.config),
             data={
                 "format": self.data.format,
                 "name": self.data.path.name,
-                "fingerprint": self.data_fingerprint,
-                "learnt": len(self.learnt),
-                "held_out": len(self.exam.samples),
+                "fingerprint": self.history.identity["data"],
+                "training": len(self.train),
+                "held_out": len(self.validation.samples),
                 "held_out_words": self.history.about_held_out,
                 "notes": self.history.notes,
                 "seen": self.seen,
             },
             metrics=metrics,
             environment=this_environment(self.accelerator.device),
-            seed=self.budget.seed,
+            seed=self.config.seed,
         )
         model = self.model
         save_finetuned(
@@ -304,41 +311,40 @@ class _FineTuning:
             memory_is_trained=model.memory_is_trained,
         )
 
-    def _note_room(self, room: Room) -> None:
-        """A run that goes on takes the same room again: in another one it would be another training."""
-        self.history.room = room.as_dict()
-        if self.accelerator.is_main_process:
-            self.history.write(self.out)
-
     def _write_history(self) -> None:
         if self.accelerator.is_main_process:
             self.history.write(self.out)
-            write_curves(self.history, self.out / "curves.png")
 
-    def _result(self, seconds: float, school: School) -> Result:
-        """Ask the best model what it still knows of everything else, and complete the result."""
+    def _result(self, seconds: float, steps: FineTuningSteps) -> Result:
+        """Check what the best model has forgotten, and complete the result."""
+        config = self.config
         self.accelerator.wait_for_everyone()
-        skipped = sorted({name for names in gather_object([school.skipped | self.exam.skipped]) for name in names})
-        result = result_of(self.history, self.out, seconds, skipped)
+        skipped = set().union(*gather_object([steps.skipped | self.validation.skipped]))
+        result = self.history.result(self.out, seconds, sorted(skipped))
         best = load_model(self.out, self.accelerator.device, self.dtype, trainable=True)  # to compare like with like
-        if self.general.samples:
-            general = self.general.rows(best, words="forgetting check")
-            rows = self.history.rows_of("best") + general
+        if self.check.samples:
+            self.model = best
+            checked = self._evaluate(self.check, FORGETTING_CHECK)
+            self._announce(FORGETTING_CHECK, scores=means_of(checked))
+            rows = self.history.rows_of("best") + checked
             known = intervals_of(self.history.rows_of("before"), rows)
-            result = replace(result, after=result.after | plain_means(general), intervals=known)
+            result = replace(result, after=result.after | means_of(checked), intervals=known)
         if self.accelerator.is_main_process:
             with_metrics(self.out, result.metrics)
             (self.out / "result.md").write_text(result.text() + "\n")
-            if self.budget.pictures:
-                self._write_predictions(best)
+            if config.pictures:
+                base = load_model(self.base, best.device, self.dtype, side=config.side, trainable=True)
+                both = ImagePredictor(base), ImagePredictor(best)
+                rows, path = self.history.rows_of("best"), self.out / "predictions.jpg"
+                end = time.monotonic() + (60 * config.minutes * _CHECK_SHARE if config.minutes else math.inf)
+                count, samples = config.pictures, self.validation.samples
+                write_predictions(path, samples, rows, *both, count=count, enough=lambda: time.monotonic() > end)
         return result
 
-    def _write_predictions(self, best: SAM2) -> None:
-        side = self.budget.side
-        base = load_model(self.base, self.accelerator.device, self.dtype, side=side, trainable=True)
-        rows, path, count = self.history.rows_of("best"), self.out / "predictions.jpg", self.budget.pictures
-        limit = 60 * self.budget.minutes * _GENERAL_SHARE if self.budget.minutes else None
-        write_predictions(self.exam.samples, rows, base, best, path, count=count, limit=limit)
 
-    def _steps_per_epoch(self) -> int:
-        return max(math.ceil(len(self.learnt) / self.recipe.batch), _LEAST_STEPS)
+def load_base(base: str, config: TrainingConfig) -> tuple[Accelerator, SAM2]:
+    """The processes, and the base model on this one's device."""
+    device = choose_device(config.device)
+    dtype = dtype_for_all(config.precision, device)
+    accelerator = join_processes(device=device, mixed_precision=MIXED_PRECISION[dtype])
+    return accelerator, load_model(base, accelerator.device, dtype, side=config.side, trainable=True)

@@ -30,6 +30,8 @@ class LossWeights:
     others: float = 0.0  # share of the mask losses that goes to all candidates, so that none dies
     squared_iou: bool = False  # squared instead of absolute error: predicts the mean, not the median
     all_ious: bool = True  # supervise the predicted IoU of every candidate, not only of the best
+    # of the errors' variance among the candidates, beside the errors: which one is better matters more than how good
+    iou_differences: float = 0.0
 
     def towards(self, other: LossWeights, share: float) -> LossWeights:
         """Between this (share 0) and other (share 1); switches are taken from other when share > 0."""
@@ -47,16 +49,13 @@ class LossTerms:
     focal: Tensor  # [N, M]
     dice: Tensor  # [N, M]
     balanced: Tensor  # [N, M]
-    iou: Tensor  # [N, M] error of the predicted IoU
+    iou: Tensor  # [N, M] absolute or squared error of the predicted IoU
+    iou_differences: Tensor  # [N] variance of that error among the candidates
     actual_iou: Tensor  # [N, M]
     object_score: Tensor  # [N]
     supervised: Tensor  # [N] float: 1 where mask and IoU count, 0 for an absent object
     best: Tensor  # [N] candidate with the lowest mask loss
     weights: LossWeights
-
-    def total(self) -> Tensor:
-        """Weighted sum over the objects, divided by their number: a scalar."""
-        return self.per_object().mean()
 
     def per_object(self) -> Tensor:
         """[N] weighted sum of the terms of each object."""
@@ -65,7 +64,8 @@ class LossTerms:
         if w.balanced:
             mask = mask + w.balanced * self.balanced
         mask = (1 - w.others) * self._of_best(mask) + w.others * mask.mean(dim=1)
-        return self.supervised * (mask + w.iou * self._iou()) + w.object_score * self.object_score
+        iou = self._iou() + w.iou_differences * self.iou_differences
+        return self.supervised * (mask + w.iou * iou) + w.object_score * self.object_score
 
     def unweighted(self) -> dict[str, Tensor]:
         """What each term adds for each object, [N]: "focal" and "dice" of the best candidate, "iou", "object_score"."""
@@ -103,6 +103,7 @@ def loss_terms(
         dice=dice,
         balanced=balanced,
         iou=error.square() if weights.squared_iou else error.abs(),
+        iou_differences=error.var(dim=1, correction=0),
         actual_iou=actual,
         object_score=F.binary_cross_entropy_with_logits(object_score.float()[:, 0], present, reduction="none"),
         # without a score to say that the object is absent, its mask has to be empty

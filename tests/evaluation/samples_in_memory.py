@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from sam2kit.datasets.in_memory import ClipInMemory
-from sam2kit.datasets.samples import LabelledClip, LabelledPicture, PictureSample
+from sam2kit.data.sample import LabelledFrames, SampleInMemory
 
 
-@dataclass
-class MemoryPicture(PictureSample):
-    """A picture that is already there."""
+class MemoryClip(SampleInMemory):
+    """A clip that is already there; only the frames in `known` have true masks. With a `problem` it cannot be read."""
 
-    name: str
-    picture: LabelledPicture
-    split: str | None = None
-    problem: str | None = None
+    def __init__(self, name: str, labelled: LabelledFrames, problem: str | None = None) -> None:
+        super().__init__(name, labelled)
+        self.frames, self.masks, self.problem = labelled.frames, labelled.masks, problem
+        self.known: Sequence[int] = range(len(labelled.frames))
 
-    def read(self) -> LabelledPicture:
+    @property
+    def truth_frames(self) -> Sequence[int]:
+        return self.known
+
+    def read(self, frames: Sequence[int] | None = None) -> LabelledFrames:
         if self.problem:
             raise ValueError(self.problem)
-        return self.picture
-
-
-class MemoryClip(ClipInMemory):
-    """A clip that is already there, of which perhaps only some frames have true masks; it notes what was read."""
-
-    def __init__(
-        self, name: str, frames: np.ndarray, masks: dict[int, np.ndarray], truth_frames: Sequence[int] = ()
-    ) -> None:
-        super().__init__(name, LabelledClip(frames, masks))
-        self.frames, self.masks = frames, masks
-        self.truth_frames = truth_frames or self.truth_frames
-        self.read_frames: list[int] = []
-
-    def read(self, frames: Sequence[int]) -> LabelledClip:
-        assert set(frames) <= set(self.truth_frames)
-        self.read_frames += frames
-        return super().read(frames)
+        assert set(frames or ()) <= set(self.known)
+        return super().read(self.known if frames is None else frames)
 
 
 def square(size_hw: tuple[int, int], x: int, y: int, side: int) -> np.ndarray:
@@ -63,16 +48,13 @@ def moving_square(
     if late is not None:
         masks[2] = np.stack([square(size_hw, 40, 26, 10) & (t >= late) for t in range(frames)])
         images[masks[2]] = (40, 80, 220)
-    return MemoryClip(name, images, masks)
+    return MemoryClip(name, LabelledFrames(images, masks))
 
 
-def pictures(count: int = 3) -> list[MemoryPicture]:
+def pictures(count: int = 3) -> list[MemoryClip]:
     """Pictures with two squares each."""
-    found = []
-    for number in range(count):
-        clip = moving_square(1, y=4 + number, name="x" * (number + 1), late=0)
-        found.append(MemoryPicture(f"p{number}", LabelledPicture(clip.frames[0], [m[0] for m in clip.masks.values()])))
-    return found
+    clips = [moving_square(1, y=4 + number, name="x" * (number + 1), late=0) for number in range(count)]
+    return [MemoryClip(f"p{number}", clip.labelled) for number, clip in enumerate(clips)]
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from sam2kit.datasets.samples import Dataset
-from sam2kit.evaluation.processes import Team
-from sam2kit.evaluation.protocols import Settings, evaluate_dataset
-from sam2kit.evaluation.rows import ObjectRow, bootstrap_interval, summarise
-from sam2kit.evaluation.runs import model_fingerprint, run_samples
+from sam2kit.data.sample import Dataset
+from sam2kit.evaluation.reports import ObjectRow
+from sam2kit.evaluation.runs import Settings, evaluate_dataset, model_fingerprint, run_samples
 from sam2kit.evaluation.semi_supervised import TrackingProtocol
-from sam2kit.evaluation.tables import Report, markdown, object_table, write_report
 from sam2kit.model.sam2 import SAM2
-from tests.evaluation.samples_in_memory import MemoryPicture, moving_square, pictures
+from sam2kit.processes import Team
+from tests.evaluation.samples_in_memory import MemoryClip, moving_square, pictures
 
-SAMPLES = [*pictures(5), MemoryPicture("broken", pictures(1)[0].picture, problem="broken.jpg is cut off")]
+SAMPLES = [*pictures(5), MemoryClip("broken", pictures(1)[0].labelled, problem="broken.jpg is cut off")]
 IDENTITY = {"model": "m", "protocol": "p"}
 
 
@@ -30,22 +27,20 @@ class Scorer:
         self.patience = patience
         self.asked: list[str] = []
 
-    def __call__(self, sample: MemoryPicture) -> list[ObjectRow]:
+    def __call__(self, sample: MemoryClip) -> list[ObjectRow]:
         if len(self.asked) >= self.patience:
             raise KeyboardInterrupt
         self.asked.append(sample.name)
-        return [ObjectRow(sample.name, str(i), {"x": m.mean().item()}) for i, m in enumerate(sample.read().masks)]
+        masks = sample.read().picture_masks
+        return [ObjectRow(sample.name, str(i), {"x": m.mean().item()}) for i, m in enumerate(masks)]
 
 
 WHOLE = run_samples(SAMPLES, Scorer(), IDENTITY)
 
 
-def test_in_memory() -> None:
-    assert [r.sample for r in WHOLE.rows] == [s.name for s in SAMPLES[:5] for _ in range(2)]
-    assert WHOLE.skipped == {"broken": "broken.jpg is cut off"}
-
-
 def test_going_on_equals_one_go(tmp_path: Path) -> None:
+    assert [r.sample for r in WHOLE[0]] == [s.name for s in SAMPLES[:5] for _ in range(2)]
+    assert WHOLE[1] == {"broken": "broken.jpg is cut off"}
     with pytest.raises(KeyboardInterrupt):
         run_samples(SAMPLES, Scorer(3), IDENTITY, out=tmp_path)
     again = Scorer()
@@ -90,73 +85,32 @@ def test_other_results_are_not_mixed(tmp_path: Path) -> None:
         run_samples(SAMPLES[5:], Scorer(), IDENTITY)
 
 
-def test_fingerprints(toy: SAM2) -> None:
-    before = model_fingerprint(toy)
-    assert before == model_fingerprint(toy)
-    with torch.no_grad():
-        next(toy.parameters()).flatten()[0] += 1e-3
-    assert model_fingerprint(toy) != before
-
-
 def dataset() -> Dataset:
-    return Dataset(Path("here"), "in memory", SAMPLES[4:], [moving_square(4, late=1), moving_square(3, name="other")])
+    return Dataset(Path("here"), "in memory", [*SAMPLES[4:], moving_square(4, late=1), moving_square(3, name="other")])
 
 
 @pytest.mark.parametrize("protocol", ["clicks", "vos", "offline", "online"])
 def test_every_protocol(toy: SAM2, protocol: str, tmp_path: Path) -> None:
     settings = Settings(protocol, clicks=2, frames=1, tracking=TrackingProtocol("box"))
-    report = evaluate_dataset(toy, dataset(), settings, out=tmp_path)
+    report, before = evaluate_dataset(toy, dataset(), settings, out=tmp_path), model_fingerprint(toy)
     assert {r.sample for r in report.rows} == ({"p4"} if protocol == "clicks" else {"clip", "other"})
     assert report.about["protocol"] == protocol
     assert report == evaluate_dataset(toy, dataset(), settings, out=tmp_path)
-    main = report.summary["click1" if protocol == "clicks" else "J&F"]
-    assert 0 <= main.low <= main.mean <= main.high <= 1
-    assert json.loads(json.dumps(report.as_dict()))["measures"]["click1" if protocol == "clicks" else "J&F"]
+    main = json.loads(json.dumps(report.as_dict()))["measures"]["click1" if protocol == "clicks" else "J&F"]
+    assert 0 <= main["low"] <= main["mean"] <= main["high"] <= 1
     assert (protocol == "clicks") == ("calibration" in report.details) == bool(report.skipped)
+    with torch.no_grad():
+        next(toy.parameters()).flatten()[0] += 1e-3
+    assert model_fingerprint(toy) != before == report.about["model"]
+    with pytest.raises(ValueError, match=r"another run \(other model\)"):
+        evaluate_dataset(toy, dataset(), settings, out=tmp_path)
 
 
 def test_protocols_and_data_that_do_not_fit() -> None:
     pictures_only = Dataset(Path("here"), "in memory", SAMPLES[:1])
     assert Settings().chosen_for(pictures_only) == "clicks"
-    assert Settings().chosen_for(Dataset(Path("here"), "in memory", [], [moving_square()])) == "vos"
+    assert Settings().chosen_for(Dataset(Path("here"), "in memory", [moving_square()])) == "vos"
     with pytest.raises(ValueError, match="protocol online needs clips, but here has 1 pictures and 0 clips"):
         Settings("online").chosen_for(pictures_only)
     with pytest.raises(ValueError, match="protocol must be one of"):
         Settings("guess")
-
-
-def test_summaries() -> None:
-    rows = [ObjectRow("a", "1", {"J&F": 0.2, "extra": 1.0}), ObjectRow("b", "1", {"J&F": 0.6})]
-    found = summarise(rows)
-    assert (found["J&F"].mean, found["J&F"].objects) == (pytest.approx(0.4), 2)
-    assert (found["J&F"].low, found["J&F"].high) == (pytest.approx(0.2), pytest.approx(0.6))
-    assert (found["extra"].low, found["extra"].high, found["extra"].objects) == (1, 1, 1)
-    with pytest.raises(ValueError, match="no object"):
-        summarise([])
-
-
-def test_the_interval_is_that_of_the_normal_law() -> None:
-    """For many objects the bootstrap agrees with mean +- 1.96 standard errors."""
-    values = np.random.default_rng(3).normal(0.5, 0.1, 400)
-    low, high = bootstrap_interval(values)
-    error = values.std() / 20
-    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.2 * error)
-    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.2 * error)
-
-
-def test_tables(tmp_path: Path) -> None:
-    rows = [ObjectRow("a", "1", {"J&F": 0.25, "NoC@90": 3.0}), ObjectRow("b", "1", {"J&F": 0.75})]
-    report = Report("a title", rows, {"model": "x"}, {"c": "c is broken"}, {"G": 0.5})
-    lines = markdown(report).splitlines()
-    assert lines[0] == "## a title"
-    assert "| J&F (%) | 50.0 | 25.0 - 75.0 | 2 |" in lines
-    assert "| NoC@90 | 3.00 | 3.00 - 3.00 | 1 |" in lines
-    assert "| G (%) | 50.0 | | 2 |" in lines
-    assert "- c: c is broken" in lines
-    assert "| b | 1 | 75.0 |  |" in object_table(report)
-    paths = write_report(report, tmp_path / "new")
-    assert [p.name for p in paths] == ["results.md", "results.json"]
-    content = json.loads(paths[1].read_text())
-    assert content["measures"]["J&F"]["mean"] == 0.5
-    assert content["objects"][0] == {"sample": "a", "object": "1", "J&F": 0.25, "NoC@90": 3.0}
-    assert content["G"] == 0.5

@@ -9,8 +9,8 @@ import sys
 import pytest
 import torch
 
-from sam2kit.evaluation.processes import join_processes
-from sam2kit.training import preparation
+from sam2kit.processes import join_processes
+from sam2kit.training.trainer import dtype_for_all
 from tests.loopback_hub import free_port
 
 NAME = "ACCELERATE_TORCH_DEVICE"
@@ -18,13 +18,14 @@ PROGRAM = """
 import atexit
 from torch import distributed
 atexit.register(lambda: print("open" if distributed.is_initialized() else "closed"))
-from sam2kit.evaluation.processes import end_program, join_processes
+from sam2kit.processes import end_program, join_processes
 for _ in range(2):
     print(join_processes("cpu").num_processes)
 end_program(7)
 """
 
 
+@pytest.mark.slow
 def test_connections_are_closed_when_the_program_ends() -> None:
     """Left open, torch aborts one end in twelve, and the launcher ends the other process with it."""
     environment = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
@@ -70,9 +71,9 @@ def test_processes_agree_on_a_precision(monkeypatch: pytest.MonkeyPatch) -> None
         "torch.cuda.get_device_capability", lambda device=None: ((8, 6), (7, 5))[torch.device(device).index or 0]
     )
     cuda = torch.device("cuda")
-    assert preparation.dtype_for_all("auto", cuda) == torch.bfloat16
-    assert preparation.dtype_for_all("auto", torch.device("cuda", 1)) == torch.float16
+    assert dtype_for_all("auto", cuda) == torch.bfloat16
+    assert dtype_for_all("auto", torch.device("cuda", 1)) == torch.float16
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert preparation.dtype_for_all("auto", cuda) == torch.float16
-    assert preparation.dtype_for_all("bfloat16", cuda) == torch.bfloat16
-    assert preparation.dtype_for_all("auto", torch.device("cpu")) == torch.float32
+    assert dtype_for_all("auto", cuda) == torch.float16
+    assert dtype_for_all("bfloat16", cuda) == torch.bfloat16
+    assert dtype_for_all("auto", torch.device("cpu")) == torch.float32

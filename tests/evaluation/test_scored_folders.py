@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2kit.evaluation.mask_folders import score_folders
-from sam2kit.evaluation.rows import summarise
-from sam2kit.evaluation.vos import DAVIS, OFFICIAL, Scoring
+from sam2kit.evaluation.metrics import DAVIS, OFFICIAL, Scoring
+from sam2kit.evaluation.reports import summarise
+from sam2kit.evaluation.scored_folders import score_folders
 from tests.evaluation.samples_in_memory import square, write_labels
 from tests.golden.training.recipes import metric_sequences
 from tests.golden_models import GOLDEN
@@ -28,7 +28,7 @@ def test_as_the_official_evaluator(layout: str, skip: bool, tmp_path: Path) -> N
             for name, labels in files.items():
                 write_labels(tmp_path / side / video / f"{name}.png", labels)
     wanted = WANTED[f"{layout}/skip={skip}"]
-    rows = list(score_folders(tmp_path / "masks", tmp_path / "truth", Scoring(skip_ends=skip)))
+    rows = list(score_folders(tmp_path / "masks", tmp_path / "truth", Scoring(skip_first=skip, skip_last=skip)))
     found = {(r.sample, r.object_id): (100 * r.scores["J"], 100 * r.scores["F"]) for r in rows}
     assert set(found) == {(video, i) for video, objects in wanted["objects"].items() for i in objects}
     for video, objects in wanted["objects"].items():
@@ -48,29 +48,15 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "masks", tmp_path / "truth"
 
 
-def test_a_perfect_prediction(folders: tuple[Path, Path]) -> None:
-    (row,) = score_folders(*folders)
-    assert (row.sample, row.object_id) == ("v", "3")
-    assert row.scores == {"J&F": 1.0, "J": 1.0, "F": 1.0, "frames": 2}
-
-
-def test_the_folder_of_one_video(folders: tuple[Path, Path]) -> None:
-    (row,) = score_folders(folders[0] / "v", folders[1] / "v")
-    assert (row.sample, row.scores["J&F"]) == ("v", 1.0)
-
-
-def test_frames_without_truth_do_not_count(folders: tuple[Path, Path]) -> None:
+def test_a_perfect_prediction_in_whatever_form(folders: tuple[Path, Path]) -> None:
+    """A palette, a denser clip, the folder of one video alone."""
     write_labels(folders[0] / "v" / "00001b.png", np.zeros(SIZE))
-    (row,) = score_folders(*folders)
-    assert row.scores["J"] == 1.0
-
-
-def test_palettes(folders: tuple[Path, Path]) -> None:
     picture = Image.fromarray(square(SIZE, 4, 2, 9).astype(np.uint8) * 3, mode="P")
     picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 9, 9, 9])
     picture.save(folders[0] / "v" / "00002.png")
     (row,) = score_folders(*folders)
-    assert row.scores["J"] == 1.0
+    assert (row.sample, row.object_id, row.scores) == ("v", "3", {"J&F": 1.0, "J": 1.0, "F": 1.0, "frames": 2})
+    assert list(score_folders(folders[0] / "v", folders[1] / "v")) == [row]
 
 
 def test_ids_that_no_palette_can_hold(folders: tuple[Path, Path]) -> None:

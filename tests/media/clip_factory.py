@@ -133,7 +133,7 @@ def cut_off(path: Path, share: float) -> Path:
     return path
 
 
-def spoil_packet(path: Path, number: int, kind: str = "video") -> Path:
+def corrupt_packet(path: Path, number: int, kind: str = "video") -> Path:
     """Overwrite one packet of a file with nonsense; kind is "video" or "audio"."""
     with av.open(str(path)) as container:
         packets = [(p.pos, p.size) for p in container.demux(**{kind: 0}) if p.size]
@@ -150,3 +150,13 @@ def sound_of(path: Path) -> np.ndarray:
         resampler = av.AudioResampler("fltp", "stereo", 48000)
         pieces = [out.to_ndarray()[0] for frame in container.decode(audio=0) for out in resampler.resample(frame)]
     return np.concatenate(pieces)
+
+
+def alpha_frames(path: Path) -> list[np.ndarray]:
+    """uint8 [H, W, 4] each; VP9 needs libvpx, as FFmpeg's own decoder drops transparency."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        vp9 = stream.codec_context.name == "vp9"
+        decoder = av.CodecContext.create("libvpx-vp9", "r") if vp9 else stream.codec_context
+        packets = (packet if packet.size else None for packet in container.demux(stream))
+        return [f.reformat(format="rgba").to_ndarray() for packet in packets for f in decoder.decode(packet)]

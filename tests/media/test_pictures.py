@@ -30,6 +30,12 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
 def test_a_path_bytes_an_image_and_an_array_are_the_same(colours: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "ünï côde.png"
     Image.fromarray(colours).save(path)
@@ -40,31 +46,26 @@ def test_a_path_bytes_an_image_and_an_array_are_the_same(colours: np.ndarray, tm
 
 
 def test_exif_rotation_is_applied(colours: np.ndarray) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by a quarter to the right
-    got = read_picture(encoded(Image.fromarray(colours), "JPEG", exif=exif, quality=100, subsampling=0))
-    assert got.shape == (30, 20, 3)
-    assert np.abs(got.astype(int) - np.rot90(colours, -1)).mean() < 8
+    content = encoded(Image.fromarray(colours), "PNG", exif=turned(6))
+    assert np.array_equal(read_picture(content), np.rot90(colours, -1))
+    assert np.array_equal(read_picture(content, upright=False), colours)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_alpha_is_laid_on_white(mode: str) -> None:
-    image = Image.new(mode, (4, 4))
-    image.putalpha(0)
-    assert (read_picture(encoded(image, "PNG")) == 255).all()
-
-
-def test_palette_with_transparency() -> None:
+def test_transparency_is_laid_on_white() -> None:
+    for mode in ("RGBA", "LA"):
+        image = Image.new(mode, (4, 4))
+        image.putalpha(0)
+        assert (read_picture(encoded(image, "PNG")) == 255).all()
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 100, 50])
     image.putdata([0, 1])
-    got = read_picture(encoded(image, "PNG", transparency=0))
-    assert got.tolist() == [[[255, 255, 255], [200, 100, 50]]]
+    assert read_picture(encoded(image, "PNG", transparency=0)).tolist() == [[[255, 255, 255], [200, 100, 50]]]
+    fifth = Image.new("RGBA", (1, 1), (100, 0, 255, 51))
+    assert read_picture(fifth).ravel().tolist() == [224, 204, 255]
 
 
 def test_grey_and_cmyk_and_animation(colours: np.ndarray) -> None:
-    grey = Image.fromarray(colours).convert("L")
-    got = read_picture(encoded(grey, "PNG"))
+    got = read_picture(encoded(Image.fromarray(colours).convert("L"), "PNG"))
     assert (got[..., 0] == got[..., 2]).all()
     assert read_picture(encoded(Image.fromarray(colours).convert("CMYK"), "JPEG")).shape == (20, 30, 3)
     frames = [Image.new("RGB", (8, 6), c) for c in ("red", "blue")]
@@ -75,13 +76,8 @@ def test_grey_and_cmyk_and_animation(colours: np.ndarray) -> None:
 def test_sixteen_bits_are_stretched_by_their_range(tmp_path: Path) -> None:
     values = np.linspace(1000, 3000, 64).astype(np.uint16).reshape(8, 8)
     for source in (values, encoded(Image.fromarray(values), "PNG"), encoded(Image.fromarray(values), "TIFF")):
-        got = read_picture(source)
-        assert got.min() == 0
-        assert got.max() == 255
-        assert (np.diff(got[..., 0].ravel().astype(int)) >= 0).all()
-
-
-def test_sixteen_bit_colours_are_stretched_too(tmp_path: Path) -> None:
+        got = read_picture(source)[..., 0].ravel().astype(int)
+        assert (got.min(), got.max()) == (0, 255) and (np.diff(got) >= 0).all()
     ramp = np.linspace(0, 4095, 60).astype(np.uint16).reshape(4, 5, 3)
     for kind in (".png", ".tiff"):
         cv2.imwrite(str(tmp_path / f"deep{kind}"), ramp[..., ::-1])
@@ -92,26 +88,21 @@ def test_sixteen_bit_colours_are_stretched_too(tmp_path: Path) -> None:
     assert (read_picture(see_through) == 255).all()
 
 
-def land(**spoiled: float) -> np.ndarray:
-    """float32 [40, 60]: heights of 5000 to 5100, with some pixels that mean nothing."""
+def land(rows: int = 0, value: float = 0) -> np.ndarray:
+    """float32 [40, 60]: heights of 5000 to 5100, with some rows that mean nothing."""
     heights = np.linspace(5000, 5100, 2400, dtype=np.float32).reshape(40, 60).copy()
-    for rows, value in spoiled.items():
-        heights[: int(rows.removeprefix("rows"))] = value
+    heights[:rows] = value
     return heights
 
 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        (land(rows5=np.nan), "without 300 values that are no finite numbers"),
-        (land(rows1=np.inf), "without 60 values that are no finite numbers"),
-        (land(rows5=-9999), "without -9999, which seems to mean no data"),
-        (land(rows5=-3.4e38), "without -3.4e.38, which seems to mean no data"),
-        (land(rows5=65535), "without 65535, which seems to mean no data"),
-        (
-            np.where(np.arange(2400).reshape(40, 60) == 7, 1e6, land()),
-            "without a few outliers .values go from 5000 to 1e",
-        ),
+        (land(5, np.nan), "without 300 values that are no finite numbers"),
+        (land(1, np.inf), "without 60 values that are no finite numbers"),
+        (land(5, -9999), "without -9999, which seems to mean no data"),
+        (land(5, -3.4e38), "without -3.4e.38, which seems to mean no data"),
+        (np.where(np.arange(2400).reshape(40, 60) == 7, 1e6, land()), "without a few outliers .values go from 5000 to"),
     ],
 )
 def test_what_means_nothing_does_not_take_the_contrast(values: np.ndarray, said: str, tmp_path: Path) -> None:
@@ -136,8 +127,7 @@ def test_nodata_that_a_tiff_states(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        land(),
-        land(rows20=4990),
+        land(20, 4990),
         np.where(land() > 5050, 0, 65535),
         np.random.default_rng(0).normal(3000, 400, (40, 60)),
         np.full((40, 60), 7),
@@ -150,17 +140,8 @@ def test_ordinary_values_keep_their_whole_range(values: np.ndarray, tmp_path: Pa
     assert np.abs(shown - (values - low) / max(high - low, 1e-12) * 255).max() <= 1
 
 
-def test_one_hot_pixel_of_sixteen_bits(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).integers(0, 200, (40, 60), np.uint16)
-    values[0, 0] = 65535
-    Image.fromarray(values).save(tmp_path / "hot.png")
-    with pytest.warns(UserWarning, match="outliers"):
-        assert read_picture(tmp_path / "hot.png")[1:].max() == 255
-
-
 @pytest.mark.parametrize(
-    "kind",
-    ["RGB", "RGBA", "LA", "P", "P with a hole", "CMYK", "1", "I;16", "F", "turned", "deep", "deep alpha", "array"],
+    "kind", ["RGB", "RGBA", "LA", "P", "P with a hole", "I;16", "F", "turned", "deep", "deep alpha", "array"]
 )
 def test_read_in_strips_it_is_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large pictures are worked on in strips, for want of memory; 16 bits keep the range of the whole."""
@@ -175,9 +156,7 @@ def test_read_in_strips_it_is_the_same(kind: str, monkeypatch: pytest.MonkeyPatc
     elif kind in ("I;16", "F"):
         source = Image.fromarray(noise[..., 0].astype(np.uint16 if kind == "I;16" else np.float32))
     elif kind == "turned":
-        exif = Image.Exif()
-        exif[0x0112] = 8
-        source = encoded(image.convert("RGB"), "PNG", exif=exif)
+        source = encoded(image.convert("RGB"), "PNG", exif=turned(8))
     else:
         source = image.convert(kind[:1] if kind.startswith("P") else kind)
         if kind == "P with a hole":
@@ -186,11 +165,6 @@ def test_read_in_strips_it_is_the_same(kind: str, monkeypatch: pytest.MonkeyPatc
     assert len(np.unique(whole)) > 1
     monkeypatch.setattr("sam2kit.media.pictures._STRIP", 40)
     assert np.array_equal(read_picture(source), whole)
-
-
-def test_half_transparent_on_white() -> None:
-    image = Image.new("RGBA", (1, 1), (100, 0, 255, 51))  # a fifth
-    assert read_picture(image).ravel().tolist() == [224, 204, 255]
 
 
 def test_arrays() -> None:
@@ -210,11 +184,9 @@ def test_heic(colours: np.ndarray, tmp_path: Path) -> None:
     [
         (np.zeros((3, 4, 5), np.uint8), "shape"),
         (np.zeros((0, 4, 3), np.uint8), "no pixels"),
-        (np.full((3, 4), 200.0), r"0\.\.1"),
         (np.full((3, 4), np.nan), r"0\.\.1"),
         (np.zeros((3, 4), np.int64), "int64"),
         (b"not a picture", "cannot be read|not a picture"),
-        (b"", "not a picture"),
         (42, "must be a path"),
     ],
 )
@@ -228,23 +200,20 @@ def test_files_that_are_no_picture(tmp_path: Path, colours: np.ndarray) -> None:
         read_picture(tmp_path / "nothing.jpg")
     with pytest.raises(ValueError, match="is a folder"):
         read_picture(tmp_path)
-    (tmp_path / "text.jpg").write_text("hello")
-    with pytest.raises(ValueError, match=r"text\.jpg is not a picture"):
-        read_picture(tmp_path / "text.jpg")
-    (tmp_path / "phone.heic").write_text("hello")
-    with pytest.raises(ValueError, match="pillow-heif"):
-        read_picture(tmp_path / "phone.heic")
-    noise = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
-    (tmp_path / "cut.png").write_bytes(encoded(Image.fromarray(noise), "PNG")[:9000])
-    with pytest.raises(ValueError, match=r"cut\.png is damaged"):
-        read_picture(tmp_path / "cut.png")
-
-
-def test_too_large_is_refused_before_decoding(colours: np.ndarray) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8))
+    for name, content, said in (
+        ("text.jpg", b"hello", "is not a picture"),
+        ("phone.heic", b"hello", ".*pillow-heif"),
+        ("cut.png", encoded(noise, "PNG")[:9000], "is damaged"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} {said}"):
+            read_picture(tmp_path / name)
     with pytest.raises(ValueError, match="30x20 pixels, more than the limit"):
         read_picture(encoded(Image.fromarray(colours), "PNG"), max_pixels=500)
 
 
+@pytest.mark.slow
 def test_without_pillow_heif_everything_else_works(colours: np.ndarray, tmp_path: Path) -> None:
     Image.fromarray(colours).save(tmp_path / "a.png")
     code = (

@@ -6,10 +6,9 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from fractions import Fraction
 from pathlib import Path
-from time import process_time
 
 import av
 import numpy as np
@@ -17,26 +16,21 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from sam2kit.datasets.opening import open_dataset
-from sam2kit.evaluation.mask_folders import score_folders
-from sam2kit.media.clips import Clip, VideoFile, open_clip
+from sam2kit.data.mask_exports import export_coco, export_davis, export_sav, export_yolo, number_objects
+from sam2kit.data.opening import open_dataset
+from sam2kit.evaluation.scored_folders import score_folders
+from sam2kit.media.clip import Clip
+from sam2kit.media.clips import open_clip
 from sam2kit.media.effects import EffectPainter
-from sam2kit.media.mask_exports import (
-    davis_palette,
-    export_coco,
-    export_davis,
-    export_sav,
-    export_yolo,
-    number_objects,
-)
-from sam2kit.media.polygons import mask_to_polygon, polygon_to_mask
-from sam2kit.media.runlengths import runs_to_mask
-from sam2kit.media.video_exports import export_alpha, export_gif, export_side_by_side, export_video
-from tests.media.clip_factory import number_of, write_clip
+from sam2kit.media.mask_files import davis_palette, runs_to_mask
+from sam2kit.media.video_exports import export_alpha, export_gif, export_video
+from sam2kit.media.video_file import VideoFile
+from tests.media.clip_factory import alpha_frames, number_of, write_clip
 
 SIZE = (64, 96)
 COUNT = 12
 IDS = {10: 10, "cat": 1, "cat 10": 2}  # object -> number in files: whole numbers are kept
+NOTHING = np.zeros(SIZE, bool)
 
 
 def masks_of(index: int) -> dict[Hashable, np.ndarray]:
@@ -59,57 +53,41 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     return VideoFile(write_clip(tmp_path_factory.mktemp("clip") / "walk.mp4", times=times, audio="aac"))
 
 
-def run(progress: object) -> list[int]:
+def run(progress: object) -> None:
     """Exhausts an export; the numbers must rise to all frames."""
     numbers = list(progress)
     assert numbers == sorted(set(numbers))
     assert numbers[-1] == COUNT
-    return numbers
 
 
 def test_video(clip: Clip, tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
-    assert run(export_video(clip, masks_of, path, "outline", names={10: "dog"})) == list(range(1, COUNT + 1))
+    run(export_video(clip, masks_of, path, "outline", names={10: "dog"}))
     with VideoFile(path) as written, av.open(str(path)) as container:
         assert written.timestamps == clip.timestamps
         assert [s.codec_context.name for s in container.streams] == ["h264", "aac"]
         painted = EffectPainter("outline", names={10: "dog"}).paint(clip.frame(5), masks_of(5))
         assert np.abs(written.frame(5).astype(int) - painted).mean() < 12
-    run(export_video(clip, masks_of, tmp_path / "silent.mp4", EffectPainter("spotlight", strength=0.5), audio=False))
-    with VideoFile(tmp_path / "silent.mp4") as written:
+    path, part = tmp_path / "part.mp4", range(3, 9, 2)
+    painter = EffectPainter("spotlight", strength=0.5)
+    assert list(export_video(clip, masks_of, path, painter, audio=False, frames=part)) == [1, 2, 3]
+    with VideoFile(path) as written:
         assert not written.has_audio
-    part = clip.cut(3, 9, 2)
-    assert list(export_video(part, lambda i: masks_of(i * 2 + 3), tmp_path / "cut.mp4", "trail")) == [1, 2, 3]
+        assert [number_of(frame) for frame in written.frames()] == [3, 5, 7]
+    list(export_coco(clip, masks_of, tmp_path / "part.json", frames=part))
+    images = json.loads((tmp_path / "part.json").read_text())["images"]
+    assert [image["frame_index"] for image in images] == [3, 5, 7], "frames keep their numbers"
 
 
 @pytest.mark.parametrize("effect", ["overlay", "cut_out"])
 def test_side_by_side(effect: str, clip: Clip, tmp_path: Path) -> None:
     path = tmp_path / "both.mp4"
-    run(export_side_by_side(clip, masks_of, path, effect))
+    run(export_video(clip, masks_of, path, effect, side_by_side=True))
     with VideoFile(path) as written:
         assert written.size_hw == (64, 192)
-        assert written.timestamps == clip.timestamps
-        assert written.has_audio
+        assert written.timestamps == clip.timestamps and written.has_audio
         assert [number_of(frame[:, :96]) for frame in written.frames()] == list(range(COUNT))
         assert np.abs(written.frame(0)[:, :96].astype(int) - written.frame(0)[:, 96:]).mean() > 5
-
-
-def test_side_by_side_costs_little_more_than_the_effect_alone(tmp_path: Path) -> None:
-    clip = open_clip(np.random.default_rng(0).integers(0, 80, (6, 360, 640, 3), np.uint8))
-    mask = np.zeros(clip.size_hw, bool)
-    mask[100:250, 200:400] = True
-
-    def seconds(export: Callable[..., object], path: Path) -> float:
-        """Of the processor: what else runs on the machine does not count."""
-        taken = []
-        for _ in range(3):
-            before = process_time()
-            list(export(clip, lambda _: {1: mask}, path, "overlay"))
-            taken.append(process_time() - before)
-        return min(taken)
-
-    one, two = seconds(export_video, tmp_path / "one.mp4"), seconds(export_side_by_side, tmp_path / "two.mp4")
-    assert two < 2.8 * one, "twice the pixels to encode; laying them out costs next to nothing"
 
 
 def test_gif(clip: Clip, tmp_path: Path) -> None:
@@ -135,14 +113,11 @@ def test_alpha(name: str, clip: Clip, tmp_path: Path) -> None:
         assert np.array_equal(picture[..., 3] == 255, union)
         assert np.array_equal(picture[union][:, :3], clip.frame(5)[union])
         return
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        assert [s.type for s in container.streams] == ["video", "audio"]
-        decoder = stream.codec_context if name.endswith(".mov") else av.CodecContext.create("libvpx-vp9", "r")
-        packets = (packet if packet.size else None for packet in container.demux(stream))
-        frames = [f.reformat(format="rgba").to_ndarray() for packet in packets for f in decoder.decode(packet)]
+    frames = alpha_frames(path)
     assert len(frames) == COUNT
     assert ((frames[5][..., 3] > 128) == union).mean() > 0.98
+    with VideoFile(path) as written:
+        assert written.has_audio
 
 
 def read_bundle(path: Path) -> dict[str, bytes]:
@@ -161,25 +136,19 @@ def test_davis(name: str, clip: Clip, tmp_path: Path) -> None:
     alone = {key: np.array(Image.open(io.BytesIO(files.pop(key)))) for key in sorted(files) if "objects/" in key}
     assert sorted(files) == [f"{i:05d}.png" for i in range(COUNT)]
     for index in range(COUNT):
-        picture = Image.open(io.BytesIO(files[f"{index:05d}.png"]))
-        assert picture.mode == "P"
-        assert picture.getpalette()[:12] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
-        labels, taken = np.array(picture), np.zeros(SIZE, bool)
-        for object_id, number in sorted(IDS.items(), key=lambda pair: pair[1]):
-            wanted = masks_of(index).get(object_id, np.zeros(SIZE, bool)) & ~taken
-            assert np.array_equal(labels == number, wanted)
-            taken |= wanted
-        assert not labels[~taken].any()
-        masks = masks_of(index)
+        picture, masks = Image.open(io.BytesIO(files[f"{index:05d}.png"])), masks_of(index)
+        assert picture.getpalette() == davis_palette().ravel().tolist()
         overlap = np.sum(list(masks.values()), axis=0).max() > 1
-        for object_id, number in IDS.items():
+        wanted = np.zeros(SIZE, int)
+        for object_id, number in sorted(IDS.items(), key=lambda pair: -pair[1]):
+            mask = masks.get(object_id, NOTHING)
+            wanted[mask] = number
             found = alone.pop(f"objects/{number}/{index:05d}.png", None)
-            if overlap and masks.get(object_id, np.zeros(1)).any():
-                assert np.array_equal(found == 255, masks[object_id]), "nothing is lost where objects overlap"
-            else:
-                assert found is None, "the palette picture holds all there is"
+            assert (found is not None) == (overlap and mask.any()), "else the palette picture holds all there is"
+            assert found is None or np.array_equal(found == 255, mask), "nothing is lost where objects overlap"
+        assert np.array_equal(np.array(picture), wanted), "the lower number wins"
     assert not alone
-    assert davis_palette()[255].tolist() == [224, 224, 192]
+    assert davis_palette()[[1, 2, 3, 255]].tolist() == [[128, 0, 0], [0, 128, 0], [128, 128, 0], [224, 224, 192]]
 
 
 def test_overlapping_masks_are_read_back_without_loss(clip: Clip, tmp_path: Path) -> None:
@@ -195,11 +164,10 @@ def test_overlapping_masks_are_read_back_without_loss(clip: Clip, tmp_path: Path
     read = walk.read(list(walk.truth_frames)).masks
     for index in range(COUNT):
         for object_id, number in IDS.items():
-            wanted = masks_of(index).get(object_id, np.zeros(SIZE, bool))
+            wanted = masks_of(index).get(object_id, NOTHING)
             assert np.array_equal(read[number][index], wanted), f"object {object_id} on frame {index}"
 
-    scores = {row.object_id: row.scores["J"] for row in score_folders(masks, masks)}
-    assert scores == {"1": 1.0, "2": 1.0, "10": 1.0}
+    assert {row.object_id: row.scores["J"] for row in score_folders(masks, masks)} == {"1": 1.0, "2": 1.0, "10": 1.0}
     hidden = tmp_path / "hidden"  # as the palette pictures alone have it
     shutil.copytree(masks, hidden, ignore=shutil.ignore_patterns("objects"))
     scores = {row.object_id: row.scores["J"] for row in score_folders(hidden, masks)}
@@ -208,12 +176,9 @@ def test_overlapping_masks_are_read_back_without_loss(clip: Clip, tmp_path: Path
 
 def test_too_many_for_a_palette(tmp_path: Path) -> None:
     clip = open_clip(np.zeros((1, 16, 16, 3), np.uint8))
-
-    def many(_: int) -> dict[int, np.ndarray]:
-        return {i: np.eye(256, dtype=bool)[i % 256].reshape(16, 16) for i in range(256)}
-
+    many = {i: mask.reshape(16, 16) for i, mask in enumerate(np.eye(256, dtype=bool))}
     with pytest.raises(ValueError, match="at most 255 objects, got 256"):
-        list(export_davis(clip, many, tmp_path / "a"))
+        list(export_davis(clip, lambda _: many, tmp_path / "a"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -221,55 +186,20 @@ def test_coco(clip: Clip, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     run(export_coco(clip, masks_of, path, names={"cat": "Tom"}))
     coco = COCO(str(path))
-    assert len(coco.imgs) == COUNT
     id_of = {number: object_id for object_id, number in IDS.items()}
-    seen = 0
     for annotation in coco.anns.values():
         mask = masks_of(annotation["image_id"] - 1)[id_of[annotation["track_id"]]]
         assert np.array_equal(coco.annToMask(annotation).astype(bool), mask)
-        assert annotation["area"] == mask.sum()
         x, y, width, height = annotation["bbox"]
-        assert mask[y : y + height, x : x + width].sum() == mask.sum()
-        seen += 1
-    assert seen == sum(mask.any() for i in range(COUNT) for mask in masks_of(i).values())
-    content = json.loads(path.read_text())
-    assert content["categories"] == [{"id": 1, "name": "object"}]
-    assert {"number": 1, "object_id": "cat", "name": "Tom"} in content["objects"]
-
-
-@pytest.mark.parametrize("name", ["yolo", "yolo.zip"])
-def test_yolo(name: str, clip: Clip, tmp_path: Path) -> None:
-    run(export_yolo(clip, masks_of, tmp_path / name, names={"cat": 'a "cat"'}))
-    files = read_bundle(tmp_path / name)
-    assert 'names:\n  0: "object"\n  1: "a \\"cat\\""\n  2: "cat 10"\n' in files["data.yaml"].decode()
-    for index in range(COUNT):
-        masks = {object_id: mask for object_id, mask in masks_of(index).items() if mask.any()}
-        lines = files[f"labels/{index:05d}.txt"].decode().splitlines()
-        assert len(lines) == len(masks)
-        for line, (object_id, mask) in zip(lines, masks.items(), strict=True):
-            number, *values = line.split()
-            assert int(number) == [10, "cat", "cat 10"].index(object_id)
-            corners = np.array(values, float).reshape(-1, 2)
-            assert corners.min() >= 0
-            assert corners.max() <= 1
-            got = polygon_to_mask(corners * (96, 64), SIZE)
-            assert (got & mask).sum() / (got | mask).sum() > 0.9, "all but the bridges"
-
-
-def test_polygons_keep_holes_and_parts() -> None:
-    mask = masks_of(5)["cat"]
-    got = polygon_to_mask(mask_to_polygon(mask), SIZE)
-    assert not got[42:46, 12:18].any()
-    assert got[3:7, 76:84].all()
-    assert (got != mask).sum() < 100, "only the bridges differ"
-    assert mask_to_polygon(mask & False).shape == (0, 2)
-    assert np.array_equal(polygon_to_mask(mask_to_polygon(masks_of(5)[10]), SIZE), masks_of(5)[10])
+        assert annotation["area"] == mask[y : y + height, x : x + width].sum() == mask.sum()
+    assert len(coco.imgs) == COUNT
+    assert len(coco.anns) == sum(mask.any() for i in range(COUNT) for mask in masks_of(i).values())
+    assert {"number": 1, "object_id": "cat", "name": "Tom"} in coco.dataset["objects"]
 
 
 def test_sav(clip: Clip, tmp_path: Path) -> None:
-    path = tmp_path / "walk.json"
-    run(export_sav(clip, masks_of, path))
-    content = json.loads(path.read_text())
+    run(export_sav(clip, masks_of, tmp_path / "walk.json"))
+    content = json.loads((tmp_path / "walk.json").read_text())
     assert content["video_id"] == "walk"
     assert (content["video_frame_count"], content["video_height"], content["video_width"]) == (COUNT, *SIZE)
     assert content["video_duration"] == pytest.approx(clip.duration)
@@ -279,17 +209,14 @@ def test_sav(clip: Clip, tmp_path: Path) -> None:
     for index, runs in enumerate(content["masklet"]):
         for object_id, run_lengths in zip(IDS, runs, strict=True):
             assert isinstance(run_lengths["counts"], str)
-            wanted = masks_of(index).get(object_id, np.zeros(SIZE, bool))
-            assert np.array_equal(runs_to_mask(run_lengths), wanted)
+            assert np.array_equal(runs_to_mask(run_lengths), masks_of(index).get(object_id, NOTHING))
 
 
 EXPORTS = {
     "a.mp4": lambda clip, masks, path: export_video(clip, masks, path, "overlay"),
-    "b.mp4": lambda clip, masks, path: export_side_by_side(clip, masks, path, "overlay"),
     "c.gif": lambda clip, masks, path: export_gif(clip, masks, path, "overlay"),
     "d.webm": export_alpha,
     "e": export_alpha,
-    "f": export_davis,
     "g.zip": export_davis,
     "h.json": export_coco,
     "i": export_yolo,
@@ -298,8 +225,10 @@ EXPORTS = {
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_cancelled_or_failed_leaves_nothing(name: str, clip: Clip, tmp_path: Path) -> None:
-    progress = EXPORTS[name](clip, masks_of, tmp_path / name)
+def test_all_or_nothing(name: str, clip: Clip, tmp_path: Path) -> None:
+    """Cancelled or failed, an export leaves nothing; else it is there with the last number."""
+    path = tmp_path / name
+    progress = EXPORTS[name](clip, masks_of, path)
     for _ in range(4):
         next(progress)
     progress.close()
@@ -309,16 +238,13 @@ def test_cancelled_or_failed_leaves_nothing(name: str, clip: Clip, tmp_path: Pat
         return {1: np.ones((4, 4) if index == 7 else SIZE, bool)}
 
     with pytest.raises(ValueError, match=r"object 1 in frame 7 is \[4, 4\]"):
-        list(EXPORTS[name](clip, wrong, tmp_path / name))
+        list(EXPORTS[name](clip, wrong, path))
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", EXPORTS)
-def test_the_result_is_there_with_the_last_number(name: str, clip: Clip, tmp_path: Path) -> None:
-    progress = EXPORTS[name](clip, masks_of, tmp_path / name)
+    progress = EXPORTS[name](clip, lambda _: {}, path)  # no objects at all
     while next(progress) < COUNT:
-        assert not (tmp_path / name).exists()
+        assert not path.exists()
     assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert number_objects(clip, lambda _: {}) == {}
 
 
 def test_a_folder_in_use_is_left_alone(clip: Clip, tmp_path: Path) -> None:
@@ -328,9 +254,3 @@ def test_a_folder_in_use_is_left_alone(clip: Clip, tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").read_text() == "keep"
     (tmp_path / "new").mkdir()
     run(export_davis(clip, masks_of, tmp_path / "new"))
-
-
-def test_no_objects_at_all(clip: Clip, tmp_path: Path) -> None:
-    assert number_objects(clip, lambda _: {}) == {}
-    for name, export in EXPORTS.items():
-        assert run(export(clip, lambda _: {}, tmp_path / name))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sam2kit.model.hiera import Hiera
+from sam2kit.model.image_encoder import Hiera
 from sam2kit.model.layers import Derived
 from sam2kit.model.positions import FourierPositions, rotary_table, sine_map
 from sam2kit.model.sam2 import SAM2
@@ -20,33 +20,34 @@ from sam2kit.predict.video import VideoPredictor
 class Counted:
     """Doubles a weight, and counts how often."""
 
-    def __init__(self, weight: Tensor) -> None:
-        self.weight, self.made, self.kept = weight, 0, Derived()
-
-    def make(self) -> Tensor:
-        self.made += 1
-        return 2 * self.weight
+    def __init__(self) -> None:
+        self.weight, self.made, self.kept = nn.Parameter(torch.ones(3)), 0, Derived()
 
     def get(self, key: object = None) -> Tensor:
-        return self.kept.get(self.make, [self.weight], key)
+        def make() -> Tensor:
+            self.made += 1
+            return 2 * self.weight
+
+        return self.kept.get(make, [self.weight], key)
 
 
-@pytest.fixture
-def counted() -> Counted:
-    return Counted(nn.Parameter(torch.ones(3)))
-
-
-def test_it_is_made_once_while_nothing_changes(counted: Counted) -> None:
+def test_it_is_made_once_while_nothing_changes() -> None:
+    counted = Counted()
     with torch.no_grad():
         assert counted.get() is counted.get()
     with torch.inference_mode():
         assert counted.get().tolist() == [2, 2, 2]
     assert counted.made == 1
+    counted.get().sum().backward()
+    assert counted.weight.grad.tolist() == [2, 2, 2], "gradients flow where they are wanted"
+    with torch.no_grad():
+        assert not counted.get().requires_grad
 
 
 @pytest.mark.parametrize("change", ["in place", "loaded", "another", "key"])
 @torch.no_grad()
-def test_a_change_is_noticed(counted: Counted, change: str) -> None:
+def test_a_change_is_noticed(change: str) -> None:
+    counted = Counted()
     counted.get()
     if change == "in place":
         counted.weight.add_(1)
@@ -59,15 +60,6 @@ def test_a_change_is_noticed(counted: Counted, change: str) -> None:
     wanted = [2, 2, 2] if change == "key" else [4, 4, 4]
     assert counted.get("key" if change == "key" else None).tolist() == wanted
     assert counted.made == 2
-
-
-def test_gradients_flow_where_they_are_wanted(counted: Counted) -> None:
-    with torch.inference_mode():
-        counted.get()
-    counted.get().sum().backward()
-    assert counted.weight.grad.tolist() == [2, 2, 2]
-    with torch.no_grad():
-        assert not counted.get().requires_grad
 
 
 def test_what_was_kept_in_inference_serves_training() -> None:
@@ -93,19 +85,13 @@ def test_places_follow_their_weights(toy: SAM2) -> None:
     assert not torch.equal(before, after) and torch.equal(after, fresh(pixels)[0])
     points = next(m for m in toy.modules() if isinstance(m, FourierPositions))
     grid = points.grid(4)
+    for other in (copy.deepcopy(points), pickle.loads(pickle.dumps(points))):
+        other.positional_encoding_gaussian_matrix.zero_()
+        assert not torch.equal(other.grid(4), grid), "copies keep nothing of the original"
     points.positional_encoding_gaussian_matrix.mul_(2)
     assert not torch.equal(grid, points.grid(4))
     points.load_state_dict({k: v / 2 for k, v in points.state_dict().items()})
     assert torch.equal(grid, points.grid(4))
-
-
-def test_copies_and_pickles_keep_nothing_of_the_original(toy: SAM2) -> None:
-    points = next(m for m in toy.modules() if isinstance(m, FourierPositions))
-    with torch.no_grad():
-        points.grid(4)
-        for other in (copy.deepcopy(points), pickle.loads(pickle.dumps(points))):
-            other.positional_encoding_gaussian_matrix.zero_()
-            assert not torch.equal(other.grid(4), points.grid(4))
 
 
 def test_nobody_changes_what_is_kept(toy: SAM2) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sam2kit.compat import SAM2ImagePredictor
-from sam2kit.compat.image import _tensors
+from sam2kit.compat.internals import prompt_parts
 from sam2kit.model.positions import sine_map
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.geometry import image_to_square
@@ -17,7 +17,8 @@ from sam2kit.predict.image import ImagePredictor
 from tests.golden import inputs
 from tests.golden_models import GOLDEN, compare, golden_model
 
-VARIANTS = [("tiny", "2.1"), ("tiny", "2.0"), ("small", "2.1"), ("base_plus", "2.1"), ("large", "2.1")]
+LARGER = [("tiny", "2.0"), ("small", "2.1"), ("base_plus", "2.1"), ("large", "2.1")]
+VARIANTS = [("tiny", "2.1"), *(pytest.param(*variant, marks=pytest.mark.slow) for variant in LARGER)]
 
 BOX = [400, 106, 528, 277]
 CASES = {  # name: (points, labels, box, uses click_multi's best mask, multimask)
@@ -36,26 +37,31 @@ CASES = {  # name: (points, labels, box, uses click_multi's best mask, multimask
 
 @pytest.mark.parametrize(("size", "version"), VARIANTS)
 def test_image_path(size: str, version: str) -> None:
+    """In one pass: tensors through the model and masks through the predictors."""
     golden = np.load(GOLDEN / f"image-{size}-{version}.npz")
     model = golden_model(size, version)
-    name = f"image {size} {version}"
+    name, stride = f"image {size} {version}", 2 if (size, version) == ("tiny", "2.1") else 4
+    predictor, seen = SAM2ImagePredictor(model), {}
+    for part in ("trunk", "neck"):
+        module = model.image_encoder.get_submodule(part)
+        module.register_forward_hook(lambda _, given, out, part=part: seen.update({part: (given[0], out)}))
     with torch.inference_mode():
-        _check_encoder(model, golden, name)
-        _check_prompts(model, golden, name, stride=2 if (size, version) == ("tiny", "2.1") else 4)
-    del model
+        predictor.set_image(inputs.image())
+        _check_encoder(model, seen, golden, name)
+        _check_prompts(model, predictor, golden, name, stride)
+    seen.clear()
+    del model, predictor
     gc.collect()
 
 
-def _check_encoder(model: SAM2, golden: np.lib.npyio.NpzFile, name: str) -> None:
-    square = image_to_square(torch.from_numpy(inputs.image()).permute(2, 0, 1), 1024)[None]
+def _check_encoder(model: SAM2, seen: dict, golden: np.lib.npyio.NpzFile, name: str) -> None:
+    square, maps = seen["trunk"]
     compare(f"{name}: input", square[0, :, 3::64, 5::64], golden["input"], 1e-6)
-    maps = model.image_encoder.trunk(square)
     for i, stage in enumerate(maps):
         channels, height, width = stage.shape[1:]
         sample = stage[0, :: max(1, channels // 24), 1 :: height // 8, 2 :: width // 8]
         compare(f"{name}: trunk", sample, golden[f"trunk{i}"], 1e-4)
-    pyramid = model.image_encoder.neck(maps)
-    for i, level in enumerate(pyramid):
+    for i, level in enumerate(seen["neck"][1]):
         side = level.shape[-1]
         compare(f"{name}: neck", level[0, ::8, 1 :: side // 8, 2 :: side // 8], golden[f"fpn{i}"], 1e-4)
         places = sine_map(side, side, 256)[::8, 1 :: side // 8, 2 :: side // 8]
@@ -64,10 +70,9 @@ def _check_encoder(model: SAM2, golden: np.lib.npyio.NpzFile, name: str) -> None
     compare(f"{name}: image positions", grid[0, ::4, 1::8, 2::8], golden["image_pe"], 1e-5)
 
 
-def _check_prompts(model: SAM2, golden: np.lib.npyio.NpzFile, name: str, *, stride: int) -> None:
-    """Every prompt case, tensors through the model and masks through the predictors."""
-    predictor = SAM2ImagePredictor(model)
-    predictor.set_image(inputs.image())
+def _check_prompts(
+    model: SAM2, predictor: SAM2ImagePredictor, golden: np.lib.npyio.NpzFile, name: str, stride: int
+) -> None:
     embedding = predictor._current()
     compare(f"{name}: image embedding", embedding.image[0, ::4, 1::8, 2::8], golden["image_embed"], 1e-4)
     compare(f"{name}: image embedding", embedding.image[0, :8, 10:26, 30:46], golden["image_embed_block"], 1e-4)
@@ -77,7 +82,7 @@ def _check_prompts(model: SAM2, golden: np.lib.npyio.NpzFile, name: str, *, stri
     best = None
     for case, (points, labels, box, uses_mask, multimask) in CASES.items():
         mask = best if uses_mask else None
-        prompts = _tensors(*predictor._prep_prompts(points, labels, box, mask, True))
+        prompts = prompt_parts(*predictor._prep_prompts(points, labels, box, mask, True))
         encoder = model.sam_prompt_encoder
         if prompts.points_xy is not None:
             sparse = encoder.points(prompts.points_xy, prompts.labels, 1024)
@@ -119,10 +124,8 @@ def test_pictures_larger_than_the_square_are_antialiased() -> None:
     compare("resize: large picture", square[:, 3::16, 5::16], golden["image_1500x2000"], 1e-5)
 
 
-def test_a_batch_of_pictures_equals_one_by_one() -> None:
-    predictor = ImagePredictor(golden_model("tiny", "2.1"))
-    predictor.model.config = type(predictor.model.config).from_dict(predictor.model.config.as_dict() | {"side": 256})
-    pictures = [inputs.image(), inputs.scene(200, 120)]
+def test_a_batch_of_pictures_equals_one_by_one(nano: SAM2) -> None:
+    predictor, pictures = ImagePredictor(nano), [inputs.image(), inputs.scene(200, 120)]
     for together, alone in zip(predictor.encode_batch(pictures), map(predictor.encode, pictures), strict=True):
         assert together.size_hw == alone.size_hw
         torch.testing.assert_close(together.image, alone.image, atol=1e-4, rtol=0)

@@ -37,12 +37,8 @@ def test_golden_weights_have_their_fingerprint() -> None:
     assert f"{weights.fingerprint(shapes):08x}" == "c5b4ddcb"
 
 
-def test_nano_is_nano() -> None:
-    assert sum(p.numel() for p in SAM2(preset("nano")).parameters()) < 4_000_000
-
-
 @pytest.mark.parametrize("name", PRESETS)
-@pytest.mark.parametrize("side", [32, 96, 224])
+@pytest.mark.parametrize("side", [32, 96, pytest.param(224, marks=pytest.mark.slow)])
 def test_every_preset_works_at_any_multiple_of_32(name: str, side: int) -> None:
     small = replace(preset(name, side=side).trunk, blocks_per_stage=(1, 1, 2, 1), global_blocks=(3,))
     model = SAM2(replace(preset(name, side=side), trunk=small)).eval()
@@ -55,22 +51,19 @@ def test_every_preset_works_at_any_multiple_of_32(name: str, side: int) -> None:
     assert answer.object_score.shape == (2, 1)
 
 
-@pytest.mark.parametrize("side", [0, 31, 100, -32])
-def test_other_sides_are_refused(side: int) -> None:
-    with pytest.raises(ValueError, match="multiple of 32"):
-        preset("nano", side=side)
-
-
-def test_unknown_preset_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"sam2\.1-hiera-tiny"):
-        preset("sam3")
-
-
 def test_config_survives_json() -> None:
     for config in PRESETS.values():
         assert SAM2Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+        older = config.as_dict()
+        del older["decoder"]["ragged_masks"]
+        assert SAM2Config.from_dict(older) == config
     with pytest.raises(ValueError, match="update sam2kit"):
         SAM2Config.from_dict({"wings": 2})
+    for side in (0, 31, 100, -32):
+        with pytest.raises(ValueError, match="multiple of 32"):
+            preset("nano", side=side)
+    with pytest.raises(ValueError, match=r"sam2\.1-hiera-tiny"):
+        preset("sam3")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -124,9 +117,6 @@ def test_unstable_single_masks_are_replaced() -> None:
     assert torch.equal(kept.mask_tokens, four.mask_tokens[:, :1])
     plain = choose_candidates(four, multimask=False, replace_unstable=False)
     assert torch.equal(plain.mask_logits[0, 0], logits[0, 0])
-
-
-def test_stability_of_an_empty_mask_is_one() -> None:
     assert stability(torch.full((1, 4, 4), -9.0), offset=1.0).item() == 1.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,20 +14,20 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenc
 
 from sam2kit.config import TrunkConfig, preset
 from sam2kit.model.positions import sine_map
-from sam2kit.model.sam2 import PromptTensors
-from sam2kit.predict.frame_masks import VideoOptions
+from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.geometry import frame_to_square
+from sam2kit.predict.options import VideoOptions
 from sam2kit.predict.video import VideoPredictor
-from sam2kit.transformers_layout import official_name
+from sam2kit.transformers_format import official_name
 from sam2kit.weights import load_model
 from tests.golden import inputs, weights
 from tests.golden_models import compare
 
-SIZES = ("tiny", "small", "base-plus", "large")
-SIDE = 512  # of the square: four times fewer pixels than 1024, and another side than the published one
+SIZES = ["tiny", *(pytest.param(size, marks=pytest.mark.slow) for size in ("small", "base-plus", "large"))]
+SIDE = 256  # of the square: sixteen times fewer pixels than 1024, and another side than the published one
 
 
-def theirs(kind: type, config_kind: type, trunk: TrunkConfig, side: int = SIDE, **options) -> torch.nn.Module:  # noqa: ANN003
+def theirs(kind: type, config_kind: type, trunk: TrunkConfig, **options: Any) -> torch.nn.Module:
     """A transformers model of a size, with made-up weights."""
     dims = [trunk.embed_dim << i for i in range(4)]
     config = config_kind(
@@ -41,17 +42,46 @@ def theirs(kind: type, config_kind: type, trunk: TrunkConfig, side: int = SIDE, 
                 "window_size_per_stage": list(trunk.window_per_stage),
                 "global_attention_blocks": list(trunk.global_blocks),
                 "window_positional_embedding_background_size": [trunk.position_grid] * 2,
-                "image_size": [side, side],
+                "image_size": [SIDE, SIDE],
             },
             "backbone_channel_list": dims[::-1],
-            "backbone_feature_sizes": [[side // 4] * 2, [side // 8] * 2, [side // 16] * 2],
+            "backbone_feature_sizes": [[SIDE // 4] * 2, [SIDE // 8] * 2, [SIDE // 16] * 2],
         },
-        prompt_encoder_config={"image_size": side},
+        prompt_encoder_config={"image_size": SIDE},
         **options,
     )
     model = kind(config).eval()
     model.load_state_dict({key: _made_up(key, tuple(value.shape)) for key, value in model.state_dict().items()})
     return model
+
+
+def through_a_file(model: torch.nn.Module, folder: Path) -> SAM2:
+    """Ours with the weights of one of theirs."""
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    return load_model(folder, "cpu", side=SIDE)
+
+
+@pytest.fixture(scope="module", params=[pytest.param("2.0", marks=pytest.mark.slow), "2.1"])
+def video_models(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, torch.nn.Module, SAM2]:
+    """A version, their video model of it and ours."""
+    is_2_1 = request.param == "2.1"
+    oracle = theirs(
+        Sam2VideoModel,
+        Sam2VideoConfig,
+        preset("sam2.1-hiera-tiny").trunk,
+        image_size=SIDE,
+        enable_temporal_pos_encoding_for_object_pointers=is_2_1,
+        enable_occlusion_spatial_embedding=is_2_1,
+        memory_attention_rope_feat_sizes=[SIDE // 16] * 2,
+    )
+    with torch.no_grad():
+        oracle.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(6.0)  # present: else the masks say nothing
+    ours = through_a_file(oracle, tmp_path_factory.mktemp("video"))
+    assert ours.memory_is_trained
+    assert ours.config.memory.dates_object_pointers == is_2_1
+    return request.param, oracle, ours
 
 
 def _made_up(key: str, shape: tuple[int, ...]) -> torch.Tensor:
@@ -64,11 +94,10 @@ def _made_up(key: str, shape: tuple[int, ...]) -> torch.Tensor:
 @pytest.mark.parametrize("size", SIZES)
 def test_image_model(size: str, tmp_path: Path) -> None:
     oracle = theirs(Sam2Model, Sam2Config, preset(f"sam2.1-hiera-{size}").trunk)
-    save_file({k: v.contiguous() for k, v in oracle.state_dict().items()}, tmp_path / "model.safetensors")
-    ours = load_model(tmp_path, "cpu", side=SIDE)
+    ours = through_a_file(oracle, tmp_path)
     assert not ours.memory_is_trained, "Sam2Model has no memory"
     pixels = torch.from_numpy(inputs.scene(SIDE, SIDE)).permute(2, 0, 1)[None].float() / 128 - 1
-    points = torch.tensor([[[130.0, 205.0], [300.0, 420.0]]])
+    points = torch.tensor([[[65.0, 102.5], [150.0, 210.0]]])
     labels = torch.tensor([[1, 0]])
     with torch.inference_mode():
         features = ours.encode_image(pixels)
@@ -88,22 +117,9 @@ def test_image_model(size: str, tmp_path: Path) -> None:
             compare(f"transformers {size}: predicted IoU", answer.predicted_iou, wanted.iou_scores[:, 0].numpy(), 1e-5)
 
 
-@pytest.mark.parametrize("version", ["2.0", "2.1"])
-def test_memory_modules(version: str, tmp_path: Path) -> None:
+def test_memory_modules(video_models: tuple[str, torch.nn.Module, SAM2]) -> None:
     """The video model's layout loads strictly, and its memory encoder and attention agree with ours."""
-    is_2_1 = version == "2.1"
-    oracle = theirs(
-        Sam2VideoModel,
-        Sam2VideoConfig,
-        preset("sam2.1-hiera-tiny").trunk,
-        enable_temporal_pos_encoding_for_object_pointers=is_2_1,
-        enable_occlusion_spatial_embedding=is_2_1,
-        memory_attention_rope_feat_sizes=[SIDE // 16] * 2,
-    )
-    save_file({k: v.contiguous() for k, v in oracle.state_dict().items()}, tmp_path / "model.safetensors")
-    ours = load_model(tmp_path, "cpu", side=SIDE)
-    assert ours.memory_is_trained
-    assert ours.config.memory.dates_object_pointers == is_2_1
+    version, oracle, ours = video_models
     random = np.random.default_rng(0)
     grid = SIDE // 16
 
@@ -128,29 +144,15 @@ def test_memory_modules(version: str, tmp_path: Path) -> None:
         compare(f"transformers {version}: conditioned features", got, wanted.numpy(), 1e-4)
 
 
-def test_video_model(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("video_models", ["2.1"], indirect=True)
+def test_video_model(video_models: tuple[str, torch.nn.Module, SAM2]) -> None:
     """Two objects, a click and a box, tracked forwards and back: every low-res mask agrees."""
-    side, frames = 256, 6
-    oracle = theirs(
-        Sam2VideoModel,
-        Sam2VideoConfig,
-        preset("sam2.1-hiera-tiny").trunk,
-        side=side,
-        image_size=side,
-        enable_temporal_pos_encoding_for_object_pointers=True,
-        enable_occlusion_spatial_embedding=True,
-        memory_attention_rope_feat_sizes=[side // 16] * 2,
-    )
-    with torch.no_grad():
-        oracle.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(6.0)  # present: else the masks say nothing
-    save_file({k: v.contiguous() for k, v in oracle.state_dict().items()}, tmp_path / "model.safetensors")
-    ours = load_model(tmp_path, "cpu", side=side)
-    clip = np.stack([inputs.scene(side, side, t) for t in range(frames)])
+    (_, oracle, ours), frames = video_models, 6
+    clip = np.stack([inputs.scene(SIDE, SIDE, t) for t in range(frames)])
     clicks, box = torch.tensor([[130.0, 105.0], [60.0, 220.0]]), torch.tensor([[150.0, 60.0], [210.0, 170.0]])
-
-    theirs_session = Sam2VideoInferenceSession(
-        torch.stack([frame_to_square(f, side) for f in clip]), side, side, dtype=torch.float32
-    )
+    squares = torch.stack([frame_to_square(f, SIDE) for f in clip])
+    theirs_session = Sam2VideoInferenceSession(squares, SIDE, SIDE, dtype=torch.float32)
     for object_id, points, labels in ((1, clicks, [1, 0]), (2, box, [2, 3])):
         index = theirs_session.obj_id_to_idx(object_id)
         prompt = {"point_coords": points[None, None], "point_labels": torch.tensor([[labels]], dtype=torch.int32)}

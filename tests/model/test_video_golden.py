@@ -1,6 +1,6 @@
 """Tracking against golden vectors of the official code: answers, pointers, scores and memories of every step.
 
-The sessions run with the official habits; each scenario is the list of calls that made its vectors.
+The sessions run with the official options; each scenario is the list of calls that made its vectors.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import pytest
 import torch
 
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict.frame_masks import VideoOptions
-from sam2kit.predict.session import FramePrompt, VideoSession
+from sam2kit.predict.options import VideoOptions
+from sam2kit.predict.prompts import FramePrompt
+from sam2kit.predict.session import Session
 from sam2kit.predict.video import VideoPredictor
 from tests.golden import inputs
 from tests.golden_models import GOLDEN, compare, golden_model
 
 SIZE_HW = (270, 480)
+BOX = [300, 67, 396, 175]
 # one-ulp flips of stored memories feed back, over eight frames, and so does one pixel of a prompted mask that comes to
 # lie on the other side of zero (its logit was 1e-5); a wrong rule costs 0.5 and more
 BFLOAT16 = {"low": 0.1, "ptr": 1e-2, "score": 1e-2, "mem": 6.3e-2}
@@ -40,35 +42,24 @@ class Scenario:
         frames: int,
         features: OrderedDict,
         *,
-        begun: VideoSession | None = None,
+        begun: Session | None = None,
         **options: object,
     ) -> None:
         self.golden = np.load(GOLDEN / f"{file}.npz")
         self.file, self.name = file, name
         self.limits = FLOAT32 if options.get("memory_dtype") == torch.float32 else BFLOAT16
-        habits = VideoOptions.official(**{"max_hole_area": 0.0, "forget": False, **options})
-        self.predictor = VideoPredictor(model, habits)
-        self.session: VideoSession = self.predictor.open(inputs.clip(frames))
+        published = VideoOptions.official(**{"max_hole_area": 0.0, "forget": False, **options})
+        self.predictor = VideoPredictor(model, published)
+        self.session: Session = self.predictor.open(inputs.clip(frames))
         self.session.features = features  # shared by the scenarios of one model: the same frames
         if begun is not None:
-            self.session.tracks = {
-                i: replace(t.without_memories(), memories=dict(t.memories)) for i, t in begun.tracks.items()
+            self.session.objects = {
+                i: replace(t.without_memories(), memories=dict(t.memories)) for i, t in begun.objects.items()
             }
 
-    def click(self, step: str, frame: int, obj: int, points: list, labels: list, *, keep: bool = False) -> None:
-        self.predictor.add_points(self.session, frame, obj, points, labels, replace=not keep)
-        self.check(step, frame)
-
-    def prompt(self, step: str, frame: int, obj: int, prompt: FramePrompt) -> None:
-        self.predictor.add_prompt(self.session, frame, obj, prompt, replace=True)
-        self.check(step, frame)
-
-    def box(self, step: str, frame: int, obj: int, box: list) -> None:
-        self.predictor.add_box(self.session, frame, obj, box, replace=True)
-        self.check(step, frame)
-
-    def mask(self, step: str, frame: int, obj: int, mask: np.ndarray) -> None:
-        self.predictor.add_mask(self.session, frame, obj, mask)
+    def ask(self, step: str, frame: int, obj: int, *prompt: object, keep: bool = False, **parts: object) -> None:
+        """Give a `FramePrompt`, in place of earlier ones or beside them."""
+        self.predictor.add_prompt(self.session, frame, obj, FramePrompt(*prompt, **parts), replace=not keep)
         self.check(step, frame)
 
     def propagate(self, step: str, start: int, direction: str = "forward", frames: int | None = None) -> None:
@@ -95,10 +86,10 @@ class Scenario:
                 compare(f"{self.file} mask pixels", np.array(differing), np.array(0.0), 5e-4)
 
     def _check_object(self, prefix: str, obj: int, frame: int) -> None:
-        track = self.session.tracks[obj]
+        track = self.session.objects[obj]
         result = track.result(frame)
         assert result is not None
-        low = result.low_res(self.session.options.max_hole_area)[0]
+        low = result.low_res(self.session.options)[0]
         self._compare(prefix, "low", low[1::4, 1::4])
         self._compare(prefix, "ptr", result.pointer)
         self._compare(prefix, "score", np.array(result.object_score))
@@ -113,49 +104,47 @@ class Scenario:
 
 
 def first_steps(scenario: Scenario) -> None:
-    scenario.click("add1", 0, 1, [[120, 108]], [1])
-    scenario.box("add2", 0, 2, [300, 67, 396, 175])
+    scenario.ask("add1", 0, 1, [[120, 108]], [1])
+    scenario.ask("add2", 0, 2, box_xyxy=BOX)
     scenario.propagate("forward", 0)
 
 
 def later_steps(scenario: Scenario) -> None:
-    scenario.click("correct5", 5, 1, [[200, 140]], [0])
-    scenario.propagate("forward_after_correct", 5)
-    scenario.click("add3_on4", 4, 3, [[211, 211], [240, 60]], [1, 0])
+    correction(scenario)
+    scenario.ask("add3_on4", 4, 3, [[211, 211], [240, 60]], [1, 0])
     scenario.propagate("reverse_from4", 4, "backward")
     scenario.propagate("forward_from4", 4, frames=2)
 
 
 def mask(scenario: Scenario) -> None:
-    scenario.mask("add1", 2, 1, inputs.disc_mask(*SIZE_HW, 2))
-    scenario.click("add2", 2, 2, [[211, 211]], [1])
-    scenario.click("add2b", 2, 2, [[300, 150]], [0], keep=True)
-    scenario.mask("add3_empty", 2, 3, np.zeros(SIZE_HW, bool))
+    scenario.ask("add1", 2, 1, mask=inputs.disc_mask(*SIZE_HW, 2))
+    scenario.ask("add2", 2, 2, [[211, 211]], [1])
+    scenario.ask("add2b", 2, 2, [[300, 150]], [0], keep=True)
+    scenario.ask("add3_empty", 2, 3, mask=np.zeros(SIZE_HW, bool))
     scenario.propagate("forward", 2, frames=3)
     scenario.propagate("reverse", 2, "backward")
-    scenario.mask("remask4", 4, 1, inputs.square_mask(*SIZE_HW))
+    scenario.ask("remask4", 4, 1, mask=inputs.square_mask(*SIZE_HW))
 
 
 def clicks(scenario: Scenario) -> None:
-    scenario.click("c1", 1, 7, [[120, 108]], [1])
-    scenario.click("c2_accumulate", 1, 7, [[30, 30]], [0], keep=True)
-    scenario.click("c3_replace", 1, 7, [[140, 120], [60, 200]], [1, 0])
-    box = np.float32([70, 60, 170, 160])
-    scenario.prompt("c4_box_click", 1, 7, FramePrompt(np.float32([[140, 120]]), np.array([1]), box))
-    scenario.click("c5_unit_coords", 1, 7, [[0.25 * 480, 0.4 * 270]], [1])
+    scenario.ask("c1", 1, 7, [[120, 108]], [1])
+    scenario.ask("c2_accumulate", 1, 7, [[30, 30]], [0], keep=True)
+    scenario.ask("c3_replace", 1, 7, [[140, 120], [60, 200]], [1, 0])
+    scenario.ask("c4_box_click", 1, 7, [[140, 120]], [1], [70, 60, 170, 160])
+    scenario.ask("c5_unit_coords", 1, 7, [[0.25 * 480, 0.4 * 270]], [1])
     scenario.session.clear(1, 7)
     assert len(scenario.session.masks(1)) == 0
-    scenario.click("c7_after_clear", 1, 7, [[120, 108]], [1])
+    scenario.ask("c7_after_clear", 1, 7, [[120, 108]], [1])
 
 
 def multicond(scenario: Scenario) -> None:
-    scenario.click("a0", 0, 1, [[120, 108]], [1])
-    scenario.click("a6", 6, 1, [[200, 150]], [1])
+    scenario.ask("a0", 0, 1, [[120, 108]], [1])
+    scenario.ask("a6", 6, 1, [[200, 150]], [1])
     scenario.propagate("forward", 0)
 
 
 def long(scenario: Scenario) -> None:
-    scenario.predictor.add_box(scenario.session, 0, 1, [300, 67, 396, 175])
+    scenario.predictor.add_box(scenario.session, 0, 1, BOX)
     for masks in scenario.predictor.propagate(scenario.session, 0, "forward"):
         frame = masks.frame_index
         wanted = scenario.golden[f"long/f{frame}/score"]
@@ -165,13 +154,13 @@ def long(scenario: Scenario) -> None:
 
 
 def correction(scenario: Scenario) -> None:
-    scenario.click("correct5", 5, 1, [[200, 140]], [0])
+    scenario.ask("correct5", 5, 1, [[200, 140]], [0])
     scenario.propagate("forward_after_correct", 5)
 
 
 def absent(scenario: Scenario) -> None:
     scenario.predictor.add_mask(scenario.session, 0, 1, inputs.disc_mask(*SIZE_HW, 0))
-    scenario.predictor.add_box(scenario.session, 0, 2, [300, 67, 396, 175])
+    scenario.predictor.add_box(scenario.session, 0, 2, BOX)
     scenario.propagate("forward", 0, frames=3)
 
 
@@ -194,44 +183,50 @@ def tiny() -> tuple[SAM2, OrderedDict]:
 
 
 @pytest.fixture(scope="module")
-def begun(tiny: tuple[SAM2, OrderedDict], _all_features_stay: None) -> VideoSession:
+def begun(tiny: tuple[SAM2, OrderedDict], _all_features_stay: None) -> Session:
     """The session after the first steps of the main scenario, where several others begin too."""
     scenario = Scenario(tiny[0], "video-tiny-2.1", "main", 8, tiny[1])
     first_steps(scenario)
     return scenario.session
 
 
-def test_tiny_main(tiny: tuple[SAM2, OrderedDict], begun: VideoSession) -> None:
+@pytest.mark.slow
+def test_tiny_main(tiny: tuple[SAM2, OrderedDict], begun: Session) -> None:
     later_steps(Scenario(tiny[0], "video-tiny-2.1", "main", 8, tiny[1], begun=begun))
 
 
 @pytest.mark.parametrize(
-    ("play", "frames"), [(mask, 8), (clicks, 3), (multicond, 8), (long, 20)], ids=lambda v: getattr(v, "__name__", "")
+    ("play", "frames"),
+    [
+        pytest.param(mask, 8, marks=pytest.mark.slow),
+        (clicks, 3),
+        pytest.param(multicond, 8, marks=pytest.mark.slow),
+        pytest.param(long, 20, marks=pytest.mark.slow),
+    ],
+    ids=lambda v: getattr(v, "__name__", ""),
 )
 def test_tiny(tiny: tuple[SAM2, OrderedDict], play: Callable[[Scenario], None], frames: int) -> None:
     play(Scenario(tiny[0], "video-tiny-2.1", play.__name__, frames, tiny[1]))
 
 
-@pytest.mark.parametrize(
-    ("file", "name", "habit"), [("correct_as_cond", "ascond", "stick"), ("legacy", "legacy", "recent")]
-)
-def test_tiny_corrected(tiny: tuple[SAM2, OrderedDict], begun: VideoSession, file: str, name: str, habit: str) -> None:
-    correction(Scenario(tiny[0], f"video-tiny-2.1-{file}", name, 8, tiny[1], begun=begun, corrections=habit))
+@pytest.mark.slow
+def test_corrected_frames_condition(tiny: tuple[SAM2, OrderedDict], begun: Session) -> None:
+    options = {"corrected_frames_condition": True}
+    correction(Scenario(tiny[0], "video-tiny-2.1-correct_as_cond", "ascond", 8, tiny[1], begun=begun, **options))
 
 
-def test_rounding_to_little_space_changes_nothing_visible(tiny: tuple[SAM2, OrderedDict]) -> None:
-    model, features = tiny
+def test_rounding_to_little_space_changes_nothing_visible(nano: SAM2) -> None:
     shown = {}
     for exact in (True, False):
-        predictor = VideoPredictor(model, VideoOptions(exact_logits=exact))
-        session = predictor.open(inputs.clip(3))
-        session.features = features
-        predictor.add_box(session, 0, 1, [300, 67, 396, 175])
+        predictor = VideoPredictor(nano, VideoOptions(exact_logits=exact))
+        session = predictor.open(inputs.clip(4))
+        predictor.add_box(session, 0, 1, BOX)
         shown[exact] = np.stack([f.mask(1) for f in predictor.propagate(session)])
-    # made-up weights give noise, which is nearly all edge
-    assert np.mean(shown[True] != shown[False]) < 1e-2
+    assert shown[True].any()
+    assert np.mean(shown[True] != shown[False]) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "name", "frames", "play", "options"),
     [
@@ -255,12 +250,14 @@ def test_tiny_variants(
         set_score_bias(model, bias)
 
 
+@pytest.mark.slow
 def test_version_2_0() -> None:
     model, features = golden_model("tiny", "2.0"), OrderedDict()
     first_steps(Scenario(model, "video-tiny-2.0", "main", 8, features))  # later steps add nothing that 2.1 has not
     mask(Scenario(model, "video-tiny-2.0", "mask", 8, features))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["small", "base_plus", "large"])
 def test_larger_sizes(size: str) -> None:
     model = golden_model(size, "2.1")

@@ -12,61 +12,92 @@ import supervision
 import torch
 from PIL import Image
 
+from sam2kit.config import PRESETS
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict.image import ImageOptions, ImagePredictor
+from sam2kit.predict.image import ImagePredictor, Masks
+from sam2kit.predict.options import ImageOptions, VideoOptions
 from sam2kit.predict.prompts import Prompt
 
 
-class TestPrompt:
-    def test_forms_that_are_understood(self) -> None:
-        assert len(Prompt([[1, 2]])) == 1
-        assert Prompt([[1, 2]]).labels.tolist() == [[1]]
-        assert len(Prompt(np.zeros((3, 2, 2)), np.ones((3, 2)))) == 3
-        assert len(Prompt(box_xyxy=[[0, 0, 1, 1], [1, 1, 2, 2]])) == 2
-        assert len(Prompt(mask_logits=torch.zeros(1, 16, 16))) == 1
-        assert Prompt([[1, 2]]).is_ambiguous
-        assert not Prompt([[1, 2]], box_xyxy=[0, 0, 3, 3]).is_ambiguous
+def test_prompts_that_are_understood() -> None:
+    assert Prompt([[1, 2]]).labels.tolist() == [[1]]
+    assert len(Prompt(torch.zeros(3, 2, 2, dtype=torch.bfloat16, requires_grad=True), np.ones((3, 2)))) == 3
+    assert len(Prompt(box_xyxy=[[0, 0, 1, 1], [1, 1, 2, 2]])) == 2
+    assert len(Prompt(mask_logits=torch.zeros(1, 16, 16))) == 1
+    assert Prompt([[1, 2]]).is_ambiguous
+    assert not Prompt([[1, 2]], box_xyxy=[0, 0, 3, 3]).is_ambiguous
+    tensors = Prompt([[10, 10]], [0], [0, 0, 60, 40]).to_square((40, 60), 64, torch.device("cpu"))
+    assert tensors.labels.tolist() == [[2, 3, 0]], "a box comes before the clicks"
+    assert tensors.points_xy[0, 1].tolist() == [64, 64]
 
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            ({}, "empty prompt"),
-            ({"points_xy": [1, 2, 3]}, r"\[N, 2\]"),
-            ({"points_xy": [[1, 2, 3]]}, r"\[N, 2\]"),
-            ({"points_xy": [["a", "b"]]}, "of numbers"),
-            ({"points_xy": [[1, float("nan")]]}, "finite"),
-            ({"points_xy": np.zeros((1, 0, 2))}, "shape"),
-            ({"points_xy": [[1, 2]], "labels": [1, 1]}, "one per point"),
-            ({"points_xy": [[1, 2]], "labels": [7]}, "labels must be"),
-            ({"labels": [1]}, "without points_xy"),
-            ({"points_xy": [[1, 2]], "labels": ["a"]}, "one number per point"),
-            ({"points_xy": [[1, 2]], "labels": [0.5]}, "labels must be"),
-            ({"box_xyxy": [5, 5, 1, 9]}, "x0 <= x1"),
-            ({"box_xyxy": [1, 2, 3]}, r"\[4\]"),
-            ({"mask_logits": np.zeros((2, 2, 4, 4))}, "mask_logits"),
-            ({"points_xy": np.zeros((2, 1, 2)), "box_xyxy": [[0, 0, 1, 1]] * 3}, "same number"),
-        ],
-    )
-    def test_what_is_wrong_is_said(self, arguments: dict, message: str) -> None:
-        with pytest.raises(ValueError, match=message):
-            Prompt(**arguments)
 
-    def test_points_outside_are_refused_with_the_size(self, toy: SAM2, photo: np.ndarray) -> None:
-        predictor = ImagePredictor(toy)
-        embedding = predictor.encode(photo)
-        for prompt in (
-            Prompt([[61, 5]]),
-            Prompt([[5, -1]]),
-            Prompt(box_xyxy=[70, 5, 80, 9]),
-            Prompt(box_xyxy=[-9, 5, -2, 9]),
-        ):
-            with pytest.raises(ValueError, match="60x40 picture"):
-                predictor.predict(embedding, prompt)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "empty prompt"),
+        ({"points_xy": [1, 2, 3]}, r"\[N, 2\]"),
+        ({"points_xy": [[1, 2, 3]]}, r"\[N, 2\]"),
+        ({"points_xy": [["a", "b"]]}, "finite numbers"),
+        ({"points_xy": [[1, float("nan")]]}, "finite numbers"),
+        ({"points_xy": np.zeros((1, 0, 2))}, "shape"),
+        ({"points_xy": np.zeros((1001, 2))}, "1000 are the most"),
+        ({"points_xy": [[1, 2]], "labels": [1, 1]}, "one per point"),
+        ({"points_xy": [[1, 2]], "labels": [7]}, "labels must be"),
+        ({"labels": [1]}, "without points_xy"),
+        ({"points_xy": [[1, 2]], "labels": ["a"]}, "labels must be"),
+        ({"points_xy": [[1, 2]], "labels": [0.5]}, "labels must be"),
+        ({"box_xyxy": [5, 5, 1, 9]}, "x0 <= x1"),
+        ({"box_xyxy": [1, 2, 3]}, r"\[4\]"),
+        ({"mask_logits": np.zeros((2, 2, 4, 4))}, "mask_logits"),
+        ({"points_xy": np.zeros((2, 1, 2)), "box_xyxy": [[0, 0, 1, 1]] * 3}, "same number"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Prompt(**arguments)
 
-    def test_a_box_comes_before_the_clicks(self) -> None:
-        tensors = Prompt([[10, 10]], [0], [0, 0, 60, 40]).to_square((40, 60), 64, torch.device("cpu"))
-        assert tensors.labels.tolist() == [[2, 3, 0]]
-        assert tensors.points_xy[0, 1].tolist() == [64, 64]
+
+@pytest.mark.parametrize(
+    ("prompt", "kept"),
+    [
+        (Prompt([[10, 10]]), "A"),
+        (Prompt([[10, 10], [24, 24]]), "AB"),
+        (Prompt([[2, 2]]), "A"),  # a pixel beside it
+        (Prompt([[26, 2]]), "c"),  # no speck: somebody clicked it
+        (Prompt([[10, 10], [24, 24]], [1, 0]), "A"),
+        (Prompt([[1, 31]]), "AB"),  # on nothing
+        (Prompt([[10, 10]], [0]), "AB"),
+        (Prompt(box_xyxy=[0, 0, 16, 16]), "AB"),
+        (Prompt([[10, 10]], [1], [0, 0, 16, 16]), "A"),
+        (Prompt([[10, 10]], [1], [0, 0, 22, 22]), "AB"),
+    ],
+)
+def test_the_parts_under_the_clicks_are_kept(prompt: Prompt, kept: str) -> None:
+    """Of two blocks A and B of 16x16 logits, one with a hole, and a speck c, in a picture of 32x32 pixels."""
+    raw = torch.full((1, 1, 16, 16), -3.0)
+    parts = {"A": np.s_[..., 2:8, 2:8], "B": np.s_[..., 10:15, 10:15], "c": np.s_[..., 1, 13]}
+    for part in parts.values():
+        raw[part] = 3.0
+    raw[..., 4, 4] = -3.0
+    about = torch.ones(1, 1), torch.ones(1, 1), (16, 16), ImageOptions(max_speck_area=2, keep_clicked=True)
+    answer = Masks(raw, *about, prompt.clicked((32, 32), 16))
+    assert "".join(name for name, part in parts.items() if answer.masks[part].any()) == kept
+    assert not answer.masks[..., 4, 4]
+    assert torch.equal(answer.flat(torch.tensor([0])).masks, answer.masks)
+    assert torch.equal(answer.low_res, raw), "what is fed back is as it was"
+
+
+def test_options_suit_the_model(nano: SAM2) -> None:
+    assert [name for name, config in PRESETS.items() if config.decoder.ragged_masks] == ["nano"]
+    everything = {"max_hole_area": 8, "max_speck_area": 8, "keep_clicked": True}
+    nothing = {"max_hole_area": 0, "max_speck_area": 0, "keep_clicked": False}
+    for kind in (ImageOptions, VideoOptions.for_pictures):
+        assert kind().for_model(nano.config) == kind(**everything)
+        assert kind().for_model(PRESETS["sam2.1-hiera-tiny"]) == kind(**nothing)
+        assert kind(**nothing).for_model(nano.config) == kind(**nothing)
+    assert VideoOptions().for_model(PRESETS["sam2.1-hiera-tiny"]) == VideoOptions(**nothing | {"max_hole_area": 8})
+    assert VideoOptions.official().for_model(nano.config) == VideoOptions.official()
+    assert ImagePredictor(nano).options.keep_clicked
 
 
 class TestImagePredictor:
@@ -74,28 +105,30 @@ class TestImagePredictor:
         predictor = ImagePredictor(toy)
         embedding = predictor.encode(photo)
         answer = predictor.predict(embedding, Prompt(np.full((5, 1, 2), 20.0)))
-        assert answer.masks.shape == (5, 3, 40, 60)
-        assert answer.masks.dtype == torch.bool
-        assert answer.predicted_iou.shape == (5, 3)
-        assert answer.object_score.shape == (5, 1)
-        assert answer.low_res.shape == (5, 3, 16, 16)
-        assert answer.low_res.abs().max() <= 32
+        assert (answer.masks.shape, answer.masks.dtype) == ((5, 3, 40, 60), torch.bool)
+        assert (answer.predicted_iou.shape, answer.object_score.shape) == ((5, 3), (5, 1))
+        assert answer.low_res.shape == (5, 3, 16, 16) and answer.low_res.abs().max() <= 32
         assert answer.best().masks.shape == (5, 1, 40, 60)
         assert torch.equal(answer.best().predicted_iou[:, 0], answer.predicted_iou.max(dim=1).values)
-        assert predictor.predict(embedding, Prompt([[20, 20]]), multimask=False).masks.shape == (1, 1, 40, 60)
-
-    def test_all_prompts_together(self, toy: SAM2, photo: np.ndarray) -> None:
-        predictor = ImagePredictor(toy)
-        embedding = predictor.encode(photo)
-        first = predictor.predict(embedding, Prompt([[20, 20]]))
-        prompt = Prompt([[20, 20], [5, 5]], [1, 0], [0, 0, 30, 30], first.best().low_res[0])
+        prompt = Prompt([[20, 20], [5, 5]], [1, 0], [0, 0, 30, 30], answer.best().low_res[0])
         assert predictor.predict(embedding, prompt).masks.shape == (1, 1, 40, 60)
+        with pytest.raises(ValueError, match="no pictures"):
+            predictor.encode_batch([])
 
-    def test_an_embedding_can_be_pickled_and_used_elsewhere(self, toy: SAM2, photo: np.ndarray) -> None:
+    def test_prompts_outside_are_refused_with_the_size(self, toy: SAM2, photo: np.ndarray) -> None:
         predictor = ImagePredictor(toy)
         embedding = predictor.encode(photo)
-        back = pickle.loads(pickle.dumps(embedding))
-        prompt = Prompt([[20, 20]])
+        boxes = (Prompt(box_xyxy=[70, 5, 80, 9]), Prompt(box_xyxy=[-9, 5, -2, 9]))
+        for prompt in (Prompt([[61, 5]]), Prompt([[5, -1]]), *boxes):
+            with pytest.raises(ValueError, match="60x40 picture"):
+                predictor.predict(embedding, prompt)
+
+    def test_an_embedding_can_be_pickled_and_used_elsewhere(self, nano: SAM2, photo: np.ndarray) -> None:
+        predictor, file = ImagePredictor(nano), io.BytesIO()
+        embedding = predictor.encode(photo)
+        torch.save(embedding, file)
+        assert file.tell() < 2_000_000
+        back, prompt = pickle.loads(pickle.dumps(embedding)), Prompt([[20, 20]])
         assert torch.equal(predictor.predict(back, prompt).logits, predictor.predict(embedding, prompt).logits)
 
     def test_one_predictor_serves_many_pictures_at_once(self, toy: SAM2) -> None:
@@ -111,16 +144,11 @@ class TestImagePredictor:
             together = list(pool.map(ask, pictures))
         assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
-    def test_no_pictures(self, toy: SAM2) -> None:
-        with pytest.raises(ValueError, match="no pictures"):
-            ImagePredictor(toy).encode_batch([])
-
     def test_detections(self, toy: SAM2, photo: np.ndarray) -> None:
         predictor = ImagePredictor(toy, ImageOptions(threshold=-1e9))  # everything is the object
         answer = predictor.predict(predictor.encode(photo), Prompt([[20, 20]]))
         detections = answer.to_detections()
         assert detections.xyxy.tolist() == [[0, 0, 60, 40]]
-        assert detections.mask.shape == (1, 40, 60)
         assert detections.confidence[0] == pytest.approx(answer.predicted_iou.max().item())
         assert detections.class_id.tolist() == [0], "by which supervision's annotators choose colours"
         assert supervision.MaskAnnotator().annotate(photo.copy(), detections).shape == photo.shape
@@ -149,9 +177,3 @@ class TestImagePredictor:
         for prompt in (Prompt([[140, 90]]), Prompt(box_xyxy=[88, 38, 192, 142])):
             mask = predictor.predict(embedding, prompt).best().masks[0, 0].numpy()
             assert (mask & disc).sum() / (mask | disc).sum() > 0.85
-
-
-def test_embedding_size_is_small(nano: SAM2, photo: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    torch.save(ImagePredictor(nano).encode(photo), buffer)
-    assert buffer.tell() < 2_000_000

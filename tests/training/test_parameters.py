@@ -10,30 +10,24 @@ import torch
 
 from sam2kit.config import preset
 from sam2kit.model.sam2 import SAM2
-from sam2kit.training.parameters import parameter_groups
-from sam2kit.training.recipes import RECIPES, recipe_named
-from sam2kit.training.session import Rules, SessionTraining
-from sam2kit.training.trainer import TrainOptions
-from tests.golden.training import recipes, weights
+from sam2kit.training.configuration import RECIPES
+from sam2kit.training.interaction import SupervisionOptions, interaction_losses
+from sam2kit.training.trained_parameters import parameter_groups
+from sam2kit.training.trainer import LoopOptions
+from tests.golden.training import recipes
 from tests.golden_models import GOLDEN, compare
-from tests.training.test_session_golden import EXACT, plan_of
+from tests.training.test_session_golden import EXACT, golden_tiny, plan_of
 
 FACTS = json.loads((GOLDEN / "training" / "param_groups.json").read_text())
 STEPS = json.loads((GOLDEN / "training" / "train_forward.json").read_text())
 OFFICIAL = RECIPES["official"]
 
 
-def golden_tiny() -> SAM2:
-    model = SAM2(preset("sam2.1-hiera-tiny")).train()
-    state = {k: torch.from_numpy(weights.make(k, tuple(v.shape))) for k, v in model.state_dict().items()}
-    model.load_state_dict(state)
-    return model
-
-
+@pytest.mark.slow
 def test_every_parameter_has_the_published_rate_and_decay() -> None:
     model = SAM2(preset("sam2.1-hiera-tiny"))
     groups = parameter_groups(model, OFFICIAL.weight_decay, OFFICIAL.share_of(model.config))
-    found = {id(p): (OFFICIAL.rate * g["share"], g["weight_decay"]) for g in groups for p in g["params"]}
+    found = {id(p): (OFFICIAL.published_rate * g["share"], g["weight_decay"]) for g in groups for p in g["params"]}
     names = dict(model.named_parameters())
     assert names.keys() == FACTS["parameters"].keys()
     for name, (rate, decay) in FACTS["parameters"].items():
@@ -41,11 +35,14 @@ def test_every_parameter_has_the_published_rate_and_decay() -> None:
 
 
 def test_the_schedule() -> None:
-    options = TrainOptions(steps=1000, learning_rate=OFFICIAL.rate, final_share=OFFICIAL.final_share, warmup_steps=0)
+    options = LoopOptions(
+        steps=1000, learning_rate=OFFICIAL.published_rate, final_share=OFFICIAL.final_share, warmup_steps=0
+    )
     for share, wanted in FACTS["base_lr_at_fraction"].items():
         assert options.rate(0, float(share)) == pytest.approx(wanted, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["image_click", "video_click"])
 def test_a_few_steps_of_adamw(case: str) -> None:
     golden, model = STEPS[case]["adamw"], golden_tiny()
@@ -53,7 +50,7 @@ def test_a_few_steps_of_adamw(case: str) -> None:
     groups = parameter_groups(model, OFFICIAL.weight_decay, OFFICIAL.share_of(model.config))
     optimizer = torch.optim.AdamW(groups, lr=1.0)
     losses, norms, steps = [], [], len(golden["grad_norm_before_clip"])
-    options = TrainOptions(steps=steps, learning_rate=golden["base_lr"], final_share=0.1, warmup_steps=0)
+    options = LoopOptions(steps=steps, learning_rate=golden["base_lr"], final_share=0.1, warmup_steps=0)
     for step in range(steps + 1):
         for group in groups:
             group["lr"] = group["share"] * options.rate(step, step / steps)
@@ -62,7 +59,8 @@ def test_a_few_steps_of_adamw(case: str) -> None:
         encoded = model.encode_image(frames)
         features = [encoded[t : t + 1] for t in range(len(frames))]
         plans = [plan_of(case)] * masks.shape[1]
-        loss = SessionTraining(model)(features, masks, plans, EXACT, OFFICIAL.weights, torch.Generator()).total
+        assert OFFICIAL.supervision.weights == EXACT.weights
+        loss = interaction_losses(model, features, masks, plans, EXACT, torch.Generator()).total
         losses.append((loss / masks.shape[1]).item())
         optimizer.zero_grad()
         (loss / masks.shape[1]).backward()
@@ -75,7 +73,7 @@ def test_a_few_steps_of_adamw(case: str) -> None:
     compare("training: gradient norms of a short AdamW run, relative", norms[:steps] / wanted, np.ones(steps), 0.02)
 
 
-def test_recipes_leave_what_they_do_not_train_alone() -> None:
+def test_recipes_train_what_they_say() -> None:
     model = SAM2(preset("nano"))
     trained = {}
     for name, recipe in RECIPES.items():
@@ -85,19 +83,7 @@ def test_recipes_leave_what_they_do_not_train_alone() -> None:
     assert "memory_attention.norm.weight" in trained["memory"]
     assert not any(n.startswith("image_encoder") for n in trained["memory"])
     assert trained["full"] == trained["official"] == {n for n, _ in model.named_parameters()}
-
-
-def test_the_official_recipe_is_the_published_one() -> None:
-    assert OFFICIAL.rules == Rules(shown_only=True, inverted_boxes=True, sum_passes=True)
-    assert (OFFICIAL.habits.corrections, OFFICIAL.habits.plans, OFFICIAL.clip) == (7, 1, 0.1)
-
-
-def test_a_narrow_model_takes_larger_steps() -> None:
-    recipe = recipe_named("decoder")
-    assert recipe.rate_for(preset("sam2.1-hiera-large")) == recipe.rate
-    assert recipe.rate_for(preset("nano")) == 2 * recipe.rate
-
-
-def test_an_unknown_recipe_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown recipe 'lor'.*decoder, lora, full, memory, official"):
-        recipe_named("lor")
+    assert OFFICIAL.supervision == SupervisionOptions(shown_only=True, inverted_boxes=True, sum_passes=True)
+    assert (OFFICIAL.prompts.corrections, OFFICIAL.prompts.plans, OFFICIAL.clip) == (7, 1, 0.1)
+    rates = [RECIPES["decoder"].loop_options(preset(n), 1, None).learning_rate for n in ("sam2.1-hiera-large", "nano")]
+    assert rates == [1e-4, 2e-4], "a narrow model takes larger steps"

@@ -11,46 +11,46 @@ import torch
 from sam2kit.config import preset
 from sam2kit.model.mask_decoder import Candidates
 from sam2kit.model.sam2 import ABSENT_LOGIT, SAM2
-from sam2kit.training.losses import LossWeights
-from sam2kit.training.session import Rules, SessionTraining
-from sam2kit.training.simulated_user import SessionPlan
-from tests.golden.training import recipes, weights
+from sam2kit.training.interaction import SupervisionOptions, interaction_losses
+from sam2kit.training.sampling import PromptPlan
+from tests.golden import weights
+from tests.golden.training import recipes
 from tests.golden_models import GOLDEN, compare
 
 FOLDER = GOLDEN / "training"
 ARRAYS = np.load(FOLDER / "train_forward.npz")
 FACTS = json.loads((FOLDER / "train_forward.json").read_text())
-EXACT = Rules(shown_only=True, inverted_boxes=True, sum_passes=True, centre_clicks=True, from_truth=0.0)
+EXACT = SupervisionOptions(shown_only=True, inverted_boxes=True, sum_passes=True, centre_clicks=True, from_truth=0.0)
 
 
-@pytest.fixture(scope="module")
-def model() -> SAM2:
+def golden_tiny() -> SAM2:
     model = SAM2(preset("sam2.1-hiera-tiny")).train()
-    state = {k: torch.from_numpy(weights.make(k, tuple(v.shape))) for k, v in model.state_dict().items()}
-    model.load_state_dict(state)
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    made = {name: weights.make(name, shape, weights.TRAINING_GAINS) for name, shape in shapes.items()}
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in made.items()})
     return model
 
 
-def plan_of(case: str) -> SessionPlan:
+def plan_of(case: str) -> PromptPlan:
     facts = FACTS[case]
     by_box = recipes.TRAIN_CASES[case]["model"].get("prob_to_use_box_input_for_train")
     kind = ("box" if by_box else "click") if facts["use_pt_input"] else "mask"
-    return SessionPlan(
+    return PromptPlan(
         tuple((t, kind) for t in facts["init_cond_frames"]), tuple((t, 7) for t in sorted(facts["corrected_frames"]))
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", recipes.TRAIN_CASES)
-def test_the_official_step(case: str, model: SAM2, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_official_step(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = golden_tiny()
     frames, masks = (torch.from_numpy(a) for a in recipes.train_inputs(case))
     plan = plan_of(case)
     passes, memories = record(model, monkeypatch)
-    model.zero_grad()
     encoded = model.encode_image(frames)
     features = [encoded[t : t + 1] for t in range(len(frames))]
-    learner = SessionTraining(model)
     objects = masks.shape[1]
-    done = learner(features, masks, [plan] * objects, EXACT, LossWeights(), torch.Generator())
+    done = interaction_losses(model, features, masks, [plan] * objects, EXACT, torch.Generator())
     (done.total / objects).backward()
     check_answers(case, plan, passes)
     if len(frames) > 1:
@@ -78,7 +78,7 @@ def record(model: SAM2, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Candidate
     return passes, memories
 
 
-def check_answers(case: str, plan: SessionPlan, passes: list[Candidates]) -> None:
+def check_answers(case: str, plan: PromptPlan, passes: list[Candidates]) -> None:
     remaining = iter(passes)
     kinds = dict(plan.prompts)
     for t in plan.order(len(FACTS[case]["frames"])):

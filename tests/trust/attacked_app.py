@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx
-import pytest
 
+from tests.app.load_app import started
 from tests.trust.corpus_clips import whole
 from tests.trust.corpus_pictures import WHOLE as PICTURES
-from tests.ui.conftest import ROOT
 
 PHOTO, CLIP = "PHOTO", "CLIP"  # stand for uploads
 DEFAULTS = {
@@ -30,23 +24,7 @@ class AttackedApp:
     """A running app whose log is kept."""
 
     def __init__(self, temporary: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "tests.ui.load_app"],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        assert self.process.stdout is not None
-        self.log: list[str] = []
-        for line in self.process.stdout:
-            self.log.append(line)
-            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-                self.address = found.group()
-                break
-        else:
-            pytest.fail("the app did not start: " + "".join(self.log))
-        Thread(
-            target=lambda: self.log.extend(self.process.stdout), daemon=True
-        ).start()  # so that the pipe is never full
+        self.process, self.address, self.log = started(TMPDIR=str(temporary), OMP_NUM_THREADS="1")
         self.web = httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
         self.config = self.web.get(f"{self.address}/config").json()
         self.files = {

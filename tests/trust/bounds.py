@@ -15,7 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -43,65 +43,42 @@ class Case:
     wanted: str = "error"  # or "result", or "either": the damage may or may not matter
 
 
-@dataclass
-class Tally:
-    """What was tried, and how it ended."""
-
-    errors: int = 0
-    results: int = 0
-    slowest: tuple[float, str] = (0.0, "")
-    largest: tuple[int, str] = (0, "")
-    kinds: dict[str, int] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()))
-        return (
-            f"{self.errors + self.results} inputs ({kinds}): {self.errors} clear errors, {self.results} correct "
-            f"results; at most {self.slowest[0]:.1f} s ({self.slowest[1]}) and {self.largest[0] / 2**20:.0f} MB "
-            f"({self.largest[1]})"
-        )
-
-
 class Stuck(BaseException):
     """Raised into what takes too long; not an Exception, so that nobody catches it by accident."""
 
 
-def judge(case: Case, kind: str, folder: Path, tally: Tally) -> None:
-    """Feed an input, and fail if a bound is broken."""
-    room, canary = folder / "room", folder / "beside" / "canary"
-    room.mkdir()
+def judge(case: Case, folder: Path) -> str:
+    """Feed an input, and fail if a bound is broken; says whether it ended in an "error" or a "result"."""
+    work, canary = folder / "work", folder / "beside" / "canary"
+    work.mkdir()
     canary.parent.mkdir()
     (folder / "beside" / "secret.txt").write_text("secret")
     ended, error = "result", None
     with bounded() as used:
         try:
-            case.feed(room)
+            case.feed(work)
         except OURS as raised:
             ended, error = "error", raised
         except KeyboardInterrupt:
             raise AssertionError("the input stopped the program") from None
     assert not canary.exists(), "the input ran code"
     assert [p.name for p in canary.parent.iterdir()] == ["secret.txt"], "something was written beside the output"
-    assert {p.name for p in folder.iterdir()} == {"room", "beside"}, "something was written outside the output"
+    assert {p.name for p in folder.iterdir()} == {"work", "beside"}, "something was written outside the output"
     assert used.seconds < MOST_SECONDS
     assert used.bytes < MOST_BYTES
     if error is not None:
         assert_clear(error)
     assert case.wanted in (ended, "either"), f"wanted {case.wanted}, got {ended}: {error}"
-    tally.errors += ended == "error"
-    tally.results += ended == "result"
-    tally.kinds[kind] = tally.kinds.get(kind, 0) + 1
-    tally.slowest = max(tally.slowest, (used.seconds, case.name))
-    tally.largest = max(tally.largest, (used.bytes, case.name))
+    return ended
 
 
 def assert_clear(error: BaseException) -> None:
     """A sentence for people; the reason that a library gave may stand in brackets."""
-    told = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    plain = re.sub(r"\(.*\)", "", told, flags=re.DOTALL)
-    assert len(told.split()) >= 4, f"no sentence: {told!r}"
-    assert len(told) < 1000, f"a novel: {told!r}"
-    assert not _INTERNALS.search(plain), f"not in the user's terms: {told!r}"
+    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    plain = re.sub(r"\(.*\)", "", message, flags=re.DOTALL)
+    assert len(message.split()) >= 4, f"no sentence: {message!r}"
+    assert len(message) < 1000, f"a novel: {message!r}"
+    assert not _INTERNALS.search(plain), f"not in the user's terms: {message!r}"
 
 
 @dataclass

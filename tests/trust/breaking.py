@@ -36,6 +36,12 @@ def broken(
     yield "its end twice", content + content[-length:]
 
 
+def file(path: Path, content: bytes) -> Path:
+    """Bytes under a name."""
+    path.write_bytes(content)
+    return path
+
+
 def pipe(path: Path) -> Path:
     """A pipe that nobody writes to."""
     os.mkfifo(path)
@@ -68,27 +74,29 @@ def damaged(content: bytes, number: int) -> bytes:
 def png_of(width: int, height: int, rows: bytes | None = None, *, extra: bytes = b"") -> bytes:
     """A grey PNG of one bit whose header says any size at all; its rows are as many zeros as fit into a small file."""
     packed = zlib.compress(bytes(min(height * (width // 8 + 2), 10**7)) if rows is None else rows, 9)
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    parts = [_chunk(b"IHDR", header), extra, _chunk(b"IDAT", packed), _chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    return _png((width, height, 1, 0), packed, extra)
 
 
 def black_png(width: int, height: int, *, bits: int, kind: int) -> bytes:
     """A whole black PNG; the kind of colour as the format numbers it: 2 is RGB, 6 has alpha."""
-    packer = zlib.compressobj(1)
     row = bytes(1 + width * bits // 8 * {0: 1, 2: 3, 6: 4}[kind])
-    rows = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
-    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
-    parts = [_chunk(b"IHDR", header), _chunk(b"IDAT", rows), _chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    return _png((width, height, bits, kind), _packed(row, height, 1))
 
 
 def png_text_bomb() -> bytes:
     """A picture of one pixel with a comment that unpacks to a gigabyte."""
-    packer = zlib.compressobj(9)
-    block = bytes(2**20)
-    comment = b"".join(packer.compress(block) for _ in range(1024)) + packer.flush()
-    return png_of(1, 1, b"\0\0", extra=_chunk(b"zTXt", b"Comment\0\0" + comment))
+    return png_of(1, 1, b"\0\0", extra=_chunk(b"zTXt", b"Comment\0\0" + _packed(bytes(2**20), 1024, 9)))
+
+
+def _packed(block: bytes, times: int, level: int) -> bytes:
+    packer = zlib.compressobj(level)
+    return b"".join(packer.compress(block) for _ in range(times)) + packer.flush()
+
+
+def _png(size_and_kind: tuple[int, ...], rows: bytes, extra: bytes = b"") -> bytes:
+    header = struct.pack(">IIBBBBB", *size_and_kind, 0, 0, 0)
+    parts = [_chunk(b"IHDR", header), extra, _chunk(b"IDAT", rows), _chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -9,6 +9,16 @@ import torch
 
 from tests.trust.attacked_app import AttackedApp
 
+KINDS = ("corpus", "properties", "fuzz", "faults", "load", "security", "build")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of these kinds are slow, but for those marked as quick."""
+    for item in items:
+        if any(map(item.get_closest_marker, KINDS)) and not item.get_closest_marker("quick"):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttackedApp]:
@@ -18,7 +28,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttackedApp]:
     app.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Threads that wait for each other are slower than one, with so small a model."""
     threads = torch.get_num_threads()

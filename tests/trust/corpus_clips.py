@@ -50,22 +50,17 @@ def look(source: Any) -> None:
 def _damaged(kind: str, number: int) -> Case:
     """One kind of damage; made when it is its turn, because encoding takes a moment."""
 
-    def feed(room: Path) -> None:
-        file = room / f"clip.{kind}"
-        file.write_bytes(breaking.damaged(whole(kind), number))
-        look(file)
-
-    return Case(f"{kind}, {breaking.DAMAGES[number]}", feed, "error" if number == 0 else "either")
+    how = breaking.DAMAGES[number].replace("/", "")
+    return of_file(f"{how}.{kind}", lambda _: breaking.damaged(whole(kind), number), "either" if number else "error")
 
 
 def of_file(name: str, content: bytes | Callable[[Path], bytes], wanted: str = "error") -> Case:
     """Bytes that stand in a file of a name."""
 
-    def feed(room: Path) -> None:
-        (room / name).write_bytes(content if isinstance(content, bytes) else content(room))
-        look(room / name)
+    def make(room: Path) -> Path:
+        return breaking.file(room / name, content if isinstance(content, bytes) else content(room))
 
-    return Case(f"the clip {name}", feed, wanted)
+    return of_source(f"the clip {name}", make, wanted)
 
 
 def of_source(name: str, make: Callable[[Path], Any], wanted: str = "error") -> Case:
@@ -103,15 +98,9 @@ def _index_without_frames(room: Path) -> Path:
 
 
 def _folder(room: Path, **files: bytes) -> Path:
-    folder = room / "frames"
-    folder.mkdir()
     for name, content in files.items():
-        (folder / f"{name}.png").write_bytes(content)
-    return folder
-
-
-def _frames_shrink(room: Path) -> Path:
-    return _folder(room, a=PICTURES["png"], b=breaking.png_of(9, 9, bytes(100)))
+        breaking.file(room / f"{name}.png", content)
+    return room
 
 
 def _secret_playlist(room: Path) -> bytes:
@@ -155,7 +144,7 @@ CASES = [_damaged(kind, number) for kind in KINDS for number in range(len(breaki
     of_file("list.mp4", b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"),
     of_file("secret.mp4", _secret_playlist),
     of_file("session.sdp", b"v=0\nm=video 5004 RTP/AVP 96\nc=IN IP4 127.0.0.1\n"),
-    of_file("photo.jpg", PICTURES["jpeg"]),
+    of_file("photo.jpg", PICTURES["jpeg"], "result"),
     of_source("a clip that changes its size", _two_sizes, "either"),
     of_source("sound without pictures", _sound_alone),
     of_source("an index without frames", _index_without_frames),
@@ -169,9 +158,9 @@ CASES = [_damaged(kind, number) for kind in KINDS for number in range(len(breaki
     of_source("a pipe that nobody writes to", lambda room: breaking.pipe(room / "pipe.mp4")),
     of_source("a device without end", lambda room: breaking.link(room / "link.mp4", "/dev/zero")),
     of_source("a link to itself", lambda room: breaking.link(room / "link.mp4", "link.mp4")),
-    of_source("an empty folder", lambda room: _folder(room)),
+    of_source("an empty folder", lambda room: room),
     of_source("a folder of broken pictures", lambda room: _folder(room, a=b"x", b=b"y")),
-    of_source("a folder whose frames shrink", _frames_shrink),
+    of_source("a folder whose frames shrink", lambda room: _folder(room, a=PICTURES["png"], b=breaking.png_of(9, 9, bytes(100)))),
     of_source("a folder that holds itself", lambda room: breaking.link(room / "loop", ".")),
     of_source("no frames", lambda room: []),
     of_source("an array without frames", lambda room: np.zeros((0, 8, 8, 3), np.uint8)),
@@ -195,9 +184,5 @@ CASES = [_damaged(kind, number) for kind in KINDS for number in range(len(breaki
     Case("an unknown effect", lambda room: _export(room, "a.mp4", "sparkle")),
     Case("a folder that is not there", lambda room: _export(room, "none/a.mp4")),
     Case("masks of another size", lambda room: _export(room, "a.mp4", masks=lambda i: {1: np.ones((3, 3), bool)})),
-    Case("an hour between frames", lambda room: _hours(room), "result"),
+    of_source("an hour between frames", lambda room: write_clip(room / "a.mkv", times=[Fraction(0), Fraction(3600)]), "result"),
 ]  # fmt: skip
-
-
-def _hours(room: Path) -> None:
-    look(write_clip(room / "a.mkv", times=[Fraction(0), Fraction(3600), Fraction(7200)]))

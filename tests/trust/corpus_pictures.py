@@ -45,12 +45,7 @@ WHOLE = {
 
 def of_file(name: str, content: bytes, wanted: str) -> Case:
     """Bytes that stand in a file of a name."""
-
-    def feed(room: Path) -> None:
-        (room / name).write_bytes(content)
-        is_picture(read_picture(room / name))
-
-    return Case(f"{name}, {len(content)} bytes", feed, wanted)
+    return of_path(f"{name}, {len(content)} bytes", lambda room: breaking.file(room / name, content), wanted)
 
 
 def of_path(name: str, make: Callable[[Path], Path], wanted: str = "error") -> Case:
@@ -63,19 +58,13 @@ def of_array(name: str, array: Callable[[], Any], wanted: str = "error") -> Case
     return Case(name, lambda room: is_picture(read_picture(array())), wanted)
 
 
-def _named(room: Path, name: str) -> Path:
-    (room / name).write_bytes(WHOLE["png"])
-    return room / name
-
-
 def _unreadable(room: Path) -> Path:
     (room / "folder.png").mkdir()
     return room / "folder.png"
 
 
 def _eps(room: Path) -> Path:
-    (room / "art.eps").write_bytes(breaking.eps_that_runs(room.parent / "beside" / "canary"))
-    return room / "art.eps"
+    return breaking.file(room / "art.eps", breaking.eps_that_runs(room.parent / "beside" / "canary"))
 
 
 def _turned_by_999() -> bytes:
@@ -124,9 +113,7 @@ CASES = [
     of_path("a name of 300 characters", lambda room: room / ("n" * 300 + ".png")),
     of_path("a name with a zero byte", lambda room: room / "a\0b.png"),
     of_path("no name", lambda room: Path("")),
-    of_path("a name in four scripts", lambda room: _named(room, "фото 写真 صورة 📷.png"), "result"),
-    of_path("a name with a line break", lambda room: _named(room, "a\nb.png"), "result"),
-    of_path("a name that looks like an option", lambda room: _named(room, "--help.png"), "result"),
+    *(of_file(name, WHOLE["png"], "result") for name in ("фото 写真 صورة 📷.png", "a\nb.png", "--help.png")),
     of_array("no pixels", lambda: np.zeros((0, 10, 3), np.uint8)),
     of_array("one pixel", lambda: np.zeros((1, 1, 3), np.uint8), "result"),
     of_array("two channels", lambda: np.zeros((4, 4, 2), np.uint8)),

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from sam2kit.compat.image import SAM2ImagePredictor
-from sam2kit.compat.video import SAM2VideoPredictor
+from sam2kit.compat.image_predictor import SAM2ImagePredictor
+from sam2kit.compat.video_predictor import SAM2VideoPredictor
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
-from sam2kit.predict.frame_masks import VideoOptions
-from sam2kit.predict.image import ImageEmbedding, ImageOptions, ImagePredictor
+from sam2kit.predict.image import ImageEmbedding, ImagePredictor
+from sam2kit.predict.options import ImageOptions, VideoOptions
 from sam2kit.predict.prompt_lists import prompts_of, read_prompts
 from sam2kit.predict.prompts import Prompt
-from sam2kit.predict.session import VideoSession
+from sam2kit.predict.session import Session
 from sam2kit.predict.video import VideoPredictor
 from tests.toy_model import toy_model
 from tests.trust import breaking
@@ -43,7 +43,7 @@ def videos() -> VideoPredictor:
 def of_picture(name: str, *arguments: Any, wanted: str = "error", **named: Any) -> Case:
     """What `Prompt` is given."""
 
-    def feed(room: Path) -> None:
+    def feed(folder: Path) -> None:
         predictor, embedding = images()
         answer = predictor.predict(embedding, Prompt(*arguments, **named))
         assert answer.masks.shape[2:] == SIZE_HW
@@ -52,10 +52,10 @@ def of_picture(name: str, *arguments: Any, wanted: str = "error", **named: Any) 
     return Case(f"prompt: {name}", feed, wanted)
 
 
-def of_session(name: str, act: Callable[[VideoPredictor, VideoSession], object], wanted: str = "error") -> Case:
+def of_session(name: str, act: Callable[[VideoPredictor, Session], object], wanted: str = "error") -> Case:
     """What is done with a clip of five frames and an object called "cup". A refused act leaves it as it was."""
 
-    def feed(room: Path) -> None:
+    def feed(folder: Path) -> None:
         predictor = videos()
         session = predictor.open(np.zeros((5, *SIZE_HW, 3), np.uint8))
         predictor.add_points(session, 1, "cup", [[20, 20]])
@@ -71,17 +71,17 @@ def of_session(name: str, act: Callable[[VideoPredictor, VideoSession], object],
     return Case(f"session: {name}", feed, wanted)
 
 
-def state_of(session: VideoSession) -> tuple:
+def state_of(session: Session) -> tuple:
     """All that a person has said, and what was answered."""
-    asked = [(i, f, p.points_xy.tolist()) for i, t in session.tracks.items() for f, p in t.prompts.items()]
-    known = [(i, sorted(t.prompted), sorted(t.tracked)) for i, t in session.tracks.items()]
+    asked = [(i, f, p.points_xy.tolist()) for i, t in session.objects.items() for f, p in t.prompts.items()]
+    known = [(i, sorted(t.prompted), sorted(t.tracked)) for i, t in session.objects.items()]
     return asked, known, list(session.plan), session.run
 
 
 def _compat_image(name: str, *arguments: Any, wanted: str = "error", **named: Any) -> Case:
     """What the official image predictor's interface is given."""
 
-    def feed(room: Path) -> None:
+    def feed(folder: Path) -> None:
         predictor = SAM2ImagePredictor(toy_model())
         predictor.set_image(np.zeros((*SIZE_HW, 3), np.uint8))
         masks, ious, _ = predictor.predict(*arguments, **named)
@@ -91,10 +91,10 @@ def _compat_image(name: str, *arguments: Any, wanted: str = "error", **named: An
     return Case(f"official picture: {name}", feed, wanted)
 
 
-def _compat_clip(name: str, act: Callable[[SAM2VideoPredictor, VideoSession], object], wanted: str = "error") -> Case:
+def _compat_clip(name: str, act: Callable[[SAM2VideoPredictor, Session], object], wanted: str = "error") -> Case:
     """What is done through the official video predictor's interface."""
 
-    def feed(room: Path) -> None:
+    def feed(folder: Path) -> None:
         predictor = SAM2VideoPredictor(toy_model())
         act(predictor, predictor.init_state(np.zeros((3, *SIZE_HW, 3), np.uint8)))
 
@@ -107,21 +107,21 @@ def _taken(name: str) -> str:
 
 
 def _list(name: str, entries: Any, wanted: str = "error") -> Case:
-    return Case(f"prompt list: {name}", lambda room: prompts_of(entries, "list.json", room), wanted)
+    return Case(f"prompt list: {name}", lambda folder: prompts_of(entries, "list.json", folder), wanted)
 
 
 def _list_file(name: str, content: bytes) -> Case:
-    def feed(room: Path) -> None:
-        (room / "list.json").write_bytes(content)
-        read_prompts(room / "list.json")
+    def feed(folder: Path) -> None:
+        (folder / "list.json").write_bytes(content)
+        read_prompts(folder / "list.json")
 
     return Case(f"prompt list file: {name}", feed)
 
 
 def _mask_entry(name: str, content: bytes, wanted: str = "error") -> Case:
-    def feed(room: Path) -> None:
-        (room / "mask.png").write_bytes(content)
-        prompts_of([{"mask": "mask.png"}], "list.json", room)
+    def feed(folder: Path) -> None:
+        (folder / "mask.png").write_bytes(content)
+        prompts_of([{"mask": "mask.png"}], "list.json", folder)
 
     return Case(f"a mask file: {name}", feed, wanted)
 
@@ -131,7 +131,7 @@ def _options(kind: type, name: str, value: Any) -> Case:
 
 
 def _everything(name: str, **options: Any) -> Case:
-    def feed(room: Path) -> None:
+    def feed(folder: Path) -> None:
         AutomaticMasks(toy_model(), AutomaticOptions(**options)).generate(np.zeros((*SIZE_HW, 3), np.uint8))
 
     return Case(f"everything: {name}", feed)
@@ -210,10 +210,10 @@ CASES = [
     of_session("saving nowhere", lambda p, s: p.save(s, "/no/such/folder/a.sam2kit")),
     of_session("names of all kinds", lambda p, s: [p.add_points(s, 0, i, [[5, 5]]) for i in ("", "../x", "a\0b", "名前", -1, 2**70)], "result"),
     *(of_session(f"the name {name!r}", lambda p, s, name=name: p.add_points(s, 0, name, [[5, 5]])) for name in ((1, 2), None, 1.5, b"cup")),
-    Case("session: tracking nothing", lambda room: list(videos().propagate(videos().open(np.zeros((2, *SIZE_HW, 3), np.uint8))))),
-    Case("stream: a click before the first frame", lambda room: videos().stream().add_points(1, [[5, 5]])),
-    Case("stream: a frame of another size", lambda room: _stream_shrinks()),
-    Case("stream: no picture", lambda room: videos().stream().push(None)),
+    Case("session: tracking nothing", lambda folder: list(videos().propagate(videos().open(np.zeros((2, *SIZE_HW, 3), np.uint8))))),
+    Case("stream: a click before the first frame", lambda folder: videos().stream().add_points(1, [[5, 5]])),
+    Case("stream: a frame of another size", lambda folder: _stream_shrinks()),
+    Case("stream: no picture", lambda folder: videos().stream().push(None)),
     *(_compat_image(f"points, {name}", value, [1]) for name, value in _points if name not in ("outside", "above", "no point in a row")),
     *(_compat_image(f"labels, {name}", [[5, 5]], value) for name, value in _labels if name != "2"),
     *(_compat_image(f"box, {name}", box=value) for name, value in _boxes if name in ("NaN", "three numbers", "texts", "empty", "nothing in it")),
@@ -266,7 +266,8 @@ CASES = [
         ImageOptions: ("threshold", "max_hole_area", "max_speck_area"),
         VideoOptions: ("max_hole_area",),
         AutomaticOptions: ("points_per_side", "crop_layers", "min_stability", "threshold", "min_region_area"),
-    }.items() for name in names for value in (NAN, INF, "7", None, [1], 10**400, 1j)),
+    }.items() for name in names for value in (NAN, INF, "7", [1], 10**400, 1j)),
+    *(_options(kind, "threshold", None) for kind in (ImageOptions, AutomaticOptions)),
 ]  # fmt: skip
 
 

@@ -13,9 +13,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from sam2kit.checkpoints import METADATA_KEY, about_model, plain_state_of
 from sam2kit.hub import FINETUNED_JSON, FINETUNED_WEIGHTS
 from sam2kit.model.sam2 import SAM2
-from sam2kit.weight_files import METADATA_KEY, about_model, plain_state_of
 from sam2kit.weights import load_model
 from tests.toy_model import toy_model
 from tests.trust import breaking
@@ -33,9 +33,15 @@ def toy_state() -> dict[str, Tensor]:
     return plain_state_of(toy_model())
 
 
+@cache
+def toy_about() -> str:
+    """What a file says of that model."""
+    return json.dumps(about_model(toy_model()))
+
+
 def safetensors_bytes(state: dict[str, Tensor] | None = None, about: Any = None) -> bytes:
     """A weight file of this project; `about` is its metadata, as an object or as text."""
-    about = about_model(toy_model()) if about is None else about
+    about = toy_about() if about is None else about
     text = about if isinstance(about, str) else json.dumps(about)
     return safetensors.torch.save(toy_state() if state is None else state, {"format": "pt", METADATA_KEY: text})
 
@@ -59,39 +65,37 @@ def of_file(name: str, make: Callable[[Path], bytes], wanted: str = "error") -> 
 def of_state(name: str, change: Change, wanted: str = "error", *, suffix: str = ".safetensors") -> Case:
     """Weights that differ from the ones that load."""
 
-    def feed(room: Path) -> None:
-        state = dict(toy_state())
-        state = change(state) or state
+    def content(_: Path) -> bytes:
+        state = change(dict(toy_state()))
         if suffix == ".safetensors":
-            (room / "a.safetensors").write_bytes(safetensors_bytes(state))
-        else:
-            about = json.dumps(about_model(toy_model()))
-            (room / f"a{suffix}").write_bytes(breaking.checkpoint_of({"model": state, METADATA_KEY: about}))
-        load(room / f"a{suffix}")
+            return safetensors_bytes(state)
+        return breaking.checkpoint_of({"model": state, METADATA_KEY: toy_about()})
 
-    return Case(f"{suffix}: {name}", feed, wanted)
+    return of_file(f"{name}{suffix}", content, wanted)
 
 
 def of_config(name: str, *path: str, value: Any, wanted: str = "error") -> Case:
     """Metadata that says something else about the model."""
 
-    def feed(room: Path) -> None:
-        about = json.loads(json.dumps(about_model(toy_model())))
-        place = about
-        for key in path[:-1]:
-            place = place[key]
-        place[path[-1]] = value
-        (room / "a.safetensors").write_bytes(safetensors_bytes(about=about))
-        load(room / "a.safetensors")
+    about = json.loads(toy_about())
+    place = about
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return of_file(
+        f"{'.'.join(path)} is {name[:90]}.safetensors".replace("/", ""),
+        lambda _: safetensors_bytes(about=about),
+        wanted,
+    )
 
-    return Case(f"the config's {'.'.join(path)} is {name}", feed, wanted)
 
-
-def of_finetuning(name: str, write: Callable[[Path], None]) -> Case:
+def of_finetuning(name: str, about: str, weights: bytes | None = None) -> Case:
     """A folder that should be a fine-tuning."""
 
     def feed(room: Path) -> None:
-        write(room)
+        (room / FINETUNED_JSON).write_text(about)
+        written = safetensors_bytes({"a": torch.zeros(1)}, {"low_rank": {}, "config": None})
+        (room / FINETUNED_WEIGHTS).write_bytes(weights or written)
         load(room)
 
     return Case(f"fine-tuning: {name}", feed)
@@ -101,35 +105,9 @@ def _only(name: str, value: Any) -> Change:
     return lambda state: {**state, name: value}
 
 
-def _about(room: Path, **changed: Any) -> None:
-    (room / FINETUNED_JSON).write_text(json.dumps({"base": "nano", "base_fingerprint": "0" * 64, **changed}))
-    (room / FINETUNED_WEIGHTS).write_bytes(safetensors_bytes({"a": torch.zeros(1)}, {"low_rank": {}, "config": None}))
-
-
-def _fine(room: Path) -> None:
-    _about(room)
-
-
-def _own_base(room: Path) -> None:
-    _about(room, base=".")
-
-
-def _damaged(room: Path) -> None:
-    _about(room)
-    (room / FINETUNED_WEIGHTS).write_bytes(b"half")
-
-
 def _one_tensor(length: int) -> bytes:
     header = {"a": {"dtype": "F32", "shape": [length], "data_offsets": [0, 4]}}
     return breaking.safetensors_of(json.dumps(header).encode(), b"0000")
-
-
-def _text(text: str) -> Callable[[Path], None]:
-    def write(room: Path) -> None:
-        _about(room)
-        (room / FINETUNED_JSON).write_text(text)
-
-    return write
 
 
 _EXPANDED = torch.zeros(1).expand(2**20, 2**20)  # four bytes that say that they are four terabytes
@@ -227,16 +205,16 @@ CASES = [
     Case("weights: a square of 33", lambda room: load_model("nano", "cpu", side=33)),
     Case("weights: a square of half a pixel", lambda room: load_model("nano", "cpu", side=64.5)),
     Case("weights: a square as large as a town", lambda room: load_model("nano", "cpu", side=2**40)),
-    of_finetuning("of another base", _fine),
-    of_finetuning("its own base", _own_base),
-    of_finetuning("damaged weights", _damaged),
-    of_finetuning("no JSON", _text("{")),
-    of_finetuning("deep JSON", _text(breaking.nested())),
-    of_finetuning("a list", _text("[]")),
-    of_finetuning("no base", _text("{}")),
-    of_finetuning("a number as base", _text('{"base": 7}')),
-    of_finetuning("a base outside", _text('{"base": "../../../etc/passwd"}')),
-    of_finetuning("a recipe that is a list", _text('{"base": "nano", "recipe": []}')),
+    of_finetuning("of another base", '{"base": "nano", "base_fingerprint": "00"}'),
+    of_finetuning("its own base", '{"base": "."}'),
+    of_finetuning("damaged weights", '{"base": "nano"}', b"half"),
+    of_finetuning("no JSON", "{"),
+    of_finetuning("deep JSON", breaking.nested()),
+    of_finetuning("a list", "[]"),
+    of_finetuning("no base", "{}"),
+    of_finetuning("a number as base", '{"base": 7}'),
+    of_finetuning("a base outside", '{"base": "../../../etc/passwd"}'),
+    of_finetuning("a recipe that is a list", '{"base": "nano", "recipe": []}'),
 ]  # fmt: skip
 
 

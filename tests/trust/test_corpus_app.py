@@ -12,12 +12,12 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.app.conftest import ROOT
 from tests.figures import FIGURES
 from tests.trust import breaking
 from tests.trust.attacked_app import CLIP, DEFAULTS, PHOTO, AttackedApp
 from tests.trust.bounds import MOST_BYTES, MOST_SECONDS, assert_clear
 from tests.trust.corpus_pictures import WHOLE as PICTURES
-from tests.ui.conftest import ROOT
 
 pytestmark = pytest.mark.corpus
 NAN, HUGE = float("nan"), 10**400
@@ -35,7 +35,7 @@ CALLS: list[tuple[str, list[Any]]] = [
     *(("segment_image", [PHOTO, prompts]) for prompts in _prompts if prompts != [{"points": POINTS, "frame": 1e999}]),
     *(("track_video", [CLIP, prompts]) for prompts in _prompts),
     *(("segment_image", [file, [{"points": POINTS}]]) for file in (None, 7, "x", {}, [], "/etc/passwd", "../../etc/passwd", CLIP, "/dev/zero")),
-    *(("track_video", [file, [{"points": POINTS}]]) for file in (None, "/etc/passwd", PHOTO, {"path": None}, {"url": "http://127.0.0.1:9/a"})),
+    *(("track_video", [file, [{"points": POINTS}]]) for file in (None, "/etc/passwd", {"path": None}, {"url": "http://127.0.0.1:9/a"})),
     *(("segment_everything", [PHOTO, value, None, None]) for value in (0, -1, 65, 10**9, "x", None, NAN, [], HUGE)),
     *(("segment_everything", [PHOTO, 4, value, None]) for value in (-1, 2, NAN, "x", [])),
     *(("track_video", [CLIP, [{"points": POINTS}], effect]) for effect in (7, "sparkle", "+".join(["overlay"] * 10_000), [])),
@@ -73,7 +73,7 @@ def test_every_request_is_answered_with_a_sentence(attacked: AttackedApp) -> Non
             and (found := re.search(r'"error": ?"(.*?)"[,}]', told))
         ):
             assert_clear(ValueError(found[1]))
-    for surface in ("image-view", "video-view", "teach-view"):
+    for surface in ("image-view", "video-view", "finetune-view"):
         for sent in TOUCHES:
             reply = attacked.touch(surface, sent)
             assert reply.status_code == 200, f"{surface}, {sent!r:.200}: {reply.status_code} {reply.text[:300]}"

@@ -6,6 +6,7 @@ the result under its name must be a whole one. SAM2KIT_KILLS=100 kills more ofte
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import multiprocessing
@@ -16,22 +17,21 @@ import subprocess
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sam2kit.cli import main
+from sam2kit.data.mask_exports import export_coco, export_davis
+from sam2kit.files import write_json
 from sam2kit.media.clips import open_clip
-from sam2kit.media.exports import write_json
-from sam2kit.media.mask_exports import export_coco, export_davis
 from sam2kit.media.video_exports import export_video
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict.picture_session import PictureSession
-from sam2kit.predict.session import VideoSession
+from sam2kit.predict.session import Session
 from sam2kit.predict.video import VideoPredictor
 from sam2kit.weights import load_model, save_model
 from tests.figures import FIGURES
@@ -48,7 +48,7 @@ ALL = np.ones(SIZE_HW, bool)
 
 
 @cache
-def work() -> tuple[VideoPredictor, VideoSession]:
+def work() -> tuple[VideoPredictor, Session]:
     """A tracked clip."""
     predictor = VideoPredictor(toy_model())
     session = predictor.open(np.zeros((4, *SIZE_HW, 3), np.uint8))
@@ -58,9 +58,10 @@ def work() -> tuple[VideoPredictor, VideoSession]:
     return predictor, session
 
 
-def photo() -> PictureSession:
+@cache
+def photo() -> Session:
     """Work on a photo; the photo is large, so that writing it takes a while."""
-    return PictureSession(np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8), "a.jpg", ())
+    return work()[0].open(np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8))
 
 
 def _exhaust(steps: Iterator) -> None:
@@ -70,15 +71,6 @@ def _exhaust(steps: Iterator) -> None:
 
 def _masks(index: int) -> dict:
     return {1: ALL}
-
-
-@dataclass(frozen=True)
-class Result:
-    """A kind of result: how it is written, and a look that fails unless it is whole."""
-
-    name: str
-    write: Callable[[Path], object]
-    check: Callable[[Path], object]
 
 
 def _check_zip(path: Path) -> None:
@@ -92,28 +84,23 @@ def _check_video(path: Path) -> None:
         assert (len(clip), clip.notes) == (len(FRAMES), ())
 
 
-def _check_folder(path: Path) -> None:
-    assert len(list(path.iterdir())) == len(FRAMES) + 1
+def _check_json(path: Path) -> None:
+    json.loads(path.read_text())
 
 
-def _write_folders(parent: Path) -> None:
-    """One folder after the other: they are new, since emptying one takes a while itself."""
-    for number in itertools.count():
-        _exhaust(export_davis(open_clip(FRAMES), _masks, parent / f"masks-{number:05d}"))
+Write = Callable[[Path], object]
+RESULTS: dict[str, tuple[Write, Write]] = {  # name -> how it is written, and a look that fails unless it is whole
+    "session.sam2kit": (lambda path: work()[1].save(path), lambda path: Session.load(path, work()[1].clip)),
+    "photo.session.safetensors": (lambda path: photo().save(path), Session.load),
+    "weights.safetensors": (lambda path: save_model(toy_model(), path), lambda path: load_model(path, "cpu")),
+    "video.mp4": (lambda path: _exhaust(export_video(open_clip(FRAMES), _masks, path, "overlay")), _check_video),
+    "masks.zip": (lambda path: _exhaust(export_davis(open_clip(FRAMES), _masks, path)), _check_zip),
+    "coco.json": (lambda path: _exhaust(export_coco(open_clip(FRAMES), _masks, path)), _check_json),
+    "numbers.json": (lambda path: write_json({"numbers": list(range(200_000))}, path), _check_json),
+}
 
 
-RESULTS = [
-    Result("session.sam2kit", lambda path: work()[0].save(work()[1], path), lambda path: work()[0].load(path, work()[1].clip)),
-    Result("photo.session.safetensors", lambda path: photo().save(path), PictureSession.load),
-    Result("weights.safetensors", lambda path: save_model(toy_model(), path), lambda path: load_model(path, "cpu")),
-    Result("video.mp4", lambda path: _exhaust(export_video(open_clip(FRAMES), _masks, path, "overlay")), _check_video),
-    Result("masks.zip", lambda path: _exhaust(export_davis(open_clip(FRAMES), _masks, path)), _check_zip),
-    Result("coco.json", lambda path: _exhaust(export_coco(open_clip(FRAMES), _masks, path)), lambda path: json.loads(path.read_text())),
-    Result("numbers.json", lambda path: write_json({"numbers": list(range(200_000))}, path), lambda path: json.loads(path.read_text())),
-]  # fmt: skip
-
-
-def _for_ever(write: Callable[[Path], object], path: Path) -> None:
+def _for_ever(write: Write, path: Path) -> None:
     torch.set_num_threads(1)
     while True:
         write(path)
@@ -128,32 +115,39 @@ def killed_within(target: Callable, arguments: tuple, seconds: float) -> None:
     process.join()
 
 
-@pytest.mark.parametrize("result", RESULTS, ids=lambda r: r.name)
-def test_killed_while_writing(result: Result, tmp_path: Path) -> None:
-    path, rng, there = tmp_path / result.name, random.Random(1), 0
+@pytest.mark.parametrize("name", RESULTS)
+def test_killed_while_writing(name: str, tmp_path: Path) -> None:
+    (write, check), path, rng, there = RESULTS[name], tmp_path / name, random.Random(1), 0
     began = time.perf_counter()
-    result.write(path)  # so that what it needs is loaded before the forks
+    write(path)  # so that what it needs is loaded before the forks
     took = time.perf_counter() - began
     path.unlink()
     for _ in range(KILLS):
-        killed_within(_for_ever, (result.write, path), rng.uniform(0.02, 0.1 + 2 * min(took, 2)))
+        killed_within(_for_ever, (write, path), rng.uniform(0.02, 0.1 + 2 * min(took, 2)))
         if path.exists():
-            result.check(path)
+            check(path)
             there += 1
-    result.write(path)  # the next run goes on, whatever the killed ones left
-    result.check(path)
+    write(path)  # the next run goes on, whatever the killed ones left
+    check(path)
     left = [p.name for p in tmp_path.iterdir() if not p.name.startswith(".tmp")]  # safetensors' own, of weights
     assert left == [path.name], "half-written files are gone, too"
-    FIGURES.append(f"faults: {result.name}: killed {KILLS} times while it was written; whole {there} times, never half")
+    FIGURES.append(f"faults: {name}: killed {KILLS} times while it was written; whole {there} times, never half")
 
 
+def _write_folders(parent: Path) -> None:
+    """One folder after the other: they are new, since emptying one takes a while itself."""
+    for number in itertools.count():
+        _exhaust(export_davis(open_clip(FRAMES), _masks, parent / f"masks-{number:05d}"))
+
+
+@pytest.mark.quick
 def test_a_folder_of_masks_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     rng, there = random.Random(2), 0
     for kill in range(KILLS):
         parent = tmp_path / str(kill)
         killed_within(_write_folders, (parent,), rng.uniform(0.02, 0.3))
         for folder in parent.glob("masks-?????"):  # the one that was being written ends in .part
-            _check_folder(folder)
+            assert len(list(folder.iterdir())) == len(FRAMES) + 1
             there += 1
     assert there, "none was written at all"
     FIGURES.append(f"faults: folders of masks: killed {KILLS} times while they were written; {there} there, all whole")
@@ -221,36 +215,33 @@ def _fill(filler: Path, write: Callable[[], object]) -> None:
             file.write(bytes(4000))
 
 
-@pytest.mark.parametrize("result", RESULTS, ids=lambda r: r.name)
-def test_a_full_disk(result: Result, small_disk: Path) -> None:
-    path = small_disk / result.name
-    filler = small_disk / "filler"
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_full_disk(name: str, small_disk: Path) -> None:
+    (write, check), path, filler = RESULTS[name], small_disk / name, small_disk / "filler"
     filler.write_bytes(bytes(240_000))
-    with pytest.raises(OSError, match=r"disk is full.*make room and try again"):
-        _fill(filler, lambda: result.write(path))
+    with pytest.raises(OSError, match=r"disk is full.*try again"):
+        _fill(filler, lambda: write(path))
     assert not [p.name for p in small_disk.iterdir() if ".part" in p.name]
     if path.exists():
-        result.check(path)
+        check(path)
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    result.write(path)
-    result.check(path)
-    FIGURES.append(f"faults: {result.name}: a full disk was told, and survived")
+    write(path)
+    check(path)
+    FIGURES.append(f"faults: {name}: a full disk was told, and survived")
 
 
-@pytest.mark.parametrize("result", RESULTS, ids=lambda r: r.name)
-def test_a_disk_that_cannot_be_written(result: Result, small_disk: Path) -> None:
+def test_a_disk_that_cannot_be_written(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(OSError, match=r"choose another (folder|place)|try again"):
-        result.write(small_disk / result.name)
-    result.write(small_disk.parent / result.name)
-    result.check(small_disk.parent / result.name)
+    for name, (write, _) in RESULTS.items():
+        with pytest.raises(OSError, match=r"choose another (folder|place)|try again"):
+            write(small_disk / name)
 
 
 def test_a_command_on_a_full_disk(small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     line = [*command_in(tmp_path, 4), "--prompt", "frame=0,object=1,point=40,30"]
     (small_disk / "filler").write_bytes(bytes(255_000))
     assert main([*line, "--out", str(small_disk / "out")]) == 2
-    assert re.search(r"sam2kit: the disk is full.*make room", capsys.readouterr().err)
+    assert re.search(r"sam2kit: the disk is full", capsys.readouterr().err)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -264,28 +255,26 @@ def test_out_of_memory_leaves_the_session_as_it_was(kind: str, monkeypatch: pyte
     predictor.add_points(whole, 0, 1, [[9, 9]])
     wanted = {f.frame_index: f.masks for f in predictor.propagate(whole)}
     survived = 0
+    module = getattr(model, kind)
+    working = module.forward
     for fails_at in range(1, 6):
         session = predictor.open(clip)
         predictor.add_points(session, 0, 1, [[9, 9]])
-        module = getattr(model, kind)
-        working, calls = module.forward, 0
+        answers = itertools.count(1)
 
-        def full(*arguments: object, working: Callable = working, fails_at: int = fails_at, **named: object) -> object:
-            nonlocal calls
-            calls += 1
-            if calls == fails_at:
+        def full(*arguments: object, answers: Iterator = answers, fails_at: int = fails_at, **named: object) -> object:
+            if next(answers) == fails_at:
                 raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
             return working(*arguments, **named)
 
-        monkeypatch.setattr(module, "forward", full)
         shown = {}
-        try:
+        with monkeypatch.context() as patch, contextlib.suppress(torch.OutOfMemoryError):
+            patch.setattr(module, "forward", full)
+            survived += 1
             for frame in predictor.propagate(session):
                 shown[frame.frame_index] = frame.masks
-        except torch.OutOfMemoryError:
-            survived += 1
-        monkeypatch.undo()
-        for frame in predictor.resume(session):  # room was made
+            survived -= 1
+        for frame in predictor.resume(session):  # there is memory again
             shown[frame.frame_index] = frame.masks
         assert shown.keys() == wanted.keys()
         assert all(np.array_equal(shown[f], wanted[f]) for f in wanted)
@@ -297,23 +286,12 @@ def test_out_of_memory_in_a_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "toy.safetensors").write_bytes(safetensors_bytes())
-    from PIL import Image
-
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
 
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     monkeypatch.setattr(SAM2, "encode_image", full)
-    line = [
-        "image",
-        str(tmp_path / "a.png"),
-        "--model",
-        str(tmp_path / "toy.safetensors"),
-        "--point",
-        "5,5",
-        "--out",
-        str(tmp_path / "o"),
-    ]
-    assert main(line) == 2
+    model = ["--model", str(tmp_path / "toy.safetensors")]
+    assert main(["image", str(tmp_path / "a.png"), *model, "--point", "5,5", "--out", str(tmp_path / "o")]) == 2
     assert "no memory left for this; take a smaller model or --side" in capsys.readouterr().err

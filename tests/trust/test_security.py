@@ -10,77 +10,75 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from tests.app.conftest import ROOT
 from tests.figures import FIGURES
 from tests.trust import breaking
 from tests.trust.attacked_app import AttackedApp
 from tests.trust.corpus_pictures import WHOLE as PICTURES
-from tests.ui.conftest import ROOT
 
 pytestmark = pytest.mark.security
 SOURCES = sorted((ROOT / "sam2kit").rglob("*.py"))
 # what may run code of a file's; the one exception packs calls between two processes of the app's own
 _FORBIDDEN = {"eval", "exec", "compile", "__import__"}
-_UNPICKLERS = re.compile(
-    r"\b(pickle\.loads?|cPickle|dill|joblib|marshal|shelve|yaml\.load\b|yaml\.unsafe|np\.load|allow_pickle)"
-)
+_UNPICKLERS = r"\b(pickle\.loads?|cPickle|dill|joblib|marshal|shelve|yaml\.load\b|yaml\.unsafe|np\.load|allow_pickle)"
 
 
-def calls_in(file: Path) -> Iterator[tuple[int, str]]:
-    """Names that are called, without what they belong to."""
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            yield node.lineno, node.func.id
-
-
-def _is_load_of_torch(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
-
-
+@pytest.mark.quick
 def test_nothing_in_the_package_runs_text_as_code() -> None:
-    found = [f"{file.name}:{line}: {name}" for file in SOURCES for line, name in calls_in(file) if name in _FORBIDDEN]
-    assert found == []
-    unsafe = [file.name for file in SOURCES if _UNPICKLERS.search(file.read_text())]
-    assert unsafe == []
-    loads = [call for file in SOURCES for call in ast.walk(ast.parse(file.read_text())) if _is_load_of_torch(call)]
-    assert loads
-    assert all("weights_only=True" in ast.unparse(call) for call in loads)
-    opened = [file.name for file in SOURCES if "Image.open(" in file.read_text()]
-    assert opened == ["pictures.py"], "pictures are opened in one place, which takes no programs"
-    shells = [file.name for file in SOURCES if re.search(r"shell=True|os\.system|os\.popen", file.read_text())]
-    assert shells == []
+    calls = [
+        (file.name, ast.unparse(node.func), ast.unparse(node))
+        for file in SOURCES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+    ]
+    assert [call for call in calls if call[1] in _FORBIDDEN] == []
+    for pattern in (_UNPICKLERS, r"shell=True|os\.system|os\.popen"):
+        assert [file.name for file in SOURCES if re.search(pattern, file.read_text())] == []
+    loads = [text for _, name, text in calls if name == "torch.load"]
+    assert loads and all("weights_only=True" in text for text in loads)
+    opened = {file for file, name, _ in calls if name == "Image.open"}
+    assert opened == {"pictures.py"}, "pictures are opened in one place, which takes no programs"
     FIGURES.append(f"security: {len(SOURCES)} files: none runs text as code, {len(loads)} torch.load take weights only")
 
 
-@pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.bin", "a.ckpt", "a.safetensors"])
-def test_pickles_run_nothing(name: str, tmp_path: Path) -> None:
-    """Through every door that takes a file of weights, work or data; in a process of its own, whose children are told."""
-    canary = tmp_path / "canary"
-    for content in (breaking.pickle_that_runs(canary), breaking.checkpoint_that_runs(canary)):
-        (tmp_path / name).write_bytes(content)
-        code = (
-            "import sys\n"
-            "from pathlib import Path\n"
-            "ran = []\n"
-            "sys.addaudithook(lambda event, _: ran.append(event) if event in ('os.system', 'subprocess.Popen', 'os.exec') else None)\n"
-            "from sam2kit import PictureSession, load_model, read_picture\n"
-            "from sam2kit.datasets.opening import open_dataset\n"
-            f"path = Path({str(tmp_path / name)!r})\n"
-            "for door in (lambda: load_model(path, 'cpu'), lambda: PictureSession.load(path), lambda: read_picture(path), lambda: open_dataset(path)):\n"
-            "    try:\n"
-            "        door()\n"
-            "    except (ValueError, OSError):\n"
-            "        pass\n"
-            "print(ran)\n"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-        assert done.stdout.strip().endswith("[]")
-        assert not canary.exists()
+OPEN_ALL = """
+import sys
+from pathlib import Path
+ran = []
+sys.addaudithook(lambda event, _: ran.append(event) if event in ("os.system", "subprocess.Popen", "os.exec") else None)
+from sam2kit import Session, load_model, open_dataset, read_picture
+
+for path in Path(sys.argv[1]).iterdir():
+    for reader in (lambda path: load_model(path, "cpu"), Session.load, read_picture, open_dataset):
+        try:
+            reader(path)
+        except (ValueError, OSError):
+            pass
+print(ran)
+"""
+
+
+def test_pickles_run_nothing(tmp_path: Path) -> None:
+    """Through every reader of weights, work or data; in a process of its own, whose children are noticed."""
+    canary, folder = tmp_path / "canary", tmp_path / "files"
+    folder.mkdir()
+    for suffix in ("pt", "pth", "bin", "ckpt", "safetensors"):
+        (folder / f"pickle.{suffix}").write_bytes(breaking.pickle_that_runs(canary))
+        (folder / f"checkpoint.{suffix}").write_bytes(breaking.checkpoint_that_runs(canary))
+    command = [sys.executable, "-c", OPEN_ALL, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip().endswith("[]")
+    assert not canary.exists()
+
+
+ROUTES = [f"/{name}" for name in ("file=", "static/", "assets/")] + [
+    f"/gradio_api/{name}" for name in ("file=", "file/", "custom_component/", "reverse_proxy=")
+]
 
 
 def test_only_files_for_visitors_are_served(attacked: AttackedApp, tmp_path: Path) -> None:
@@ -88,28 +86,17 @@ def test_only_files_for_visitors_are_served(attacked: AttackedApp, tmp_path: Pat
     secret.write_text("nobody's business")
     upload = Path(attacked.files["PHOTO"])
     ways = [
-        "/etc/passwd", "/etc/hostname", str(secret), str(ROOT / "app.py"), str(ROOT / "sam2kit" / "bundled" / "nano.safetensors"),
+        "/etc/passwd", "/etc/hostname", str(secret), str(ROOT / "app.py"), str(ROOT / "sam2kit" / "nano" / "nano.safetensors"),
         f"{upload.parent}/../../../../../../etc/passwd", f"{upload.parent}/..%2f..%2f..%2fetc/passwd", f"{upload}/../../../private.txt",
         "/proc/self/environ", "/dev/zero", f"file://{secret}", "..", ".", str(upload.parent), str(upload.parent.parent), "~/.bashrc",
         "http://127.0.0.1:9/a", "C:\\Windows\\win.ini", "%00", "/etc/passwd%00.png",
     ]  # fmt: skip
     for way in ways:
-        for route in (
-            "/gradio_api/file=",
-            "/file=",
-            "/gradio_api/file/",
-            "/static/",
-            "/assets/",
-            "/gradio_api/custom_component/",
-            "/gradio_api/reverse_proxy=",
-        ):
+        for route in ROUTES:
             reply = attacked.web.get(f"{attacked.address}{route}{way}", follow_redirects=False)
-            told = reply.content
-            assert reply.status_code >= 300 or b"<!doctype html" in told[:100].lower(), (
-                f"{route}{way}: {reply.status_code}"
-            )
-            assert b"nobody's business" not in told
-            assert b"root:" not in told
+            page = b"<!doctype html" in reply.content[:100].lower()
+            assert reply.status_code >= 300 or page, f"{route}{way}: {reply.status_code}"
+            assert b"nobody's business" not in reply.content and b"root:" not in reply.content
     assert attacked.web.get(f"{attacked.address}/gradio_api/file={upload}").content == PICTURES["png"], (
         "a visitor's own upload is"
     )
@@ -141,7 +128,7 @@ def test_work_is_given_back_to_its_owner_alone(attacked: AttackedApp) -> None:
             told = attacked.event(f"stranger {number}", "claim", [None], sent)
             assert '"key"' not in told
             assert '"picture"' not in told, f"{guess!r:.60} opened somebody's photo"
-    asked = {"key": key, "scene": scene, "sequence": 1, "number": 0, "points": [[3, 3, 1]], "box": None}
+    asked = {"key": key, "scene": scene, "sequence": 1, "number": 1, "points": [[3, 3, 1]], "box": None}
     assert "object" in attacked.touch("image-view", asked).json(), "the owner's page still works"
 
     back = attacked.event("the owner, again", "claim", [None], {"tokens": [token]})
@@ -166,12 +153,12 @@ socket.create_connection = lambda *a, **k: refuse(None, a)
 
 def test_everything_but_the_hub_works_without_a_network(tmp_path: Path) -> None:
     """A photo, a clip, a session, a data set and the page, with every door to the network shut."""
-    code = f"""{NO_NETWORK}
+    code = f"""
 import numpy as np, sam2kit
 from sam2kit.cli import main
-from sam2kit.ui.layout import build_app
-from sam2kit.ui.limits import Limits
-from sam2kit.ui.start import load_for_app
+from sam2kit.app.layout import build_app
+from sam2kit.app.limits import Limits
+from sam2kit.app.models import load_for_app
 folder = {str(tmp_path)!r}
 assets = {str(ROOT / "assets")!r}
 model = sam2kit.load_model("nano", "cpu")
@@ -188,15 +175,19 @@ print("reached", reached)
 """
     environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "True", "HF_HUB_DISABLE_TELEMETRY": "0"}
     environment.pop("HF_HUB_OFFLINE", None)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT, env=environment
-    )
+    _run_without_network(code, environment)
+
+
+def _run_without_network(code: str, environment: dict[str, str]) -> str:
+    command = [sys.executable, "-c", NO_NETWORK + code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "reached []" in done.stdout, done.stdout[-1000:]
+    return done.stdout
 
 
 def test_the_offline_switch_opens_no_connection(tmp_path: Path) -> None:
-    code = f"""{NO_NETWORK}
+    code = """
 from sam2kit import load_model
 from sam2kit.hub import HubError
 try:
@@ -206,12 +197,7 @@ except HubError as error:
 print("reached", reached)
 """
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "the offline switch HF_HUB_OFFLINE is on" in done.stdout
-    assert "reached []" in done.stdout
+    assert "the offline switch HF_HUB_OFFLINE is on" in _run_without_network(code, environment)
 
 
 def test_known_advisories() -> None:

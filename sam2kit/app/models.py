@@ -1,0 +1,135 @@
+"""Which model answers: the one that the app starts with, or one that a visitor has fine-tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from sam2kit.app.queue import FairQueue
+from sam2kit.app.zero_gpu import is_zero_gpu, predictor_kinds
+from sam2kit.config import NANO
+from sam2kit.hub import HubError
+from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.automatic import AutomaticOptions
+from sam2kit.predict.image import ImagePredictor
+from sam2kit.predict.tracking_quality import QualityLimits
+from sam2kit.predict.video import VideoPredictor
+from sam2kit.weights import load_model
+
+# where the sliders of "segment everything" start: half of the published grid, for a wait that people accept
+_EVERYTHING = AutomaticOptions(points_per_side=16)
+# nano predicts lower IoUs, the boundaries of its masks are less stable, and it leaves specks
+_EVERYTHING_NANO = AutomaticOptions(points_per_side=16, min_predicted_iou=0.5, min_stability=0.7, min_region_area=8)
+_QUALITY_NANO = QualityLimits(min_iou=0.4)
+
+_FULL_SIDE, _DRAFT_SIDE = 1024, 512  # pixels; the draft is a quarter of the work of the published size
+
+
+@dataclass(frozen=True)
+class AppModel:
+    """The model that the app runs, and what visitors should know about it."""
+
+    model: SAM2
+    name: str
+    notice: str = ""  # one line that every page shows
+    reason: str = ""  # why it is not the model that was asked for
+    terminal: str = ""  # the same for the person who starts the app, with what to do
+
+
+def load_for_app(source: str, device: str = "auto", dtype: str = "auto", *, side: int | None = None) -> AppModel:
+    """Load a model for the app; arguments as for `load_model`. On a ZeroGPU Space it stays on the CPU.
+
+    Only when the Hub cannot deliver does the bundled nano model step in, and the page says so. Anything else that is
+    wrong is an error, as in `load_model`.
+    """
+    if is_zero_gpu():
+        if dtype != "auto":
+            raise ValueError(f"on ZeroGPU the precision is the lent GPU's own, got --dtype {dtype}; leave it out")
+        device = "cpu"
+    try:
+        model = load_model(source, device, dtype, side=side)
+    except HubError as error:
+        notice = f"The small bundled model runs instead of {source}; its masks are much rougher than SAM 2.1's."
+        terminal = (
+            f"running the small bundled model (nano), whose masks are much rougher, instead of {source}: {error}. Mend "
+            f"this and start again, or give a downloaded file: --model path/to/{Path(source).name}.pt"
+        )
+        return AppModel(load_model("nano", device, dtype), "nano", notice, f"{error}.", terminal)
+    notice = "This is the small bundled model: quick, and much rougher than SAM 2.1." if source == "nano" else ""
+    return AppModel(model, source, notice)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with everything that the tabs do with it."""
+
+    name: str
+    images: ImagePredictor
+    predictor: VideoPredictor  # of the tabs; tracks if the model can
+    everything: AutomaticOptions
+    quality: QualityLimits
+    passes: FairQueue  # held during each pass; all models on one device share it
+
+    @classmethod
+    def of(cls, model: SAM2, name: str, passes: FairQueue) -> LoadedModel:
+        """What the app does with a model."""
+        is_nano = replace(model.config, side=NANO.side) == NANO  # also where nano was fine-tuned
+        images, videos = predictor_kinds(model)
+        return cls(
+            name,
+            images(model, lock=passes),
+            videos(model, lock=passes),
+            _EVERYTHING_NANO if is_nano else _EVERYTHING,
+            _QUALITY_NANO if is_nano else QualityLimits(),
+            passes,
+        )
+
+    @property
+    def can_track(self) -> bool:
+        """Whether the model has learned to track; else it only knows pictures."""
+        return self.predictor.model.memory_is_trained
+
+    @property
+    def has_draft(self) -> bool:
+        """Whether a draft would be quicker."""
+        return self.predictor.model.config.side == _FULL_SIDE
+
+    @cached_property
+    def draft(self) -> VideoPredictor:
+        """The same weights on smaller pictures: quicker and coarser; made at first use."""
+        small = model_at_side(self.predictor.model, _DRAFT_SIDE)
+        return predictor_kinds(small)[1](small, lock=self.passes)
+
+
+def model_at_side(model: SAM2, side: int) -> SAM2:
+    """The same weights, in the same memory, for squares of another size."""
+    with torch.device("meta"):
+        other = SAM2(replace(model.config, side=side))
+    other.load_state_dict(model.state_dict(), assign=True)
+    other.compute_dtype, other.memory_is_trained = model.compute_dtype, model.memory_is_trained
+    return other.to(model.device).eval()
+
+
+class Models:
+    """Which model each visitor works with: `base`, or another one that the visitor with a key has `chosen`."""
+
+    def __init__(self, base: LoadedModel, chosen: Callable[[str], LoadedModel | None] = lambda key: None) -> None:
+        self.base, self._chosen = base, chosen
+
+    @property
+    def are_busy(self) -> bool:
+        """Whether one of them is computing, so that what can be left out should be."""
+        return self.base.passes.count > 0
+
+    def of(self, key: str) -> LoadedModel:
+        """A visitor's model."""
+        return self._chosen(key) or self.base
+
+    def load(self, name: str, folder: Path) -> LoadedModel:
+        """A fine-tuned model of a folder, on the device and in the precision of the app's own."""
+        base = self.base.predictor.model
+        return LoadedModel.of(load_model(folder, base.device, base.compute_dtype or "auto"), name, self.base.passes)

@@ -1,0 +1,115 @@
+"""`sam2kit image` and `sam2kit auto`: masks in photos; the same files are written of the session of a photo."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sam2kit.cli.arguments import KEEP_CLICKED_HELP, ResultsCommand, argument, numbers_of, option
+from sam2kit.files import check_folder, make_folder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sam2kit.media.mask_files import NamedMask
+
+_MOST_CUTOUTS = 8  # of "auto", which may find hundreds of masks
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageCommand(ResultsCommand):
+    """masks of one object in a photo, from clicks or boxes"""
+
+    photo: Path = argument(metavar="PHOTO")
+    point: list[str] = option([], "a click; 1 this (default), 0 not this", "x,y[,0|1]")
+    box: list[str] = option([], "a box; several make several masks", "x0,y0,x1,y1")
+    candidates: bool = option(False, "write all candidates, not only the best")
+    keep_clicked: bool | None = option(None, KEEP_CLICKED_HELP)
+
+    def run(self) -> None:
+        from sam2kit.media.mask_files import NamedMask
+        from sam2kit.media.pictures import read_picture
+        from sam2kit.predict.image import ImagePredictor
+        from sam2kit.predict.options import ImageOptions
+        from sam2kit.predict.prompts import Prompt
+
+        points = [numbers_of(p, (2, 3), "--point", "x,y or x,y,0 or x,y,1") for p in self.point]
+        boxes = [numbers_of(b, (4,), "--box", "x0,y0,x1,y1") for b in self.box]
+        if not points and not boxes:
+            raise ValueError("say what you want: give --point x,y or --box x0,y0,x1,y1")
+        if points and len(boxes) > 1:
+            raise ValueError("points go with one box at most; run the command once per object")
+        labels = [p[2] if len(p) == 3 else 1 for p in points]
+        prompt = Prompt([p[:2] for p in points] or None, labels or None, boxes or None)
+        check_folder(self.out)
+        picture = read_picture(self.photo)
+        predictor = ImagePredictor(self.load(), ImageOptions(keep_clicked=self.keep_clicked))
+        answer = predictor.predict(predictor.encode(picture), prompt, multimask=self.candidates or None)
+        shown = answer if self.candidates else answer.best()
+        found = zip(shown.masks.flatten(0, 1), shown.predicted_iou.flatten(), strict=True)
+        objects = [NamedMask.of(f"mask {i}", mask.cpu().numpy(), float(iou)) for i, (mask, iou) in enumerate(found, 1)]
+        write_masks(self.out, picture, objects, self.photo.name, as_json=self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoCommand(ResultsCommand):
+    """masks of everything in a photo"""
+
+    photo: Path = argument(metavar="PHOTO")
+    points_per_side: int = option(32)
+    min_iou: float = option(0.8, "predicted IoU that a mask must reach")
+    min_stability: float = option(0.95)
+
+    def run(self) -> None:
+        from tqdm import tqdm
+
+        from sam2kit.media.mask_files import NamedMask
+        from sam2kit.media.pictures import read_picture
+        from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
+
+        settings = AutomaticOptions(
+            points_per_side=self.points_per_side, min_predicted_iou=self.min_iou, min_stability=self.min_stability
+        )
+        check_folder(self.out)
+        picture = read_picture(self.photo)
+        search = AutomaticMasks(self.load(), settings)
+        with tqdm(desc="segmenting everything", disable=self.json) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            found = search.generate(picture, progress=progress)
+        objects = [NamedMask(f"mask {i}", f.runs, f.predicted_iou) for i, f in enumerate(found, start=1)]
+        write_masks(self.out, picture, objects, self.photo.name, as_json=self.json)
+
+
+def write_masks(
+    folder: Path, picture: np.ndarray, objects: Sequence[NamedMask], file_name: str, *, as_json: bool
+) -> None:
+    """Masks, cut-outs, an overlay and COCO JSON of a picture uint8 [H, W, 3] in a folder; a summary on stdout."""
+    from PIL import Image
+
+    from sam2kit.data.mask_exports import coco_json
+    from sam2kit.files import write_json
+    from sam2kit.media.drawing import draw_masks
+    from sam2kit.media.mask_files import cut_out, mask_image, write_image
+
+    out = make_folder(folder)
+    stem = Path(file_name).stem
+    written = []
+    for i, item in enumerate(objects, start=1):
+        written.append(write_image(mask_image([item]), out / f"{stem}_mask{i}.png"))
+        if item.area and len(objects) <= _MOST_CUTOUTS:
+            written.append(write_image(cut_out(picture, item.mask), out / f"{stem}_cutout{i}.png"))
+    overlay = Image.fromarray(draw_masks(picture, (o.mask for o in objects), range(len(objects))))
+    written.append(write_image(overlay, out / f"{stem}_overlay.jpg"))
+    written.append(write_json(coco_json(objects, file_name, picture.shape[:2]), out / f"{stem}_coco.json"))
+    if as_json:
+        masks = [{"predicted_iou": round(o.score, 4), "area": o.area} for o in objects]
+        print(json.dumps({"masks": masks, "files": [str(p) for p in written]}))
+    else:
+        print(f"{len(objects)} masks in {out}: {overlay.width}x{overlay.height} pixels, see {written[-2].name}")

@@ -1,0 +1,1 @@
+"""How the bundled model is made: its recipe, the scenes it learns from, and what it is measured on."""

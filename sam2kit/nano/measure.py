@@ -1,0 +1,189 @@
+"""The figures of nano's card, on what was never trained on: clicks and boxes in pictures, tracking in clips.
+
+    python -m sam2kit.nano.measure --photos photos --turntables turntables
+    python -m sam2kit.nano.measure --answers sam2kit/nano/answers.webp
+
+Without the two folders, which are not part of this project, their lines are left out. Any model can be measured. The
+second command draws its best and worst answers to one click on the project's own photos.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from sam2kit.data.opening import open_dataset
+from sam2kit.data.sample import LabelledFrames, SampleInMemory
+from sam2kit.evaluation.clicks import Click, centre_click, one_click_masks, picture_rows
+from sam2kit.evaluation.metrics import region_similarity
+from sam2kit.evaluation.reports import ObjectRow, means_of
+from sam2kit.evaluation.semi_supervised import SampleFrames, TrackingProtocol, evaluate_clips
+from sam2kit.media.drawing import draw_masks
+from sam2kit.model.sam2 import SAM2
+from sam2kit.nano.held_out import (
+    held_out_clips,
+    held_out_photos,
+    held_out_pictures,
+    held_out_real_clips,
+    pasted_clips,
+)
+from sam2kit.predict.image import ImagePredictor
+from sam2kit.predict.tracking_quality import PRESENT, QualityLimits, Reading, Readings, classify
+from sam2kit.predict.video import VideoPredictor
+from sam2kit.weights import load_model
+
+ASSETS = Path(__file__).parents[2] / "assets" / "photos"
+PICTURE_FIGURES = {
+    "click1": "1 click", "best_of_3": "best of 3", "click3": "3 clicks", "click5": "5 clicks", "box": "box",
+    "click1_f": "F: 1 click", "click5_f": "5 clicks", "box_f": "box", "predicted_iou_error": "error of predicted IoU",
+}  # fmt: skip
+CLIP_FIGURES = {
+    "mask": "J&F: mask", "click": "1 click", "box": "box", "mask_j": "J: mask", "click_j": "1 click", "box_j": "box",
+    "copied": "first mask copied", "present_recall": "present", "absent_recall": "absent",
+}  # fmt: skip
+QUALITY_FIGURES = {"right": "called present: right", "shown": "frames called present"}
+_SHOWN, _CELL = 10, 160  # answers of a kind on the sheet; pixels
+_LIMITS, _RIGHT = (0.4, 0.5, 0.6, 0.7, 0.8), 0.5  # predicted IoU; true IoU of a mask that shows its object
+
+
+def picture_figures(model: SAM2, pictures: Iterable[LabelledFrames]) -> dict[str, float]:
+    """Means of PICTURE_FIGURES over all objects, and "objects", their number.
+
+    Raises:
+        ValueError: if there is no object.
+    """
+    rows = list(_rows(model, (("", picture) for picture in pictures)))
+    return _means(rows)
+
+
+def _rows(model: SAM2, pictures: Iterable[tuple[str, LabelledFrames]]) -> Iterator[ObjectRow]:
+    predictor = ImagePredictor(model)
+    for name, picture in pictures:
+        yield from picture_rows(predictor, name, picture, boundaries=True)
+
+
+def _means(rows: list[ObjectRow]) -> dict[str, float]:
+    means = means_of(rows)
+    return {name: means[name] for name in PICTURE_FIGURES} | {"objects": float(len(rows))}
+
+
+def photo_figures(model: SAM2, folder: Path) -> dict[str, dict[str, float]]:
+    """`picture_figures` of each set of held-out photographs, and their mean, in which sets count the same."""
+    rows: dict[str, list[ObjectRow]] = {}
+    for row in _rows(model, tqdm(held_out_photos(folder), desc="held-out photographs")):
+        rows.setdefault(row.sample, []).append(row)
+    sets = {name: _means(found) for name, found in rows.items()}
+    mean = {name: float(np.mean([found[name] for found in sets.values()])) for name in PICTURE_FIGURES}
+    return sets | {"mean of the sets": mean | {"objects": sum(found["objects"] for found in sets.values())}}
+
+
+def quality_figures(model: SAM2, clips: Iterable[LabelledFrames]) -> dict[str, dict[str, float]]:
+    """How far "present" can be trusted after one click, by the lowest predicted IoU that still counts as present.
+
+    Returns:
+        limit -> "right", the share of the frames called present on which the mask has an IoU of at least 0.5, "shown",
+        the share of all frames that are called present, and "objects", their number.
+    """
+    tracked = [one for clip in clips for one in _tracked(TrackingProtocol().predictor(model), clip)]
+    figures = {}
+    for least in _LIMITS:
+        limits = QualityLimits(min_iou=least)
+        present = np.concatenate([classify(readings, limits)[1:] == PRESENT for readings, _ in tracked])
+        right = np.concatenate([ious[1:] for _, ious in tracked])[present] >= _RIGHT
+        shares = {"right": float(right.mean()) if len(right) else 0.0, "shown": float(present.mean())}
+        figures[f"predicted IoU from {least}"] = shares | {"objects": float(len(tracked))}
+    return figures
+
+
+def _tracked(predictor: VideoPredictor, clip: LabelledFrames) -> Iterator[tuple[list[Reading | None], np.ndarray]]:
+    """Of each object, after one click on the first frame: readings and float [T] IoU of every frame."""
+    session = predictor.open(SampleFrames(SampleInMemory("clip", clip)))
+    for number, masks in clip.masks.items():
+        predictor.add_points(session, 0, number, *centre_click(masks[0]))
+    ious = {number: np.zeros(len(clip.frames)) for number in clip.masks}
+    for answer in predictor.propagate(session):
+        for number, masks in clip.masks.items():
+            ious[number][answer.frame_index] = region_similarity(answer.mask(number), masks[answer.frame_index])
+    for number in clip.masks:
+        yield Readings().of(number, session), ious[number]
+
+
+def answers_sheet(model: SAM2, pictures: Iterable[LabelledFrames]) -> np.ndarray:
+    """The ten best and, below, the ten worst answers to one click on an object: uint8 [H, W, 3], with their IoUs."""
+    predictor = ImagePredictor(model)
+    found = [(click.iou, p.image, click) for p in pictures for click in one_click_masks(predictor, p)]
+    found.sort(key=lambda one: -one[0])
+    cells = [_cell(image, click) for _, image, click in found[:_SHOWN] + found[-_SHOWN:]]
+    return np.concatenate([np.concatenate(cells[i : i + 5], axis=1) for i in range(0, len(cells), 5)])
+
+
+def _cell(image: np.ndarray, click: Click) -> np.ndarray:
+    """A square of CELL pixels around a mask and its click."""
+    drawn = draw_masks(image, [click.mask], [2])
+    shown = click.mask.copy()
+    shown[click.point_xy[::-1]] = True
+    x, y, width, height = cv2.boundingRect(shown.astype(np.uint8))
+    edge = min(int(1.5 * max(width, height)) + 40, *shown.shape)
+    top, left = (
+        int(np.clip(middle - edge / 2, 0, size - edge))
+        for middle, size in ((y + height / 2, shown.shape[0]), (x + width / 2, shown.shape[1]))
+    )
+    cell = cv2.resize(drawn[top : top + edge, left : left + edge], (_CELL, _CELL), interpolation=cv2.INTER_AREA)
+    point = tuple(int((n - first) * _CELL / edge) for n, first in zip(click.point_xy, (left, top), strict=True))
+    cv2.circle(cell, point, 4, (255, 255, 255), -1, cv2.LINE_AA)
+    cv2.circle(cell, point, 4, (0, 0, 0), 1, cv2.LINE_AA)
+    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(cell, f"{click.iou:.2f}", (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thickness, cv2.LINE_AA)
+    return cell
+
+
+def table(figures: dict[str, str], lines: dict[str, dict[str, float]]) -> str:
+    """Markdown: a line for each of `lines`, a column for each of `figures`."""
+    rows = [f"| | objects | {' | '.join(figures.values())} |", "| --- |" + " --- |" * (len(figures) + 1)]
+    for name, found in lines.items():
+        rows.append(f"| {name} | {found['objects']:.0f} | " + " | ".join(f"{found[f]:.2f}" for f in figures) + " |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Measure from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--photos", type=Path, help="folder of sets of photographs with masks")
+    parser.add_argument("--turntables", type=Path, help="folder of rotating objects")
+    parser.add_argument("--answers", type=Path, help="picture to draw the best and worst answers into; nothing else")
+    parser.add_argument("--model", default="nano")
+    arguments = parser.parse_args()
+    model = load_model(arguments.model)
+    own = [sample.read() for sample in open_dataset(ASSETS).pictures]
+    if arguments.answers:
+        Image.fromarray(answers_sheet(model, own)).save(arguments.answers, quality=85)
+        return
+    pictures = {
+        "assets/photos": picture_figures(model, tqdm(own, desc="assets/photos")),
+        "painted scenes": picture_figures(model, tqdm(held_out_pictures(), desc="painted scenes")),
+    }
+    if arguments.photos:
+        pictures |= photo_figures(model, arguments.photos)
+    print(table(PICTURE_FIGURES, pictures), end="\n\n", flush=True)
+    clips = {
+        "painted clips": evaluate_clips(model, tqdm(held_out_clips(), desc="painted clips")),
+        "cut-outs of assets/photos": evaluate_clips(model, tqdm(pasted_clips(ASSETS), desc="cut-outs")),
+    }
+    folders = arguments.photos and arguments.turntables
+    if folders:
+        real = held_out_real_clips(arguments.photos, arguments.turntables)
+        clips["real things over photographs"] = evaluate_clips(model, tqdm(real, desc="real things"))
+    print(table(CLIP_FIGURES, clips), end="\n\n", flush=True)
+    all_clips = chain(held_out_clips(), held_out_real_clips(arguments.photos, arguments.turntables) if folders else ())
+    print(table(QUALITY_FIGURES, quality_figures(model, tqdm(all_clips, desc="quality of tracking"))))
+
+
+if __name__ == "__main__":
+    main()
