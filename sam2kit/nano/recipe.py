@@ -44,7 +44,8 @@ from sam2kit.weights import load_model, save_model
 _START = LossWeights(
     focal=0.0, dice=1.0, balanced=1.0, iou=4.0, iou_differences=1.0, others=0.1, squared_iou=True, object_score=0.1
 )
-_END = replace(_START, focal=8.0, balanced=0.2, others=0.03)
+# squared errors of IoUs are small numbers: with less weight, training photographs too get the wrong candidate
+_END = replace(_START, focal=8.0, balanced=0.2, iou=8.0, iou_differences=8.0, others=0.03)
 _CLIP_OBJECT_SCORE = 2.0  # weight of the loss on clips, where objects do disappear
 _LOSSES_CHANGE = (0.35, 0.55)  # progress at which the weights leave _START and reach _END
 _TRAINED_STARTS_AT = 0.55  # progress at which a model that is already trained enters: sharp losses, corrections
@@ -67,10 +68,11 @@ class Phase:
 _PHASES = (
     Phase(0.45, 0.0, ((0.5, 1.0),), ()),
     Phase(0.75, 0.2, ((0.5, 0.4), (2 / 3, 0.6)), ((0.5, 1.0),)),
-    Phase(1.0, 0.4, ((2 / 3, 0.5), (1.0, 0.5)), ((0.5, 0.4), (2 / 3, 0.5), (1.0, 0.1))),
+    Phase(1.0, 0.35, ((2 / 3, 0.5), (1.0, 0.5)), ((0.5, 0.4), (2 / 3, 0.5), (1.0, 0.1))),
 )
 # per process, by the share of the side: pictures, objects in each; and clips, frames, objects in each
-_PICTURES_AT = {0.5: (6, 4), 2 / 3: (4, 4), 1.0: (2, 4)}
+# twice as many objects cost a quarter more
+_PICTURES_AT = {0.5: (6, 7), 2 / 3: (4, 8), 1.0: (2, 8)}
 _CLIPS_AT = {0.5: (2, 8, 3), 2 / 3: (1, 9, 3), 1.0: (1, 7, 2)}
 _PICTURES = SupervisionOptions(single_too=True, true_presence=True)
 
