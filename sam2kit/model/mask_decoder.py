@@ -78,8 +78,9 @@ class MaskDecoder(nn.Module):
             nn.ConvTranspose2d(coarse, fine, kernel_size=2, stride=2),
             nn.GELU(),
         )
-        self.conv_s0 = nn.Conv2d(dim, fine, kernel_size=1)
-        self.conv_s1 = nn.Conv2d(dim, coarse, kernel_size=1)
+        if config.takes_detail:
+            self.conv_s0 = nn.Conv2d(dim, fine, kernel_size=1)
+            self.conv_s1 = nn.Conv2d(dim, coarse, kernel_size=1)
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, fine, layers=3) for _ in range(CANDIDATES))
         self.iou_prediction_head = MLP(dim, dim, CANDIDATES, layers=3)
         self.pred_obj_score_head = MLP(dim, dim, 1, layers=3)
@@ -89,14 +90,14 @@ class MaskDecoder(nn.Module):
         return within_range(self.conv_s0(stride4)), within_range(self.conv_s1(stride8))
 
     def forward(
-        self, image: Tensor, image_positions: Tensor, detail: tuple[Tensor, Tensor], sparse: Tensor, dense: Tensor
+        self, image: Tensor, image_positions: Tensor, detail: tuple[Tensor, Tensor] | None, sparse: Tensor, dense: Tensor
     ) -> Candidates:
         """Decode B prompts into all four candidates.
 
         Args:
             image: [B or 1, dim, h, w] image embedding at stride 16; one picture serves all prompts.
             image_positions: [1, dim, h, w] Fourier encoding of the cells.
-            detail: stride-4 and stride-8 maps from `project_detail`, batched like `image`.
+            detail: stride-4 and stride-8 maps from `project_detail`, batched like `image`; None in models without.
             sparse: [B, N, dim] prompt tokens.
             dense: [B or 1, dim, h, w] encoded mask prompt. Where picture and mask are the same for all prompts, the
                 first look of the tokens at the picture is prepared once.
@@ -115,12 +116,15 @@ class MaskDecoder(nn.Module):
             mask_tokens=mask_tokens,
         )
 
-    def _masks(self, mask_tokens: Tensor, context: Tensor, detail: tuple[Tensor, Tensor]) -> Tensor:
+    def _masks(self, mask_tokens: Tensor, context: Tensor, detail: tuple[Tensor, Tensor] | None) -> Tensor:
         """[B, 4, dim] tokens and [B, dim, h, w] context -> [B, 4, 4h, 4w] logits."""
         up1, norm, act1, up2, act2 = self.output_upscaling
-        stride4, stride8 = detail
-        fine = act1(norm(up1(context) + stride8))
-        fine = act2(within_range(up2(fine) + stride4))
+        if detail is None:
+            fine = act2(within_range(up2(act1(norm(up1(context))))))
+        else:
+            stride4, stride8 = detail
+            fine = act1(norm(up1(context) + stride8))
+            fine = act2(within_range(up2(fine) + stride4))
         weights = torch.stack([mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
         return within_range(weights @ fine.flatten(2)).unflatten(2, fine.shape[-2:])
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from sam2kit.config import SAM2Config
 from sam2kit.model.attention import Attention
-from sam2kit.model.image_encoder import WindowAttention, block_plan, pool2x2
+from sam2kit.model.hiera import WindowAttention, block_plan, pool2x2
 from sam2kit.model.positions import rotate, rotate_maps
 from sam2kit.model.sam2 import SAM2
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from transformers import Sam2Config, Sam2Model, Sam2VideoConfig, Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
-from sam2kit.config import TrunkConfig, preset
+from sam2kit.config import HieraConfig, preset
 from sam2kit.model.positions import sine_map
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.geometry import frame_to_square
@@ -27,7 +27,7 @@ SIZES = ["tiny", *(pytest.param(size, marks=pytest.mark.slow) for size in ("smal
 SIDE = 256  # of the square: sixteen times fewer pixels than 1024, and another side than the published one
 
 
-def theirs(kind: type, config_kind: type, trunk: TrunkConfig, **options: Any) -> torch.nn.Module:
+def theirs(kind: type, config_kind: type, trunk: HieraConfig, **options: Any) -> torch.nn.Module:
     """A transformers model of a size, with made-up weights."""
     dims = [trunk.embed_dim << i for i in range(4)]
     config = config_kind(
