@@ -145,9 +145,9 @@ class MemoryConfig:
     fuser_layers: int = _whole(2, 0, 256)
     marks_absent_objects: bool = True  # 2.1: a learned vector is added to memories of an absent object
     dates_object_pointers: bool = True  # 2.1: pointers carry their distance in time
-    # edge of the two square maps that a memory is pressed into, one of global and one of local latents; 0 leaves it whole
+    # edge of the two square maps that a memory is pressed into, one of global, one of local latents; 0 leaves it whole
     latents_edge: int = _whole(0, 0, 64)
-    # from the second memory on, its keys are averaged over 2x2 places; ln 4, for the four, is then added to the "scores",
+    # from two memories on, their keys are averaged over 2x2 places; ln 4, for the four, is then added to the "scores",
     # or twice ln 2 to all channels of the "keys"; "" averages nothing
     pooled: str = ""
 
@@ -191,8 +191,8 @@ class SAM2Config:
             raise ValueError("decoder.takes_detail needs a trunk with four maps, and this one has one")
         if self.memory.latents_edge and self.embedding_side % self.memory.latents_edge:
             raise ValueError(
-                f"side must be a multiple of {16 * self.memory.latents_edge}, as each local latent of the memory sees a "
-                f"window of its own, got {self.side}"
+                f"side must be a multiple of {16 * self.memory.latents_edge}, as each local latent of the memory sees "
+                f"a window of its own, got {self.side}"
             )
 
     @property
@@ -207,7 +207,7 @@ class SAM2Config:
 
     @property
     def memory_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of what a frame leaves of an object; two maps of latents lie one below the other."""
+        """Channels, height and width of what a frame leaves of an object; of two maps of latents, one lies below."""
         edge = self.memory.latents_edge
         return (self.memory.dim, 2 * edge, edge) if edge else (self.memory.dim, *[self.embedding_side] * 2)
 
@@ -296,9 +296,7 @@ PRESETS: dict[str, SAM2Config] = {
     **{f"efficienttam-{size}": config for size, config in _EFFICIENT.items()},
     **{f"efficienttam-{size}-512": replace(config, side=512) for size, config in _EFFICIENT.items()},
     **{f"efficienttam-{size}-{n}": replace(c, memory=m) for size, c in _EFFICIENT.items() for n, m in _POOLED.items()},
-    "edgetam": SAM2Config(
-        trunk=RepViTConfig(), memory=replace(_MEMORY_2_0, attention_layers=2, latents_edge=16)
-    ),
+    "edgetam": SAM2Config(trunk=RepViTConfig(), memory=replace(_MEMORY_2_0, attention_layers=2, latents_edge=16)),
     "nano": NANO,
 }
 

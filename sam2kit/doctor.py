@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from sam2kit.config import PRESETS, preset
 from sam2kit.hardware import THREADS
-from sam2kit.hub import cached_weights, hub_repo
+from sam2kit.hub import cached_weights, hub_source, licence
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.predict.prompts import Prompt
@@ -63,22 +63,25 @@ def _where(source: str) -> str:
     """Where a model would come from, without fetching it."""
     if source == "nano":
         return f"nano, bundled ({(BUNDLED / 'nano.safetensors').stat().st_size / 1e6:.1f} MB)"
-    repo = hub_repo(source)
-    if repo is None:
+    published = hub_source(source)
+    if published is None:
         return f"{source}: {find_weights(source)}"
-    cached = cached_weights(repo)
+    terms = f", licence {licence(source)}" if licence(source) else ""
+    cached = cached_weights(published)
     if cached is not None:
-        return f"{source}: in the cache, {cached}"
-    return f"{source}: to be downloaded from the Hub ({repo}); without a connection the app starts with nano"
+        return f"{source}: in the cache, {cached}{terms}"
+    return (
+        f"{source}: to be downloaded from the Hub ({published}){terms}; without a connection the app starts with nano"
+    )
 
 
 def _speed(source: str, device: torch.device, dtype: torch.dtype) -> str:
     """Measure a picture, a click and a tracked frame, on random weights when the real ones are not here."""
-    repo = hub_repo(source)
+    published = hub_source(source)
     if source in PRESETS and source != "nano":
         model = SAM2(preset(source)).to(device, weights_dtype(dtype, device, trainable=False)).eval()
         model.compute_dtype = dtype
-    elif repo is not None and cached_weights(repo) is None:
+    elif published is not None and cached_weights(published) is None:
         return "not measured: the model is on the Hub"
     else:
         model = load_model(source, device, dtype)

@@ -35,7 +35,7 @@ from sam2kit.hub import (
     WEIGHT_SUFFIXES,
     HubError,
     download_weights,
-    hub_repo,
+    hub_source,
     is_path,
     uploading,
 )
@@ -58,9 +58,10 @@ def load_model(
     """Load a model, ready to predict.
 
     Args:
-        source: a preset ("nano", "sam2.1-hiera-tiny", ... see `PRESETS`), a Hub id ("facebook/sam2.1-hiera-large"),
-            or a local .safetensors or .pt file, or a folder with one. Folder and Hub id may also be those of a
-            fine-tuning, whose base is then loaded with it.
+        source: a preset ("nano", "sam2.1-hiera-tiny", "efficienttam-ti-512", ... see `PRESETS`), a Hub id
+            ("facebook/sam2.1-hiera-large", or "owner/repo:file.pt" where a repo holds several files), or a local
+            .safetensors or .pt file, or a folder with one. Folder and Hub id may also be those of a fine-tuning, whose
+            base is then loaded with it.
         device: "auto" takes a CUDA GPU if there is one, else Apple's if there is one, else the CPU.
         dtype: precision to compute in: "float32", "bfloat16", "float16"; "auto" is bfloat16 on a CUDA GPU
             that computes in it, float16 on an older one (such as T4 and V100), float32 elsewhere.
@@ -130,9 +131,9 @@ def find_weights(source: str | os.PathLike[str]) -> Path:
     name = os.fspath(source)
     if name == "nano":
         return BUNDLED / "nano.safetensors"
-    repo = hub_repo(name)
-    if repo is not None:
-        return download_weights(repo)
+    published = hub_source(name)
+    if published is not None:
+        return download_weights(published)
     path = Path(os.path.expanduser(name))
     if os.path.isfile(path):
         return path.with_name(FINETUNED_WEIGHTS) if path.name == FINETUNED_JSON else path
@@ -141,7 +142,8 @@ def find_weights(source: str | os.PathLike[str]) -> Path:
     if is_path(name):
         raise FileNotFoundError(f"there is no weight file at {path}")
     raise ValueError(
-        f"unknown model {name!r}; give one of {', '.join(PRESETS)}, a Hub id like facebook/sam2.1-hiera-tiny, or a path"
+        f"unknown model {name!r}; give one of {', '.join(PRESETS)}, a Hub id like facebook/sam2.1-hiera-tiny "
+        "or owner/repo:file.pt, or a path"
     )
 
 
@@ -294,7 +296,7 @@ def push_to_hub(
 
 def _finetuned_parts(folder: Path, repo_id: str, dtype: torch.dtype | None, temporary: Path) -> dict[str, Path | bytes]:
     base = read_finetuned(folder).base
-    if base != "nano" and (isinstance(_base_of(base, folder), Path) or hub_repo(base) is None):
+    if base != "nano" and (isinstance(_base_of(base, folder), Path) or hub_source(base) is None):
         raise ValueError(
             f"{folder} was fine-tuned from the local {base!r}, which others do not have; push the base and name its "
             f'Hub id as "base" in {FINETUNED_JSON}, or merge both and push the model'

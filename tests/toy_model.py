@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sam2kit.config import DecoderConfig, MemoryConfig, SAM2Config, HieraConfig
+from sam2kit.config import DecoderConfig, HieraConfig, MemoryConfig, SAM2Config
 from sam2kit.model.sam2 import SAM2
 
 TOY = SAM2Config(

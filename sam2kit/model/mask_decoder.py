@@ -90,7 +90,12 @@ class MaskDecoder(nn.Module):
         return within_range(self.conv_s0(stride4)), within_range(self.conv_s1(stride8))
 
     def forward(
-        self, image: Tensor, image_positions: Tensor, detail: tuple[Tensor, Tensor] | None, sparse: Tensor, dense: Tensor
+        self,
+        image: Tensor,
+        image_positions: Tensor,
+        detail: tuple[Tensor, Tensor] | None,
+        sparse: Tensor,
+        dense: Tensor,
     ) -> Candidates:
         """Decode B prompts into all four candidates.
 

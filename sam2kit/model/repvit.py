@@ -100,8 +100,11 @@ class ConvNorm(nn.Module):
         self._folded = Derived()
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self._folded.get(self.folded, self.sources())
         c = self.c
+        if type(c) is not nn.Conv2d:  # LoRA has wrapped it
+            _, scale, shift, mean, variance = self.sources()
+            return within_range(F.batch_norm(c(x), mean, variance, scale, shift, eps=self.bn.eps))
+        weight, bias = self._folded.get(self.folded, self.sources())
         return within_range(F.conv2d(x, weight, bias, c.stride, c.padding, groups=c.groups))
 
     def sources(self) -> list[Tensor]:

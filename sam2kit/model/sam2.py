@@ -381,7 +381,7 @@ class SAM2(nn.Module):
         return self.memory_attention.keys_of(placed, rotary)
 
     def _places(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """What tells the tokens of a memory of this size apart: positions [h*w, C], and turns of keys [h*w, dim/2, 2]."""
+        """What tells a memory's tokens apart: their positions [h*w, C], and the turns of their keys [h*w, dim/2, 2]."""
         channels, dim, device = self.config.memory.dim, self.config.hidden_dim, self.device
         if self.config.memory.latents_edge:
             return latent_places(width, channels, device=device), latent_rotary(width, dim, device=device)

@@ -5,8 +5,8 @@ After memory_encoder.py; before memory_attention.py.
     memory [B, C, h, w] --(all of it)----------> 16 x 16 global latents, which have no place
                         --(a window for each)--> 16 x 16 local latents, each in its place
 
-Both kinds go through the same layers: latents attend to the memory, then to each other, with an MLP after each. They are
-stored as one map, the global ones above the local ones.
+Both kinds go through the same layers: latents attend to the memory, then to each other, with an MLP after each. They
+are stored as one map, the global ones above the local ones.
 
 Surprises:
 - Places are added to keys *and* values, after their projection, and only for the global latents.

@@ -67,7 +67,9 @@ def test_pictures(name: str, file: str) -> None:
     compare(f"{name}: input", pixels[0, :, 3::step, 5::step], golden["input"], 1e-6)
     for i, stage in enumerate(stages):
         compare(f"{name}: trunk", sample(stage, 24, 8), golden[f"trunk{i}"], 5e-5)
-    compare(f"{name}: embedding", embedding.image[0, ::4, 1 :: tokens // 8, 2 :: tokens // 8], golden["image_embed"], 2e-5)
+    compare(
+        f"{name}: embedding", embedding.image[0, ::4, 1 :: tokens // 8, 2 :: tokens // 8], golden["image_embed"], 2e-5
+    )
     detail = embedding.features.detail or ()
     assert len(detail) == golden["high_res_count"].item()
     for i, fine in enumerate(detail):
