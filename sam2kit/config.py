@@ -29,6 +29,13 @@ def _check_fields(part: Any, name: str = "") -> None:
             check_whole(name + entry.name, getattr(part, entry.name), *entry.metadata["bounds"])
 
 
+def _check_stages(name: str, numbers: object, *, least: int = 1, stages: int | None = 4) -> None:
+    if not isinstance(numbers, tuple) or (stages is not None and len(numbers) != stages):
+        raise ValueError(f"trunk.{name} must be whole numbers, one for each of 4 stages, got {numbers!r}")
+    for number in numbers:
+        check_whole(f"trunk.{name}", number, least, 256)
+
+
 @dataclass(frozen=True)
 class HieraConfig:
     """A hierarchical vision transformer: SAM 2."""
@@ -44,12 +51,9 @@ class HieraConfig:
         _check_fields(self, "trunk.")
         if self.embed_dim % self.heads:
             raise ValueError(f"trunk.embed_dim must be a multiple of its {self.heads} heads, got {self.embed_dim}")
-        for name, least in (("blocks_per_stage", 1), ("window_per_stage", 1), ("global_blocks", 0)):
-            numbers = getattr(self, name)
-            if not isinstance(numbers, tuple) or (name != "global_blocks" and len(numbers) != 4):
-                raise ValueError(f"trunk.{name} must be whole numbers, one for each of 4 stages, got {numbers!r}")
-            for number in numbers:
-                check_whole(f"trunk.{name}", number, least, 256)
+        _check_stages("blocks_per_stage", self.blocks_per_stage)
+        _check_stages("window_per_stage", self.window_per_stage)
+        _check_stages("global_blocks", self.global_blocks, least=0, stages=None)
         if any(window % 2 for window in self.window_per_stage[:3]):
             raise ValueError(
                 "trunk.window_per_stage must be even but for the last stage, because the next stage halves them, got "
@@ -88,6 +92,10 @@ class ViTConfig:
         """Of its map."""
         return (self.embed_dim,)
 
+    def window_of(self, block: int) -> int:
+        """Edge of the windows of a block, in tokens; 0 has none and sees everything."""
+        return 0 if block % self.global_every == self.global_every - 1 else self.window
+
 
 @dataclass(frozen=True)
 class RepViTConfig:
@@ -98,10 +106,7 @@ class RepViTConfig:
 
     def __post_init__(self) -> None:
         _check_fields(self, "trunk.")
-        if not isinstance(self.blocks_per_stage, tuple) or len(self.blocks_per_stage) != 4:
-            raise ValueError(f"trunk.blocks_per_stage must be four whole numbers, got {self.blocks_per_stage!r}")
-        for number in self.blocks_per_stage:
-            check_whole("trunk.blocks_per_stage", number, 1, 256)
+        _check_stages("blocks_per_stage", self.blocks_per_stage)
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -208,8 +213,8 @@ class SAM2Config:
     @property
     def memory_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of what a frame leaves of an object; of two maps of latents, one lies below."""
-        edge = self.memory.latents_edge
-        return (self.memory.dim, 2 * edge, edge) if edge else (self.memory.dim, *[self.embedding_side] * 2)
+        dim, edge, side = self.memory.dim, self.memory.latents_edge, self.embedding_side
+        return (dim, 2 * edge, edge) if edge else (dim, side, side)
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain dict, ready for JSON."""

@@ -212,7 +212,8 @@ def _vision(config: SAM2Config) -> dict[str, Any]:
     }
     if not isinstance(trunk, HieraConfig):
         layers = {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}
-        backbone = {"model_type": "timm_wrapper", "architecture": "repvit_m1", "model_args": layers}
+        labels = {"num_classes": 1, "label_names": ["none"]}  # without, they look for those of ImageNet
+        backbone = {"model_type": "timm_wrapper", "architecture": "repvit_m1", "model_args": layers, **labels}
         return {"model_type": "edgetam_vision_model", **both, "backbone_config": backbone}
     windows, looks_everywhere = _windows(trunk, side)
     return {

@@ -239,16 +239,17 @@ def save_transformers(model: SAM2, folder: str | os.PathLike[str]) -> Path:
     other than 64 channels. The file holds all that the model has, all the same.
 
     Raises:
-        ValueError: if `folder` is a file, the model has LoRA layers, or its weights were rounded when it was loaded.
+        ValueError: if `folder` is a file, the model has LoRA layers, its weights were rounded when it was loaded, or
+            transformers has no such model.
     """
     folder = Path(folder)
     if folder.is_file():
         raise ValueError(f"transformers opens folders, and {folder} is a file; give the name of a folder")
     state = plain_state_of(model)
+    config = transformers_config(model.config, videos=model.memory_is_trained, dtype=model.weight_dtype)
     if not model.memory_is_trained:
         state = {key: value for key, value in state.items() if key.startswith(PICTURE_PARTS)}
     write_safetensors(to_transformers_names(state), folder / TRANSFORMERS_FILE, about_model(model))
-    config = transformers_config(model.config, videos=model.memory_is_trained, dtype=model.weight_dtype)
     write_json(config, folder / "config.json", indent=2)
     for name, kind in (("preprocessor", "image"), ("video_preprocessor", "video")):
         write_json(preprocessor_config(model.config.side, kind), folder / f"{name}_config.json", indent=2)

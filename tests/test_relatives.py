@@ -16,6 +16,8 @@ from sam2kit.config import PRESETS, RepViTConfig, SAM2Config, ViTConfig, preset
 from sam2kit.hub import HubSource, hub_source, licence
 from sam2kit.model.repvit import ConvNorm, PlaceMixer, RepViT
 from sam2kit.model.sam2 import SAM2
+from sam2kit.notebook.activations import block_reaches
+from sam2kit.notebook.attention_maps import memory_attention_maps
 from sam2kit.predict.options import VideoOptions
 from sam2kit.predict.video import VideoPredictor
 from sam2kit.training.finetune import finetune
@@ -255,3 +257,25 @@ def test_fine_tuning(model: SAM2, recipe: str, pictures: Path, clips: Path, tmp_
     assert not any("running" in name or "tracked" in name for name in changed)
     if recipe == "memory" and model.config.memory.latents_edge:
         assert any(name.startswith("spatial_perceiver.") for name in changed)
+
+
+class TestActivations:
+    def test_what_blocks_see(self) -> None:
+        reaches = block_reaches(preset("efficienttam-ti-512"))
+        assert [(r.stride, r.window, r.reach) for r in reaches[:3]] == [(16, 14, 224), (16, 14, 224), (16, 0, 512)]
+        with pytest.raises(ValueError, match="made of convolutions"):
+            block_reaches(preset("edgetam"))
+
+    def test_what_memories_are_looked_at(self, model: SAM2, clip: np.ndarray) -> None:
+        predictor = VideoPredictor(model)
+        session = predictor.open(clip)
+        predictor.add_points(session, 0, 1, [[20, 20]], [1])
+        masks_of(predictor, session)
+        if model.config.memory.pooled:
+            with pytest.raises(ValueError, match="2x2 places"):
+                memory_attention_maps(predictor, session, 3, 1, [[20, 20]])
+            return
+        seen = memory_attention_maps(predictor, session, 3, 1, [[20, 20]])
+        assert seen.maps.shape[-2:] == model.config.memory_shape[1:]
+        total = seen.maps.sum(dim=(-3, -2, -1)) + seen.pointers.sum(dim=-1)
+        torch.testing.assert_close(total, torch.ones_like(total), atol=1e-4, rtol=0)

@@ -32,8 +32,8 @@ class ImageEncoder(nn.Module):
     def __init__(self, config: TrunkConfig, hidden_dim: int, *, drop_path: float = 0.0) -> None:
         super().__init__()
         self.trunk = _trunk(config, drop_path)
-        pyramid = len(config.channels) > 1
-        self.neck = FeaturePyramid(config.channels, hidden_dim) if pyramid else PlainNeck(*config.channels, hidden_dim)
+        neck = FeaturePyramid if len(config.channels) > 1 else PlainNeck
+        self.neck = neck(config.channels, hidden_dim)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         return self.neck(self.trunk(pixels))
@@ -73,9 +73,9 @@ class Lateral(nn.Module):
 class PlainNeck(nn.Module):
     """The only map of a plain transformer at another width (in a list because the checkpoint names it `convs.0`)."""
 
-    def __init__(self, channels: int, hidden_dim: int) -> None:
+    def __init__(self, channels: Sequence[int], hidden_dim: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList([WideLateral(channels, hidden_dim)])
+        self.convs = nn.ModuleList(WideLateral(c, hidden_dim) for c in channels)
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, ...]:
         return tuple(conv(m) for conv, m in zip(self.convs, maps, strict=True))

@@ -29,24 +29,30 @@ class RepViT(nn.Module):
     def __init__(self, config: RepViTConfig) -> None:
         super().__init__()
         self.body = nn.Module()  # the published model wraps its trunk
-        dim = config.embed_dim
-        stem = nn.Module()
-        stem.conv1 = ConvNorm(3, dim // 2, kernel=3, stride=2)
-        stem.conv2 = ConvNorm(dim // 2, dim, kernel=3, stride=2)
-        self.body.stem = stem
-        self.stages = len(config.blocks_per_stage)
+        self.body.add_module("stem", Stem(config.embed_dim))
         for i, blocks in enumerate(config.blocks_per_stage):
-            self.body.add_module(f"stages_{i}", Stage(dim << i, blocks, opens=i > 0))
+            self.body.add_module(f"stages_{i}", Stage(config.embed_dim << i, blocks, opens=i > 0))
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """The four maps, from the finest on."""
-        stem = self.body.get_submodule("stem")
-        x = stem.conv2(F.gelu(stem.conv1(pixels)))
-        maps = []
-        for i in range(self.stages):
-            x = self.body.get_submodule(f"stages_{i}")(x)
+        stem, *stages = self.body.children()
+        x, maps = stem(pixels), []
+        for stage in stages:
+            x = stage(x)
             maps.append(x)
         return maps
+
+
+class Stem(nn.Module):
+    """[B, 3, S, S] -> [B, C, S/4, S/4] in two strided convolutions."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(3, dim // 2, kernel=3, stride=2)
+        self.conv2 = ConvNorm(dim // 2, dim, kernel=3, stride=2)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.conv2(F.gelu(self.conv1(pixels)))
 
 
 class Stage(nn.Module):

@@ -38,7 +38,7 @@ class ViT(nn.Module):
         self.blocks = module_list(
             Block(
                 in_dim=dim, dim=dim, heads=config.heads, pool=False, drop_path=drop_path * i / last,
-                window=0 if i % config.global_every == config.global_every - 1 else config.window,
+                window=config.window_of(i),
             )
             for i in range(config.blocks)
         )  # fmt: skip
