@@ -77,7 +77,7 @@ class LoadedModel:
     @classmethod
     def of(cls, model: SAM2, name: str, passes: FairQueue) -> LoadedModel:
         """What the app does with a model."""
-        is_nano = replace(model.config, side=NANO.side) == NANO  # also where nano was fine-tuned
+        is_nano = replace(NANO, side=model.config.side) == model.config  # also where nano was fine-tuned
         images, videos = predictor_kinds(model)
         return cls(
             name,
