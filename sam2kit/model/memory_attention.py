@@ -66,8 +66,8 @@ class MemoryAttention(nn.Module):
         maps = (memory.shape[1] - pointer_tokens) // len(map_rotary)
         placed_memory = within_range(memory + memory_positions)
         for i, layer in enumerate(self.layers):
-            turns = rotary, map_rotary
-            x = layer(x, memory, placed_memory, turns, maps, None if map_keys is None else map_keys[i])
+            rotaries = rotary, map_rotary
+            x = layer(x, memory, placed_memory, rotaries, maps, None if map_keys is None else map_keys[i])
         return self.norm(x).transpose(1, 2).unflatten(2, (height, width))
 
     def keys_of(self, placed_map: Tensor, rotary: Tensor) -> Tensor:
@@ -156,11 +156,11 @@ class MemoryAttentionLayer(nn.Module):
         x: Tensor,
         memory: Tensor,
         placed_memory: Tensor,
-        turns: tuple[Tensor, Tensor],
+        rotaries: tuple[Tensor, Tensor],
         maps: int,
         map_keys: Tensor | None = None,
     ) -> Tensor:
-        rotary, map_rotary = turns  # of the frame's places, and of a map's
+        rotary, map_rotary = rotaries  # of the frame's places, and of a map's
         normed = self.norm1(x)
         x = within_range(x + self.self_attn(normed, normed, normed, rotary=rotary, rotary_key=rotary))
         cross, normed = self.cross_attn_image, self.norm2(x)
