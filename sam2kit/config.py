@@ -133,6 +133,7 @@ class DecoderConfig:
     cross_attention_downsample: int = _whole(2, 1, 256)  # hidden_dim / width of attention between tokens and image
     replaces_unstable_masks: bool = True  # a single mask with wavering edges gives way to the best of the other three
     takes_detail: bool = True  # features of strides 4 and 8 sharpen the masks
+    judges_masks: bool = False  # the predicted IoU also counts how certain a mask is of its own pixels
     ragged_masks: bool = False  # they have specks and holes, which predictors remove unless they are told not to
 
     def __post_init__(self) -> None:
@@ -284,7 +285,7 @@ NANO = SAM2Config(
     # all of its last two stages look at the whole picture: their windows would fit few sides
     trunk=HieraConfig(32, 1, (1, 2, 8, 1), window_per_stage=(8, 4, 16, 8), global_blocks=tuple(range(4, 12))),
     # nano's soft edges would look unstable far too often
-    decoder=DecoderConfig(heads=4, mlp_dim=256, replaces_unstable_masks=False, ragged_masks=True),
+    decoder=DecoderConfig(heads=4, mlp_dim=256, replaces_unstable_masks=False, judges_masks=True, ragged_masks=True),
     memory=MemoryConfig(dim=32, slots=4, attention_layers=2, attention_mlp_dim=256, fuser_layers=1),
 )
 

@@ -236,7 +236,7 @@ def save_transformers(model: SAM2, folder: str | os.PathLike[str]) -> Path:
     """Write a folder for `transformers.Sam2VideoModel.from_pretrained` and `Sam2Model.from_pretrained`.
 
     A model that only knows pictures is for `Sam2Model` alone, and so is nano: transformers knows no memories of
-    other than 64 channels. The file holds all that the model has, all the same.
+    other than 64 channels, and takes nano's predicted IoUs from its head alone. The file holds all that the model has.
 
     Raises:
         ValueError: if `folder` is a file, the model has LoRA layers, its weights were rounded when it was loaded, or

@@ -30,6 +30,7 @@ from sam2kit.model.layers import MLP, LayerNorm2d, within_range
 
 CANDIDATES = 4
 _STABILITY_DELTA = 0.05  # logits
+_SURE = 1e-3  # probabilities nearer to 0 or 1 than this count as so near
 _STABILITY_THRESHOLD = 0.98
 
 
@@ -66,6 +67,7 @@ class MaskDecoder(nn.Module):
 
     def __init__(self, config: DecoderConfig, dim: int) -> None:
         super().__init__()
+        self.judges_masks = config.judges_masks
         self.transformer = TwoWayTransformer(config, dim)
         self.iou_token = nn.Embedding(1, dim)
         self.mask_tokens = nn.Embedding(CANDIDATES, dim)
@@ -114,9 +116,12 @@ class MaskDecoder(nn.Module):
         tokens, context = self.transformer(source, image_positions, tokens)
         mask_tokens = tokens[:, 2 : 2 + CANDIDATES]
         logits = self._masks(mask_tokens, context.unflatten(2, source.shape[-2:]), detail)
+        iou = self.iou_prediction_head(tokens[:, 1])
+        if self.judges_masks:
+            iou = (iou + expected_iou(logits.detach()).logit(eps=_SURE).to(iou.dtype)) / 2
         return Candidates(
             mask_logits=logits,
-            predicted_iou=self.iou_prediction_head(tokens[:, 1]).sigmoid(),
+            predicted_iou=iou.sigmoid(),
             object_score=self.pred_obj_score_head(tokens[:, 0]),
             mask_tokens=mask_tokens,
         )
@@ -159,6 +164,20 @@ def choose_candidates(all_four: Candidates, *, multimask: bool, replace_unstable
         all_four.object_score,
         all_four.mask_tokens[:, :1],
     )
+
+
+def expected_iou(mask_logits: Tensor) -> Tensor:
+    """The IoU that masks would have if each pixel belonged to the object with the probability that they give it.
+
+    Args:
+        mask_logits: [..., H, W].
+    Returns:
+        [...] float32 in 0..1; expected overlap by expected union.
+    """
+    belongs = mask_logits.float().sigmoid()
+    taken = (mask_logits > 0).float()
+    both, either = (belongs * taken).flatten(-2).sum(-1), torch.maximum(belongs, taken).flatten(-2).sum(-1)
+    return both / either.clamp(min=1e-6)
 
 
 def stability(mask_logits: Tensor, *, offset: float, threshold: float = 0.0) -> Tensor:

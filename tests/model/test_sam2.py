@@ -10,7 +10,7 @@ import torch
 
 from sam2kit.config import PRESETS, SAM2Config, preset
 from sam2kit.model.layers import StochasticDepth
-from sam2kit.model.mask_decoder import Candidates, choose_candidates, stability
+from sam2kit.model.mask_decoder import Candidates, choose_candidates, expected_iou, stability
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from tests.golden import weights
 from tests.golden_models import GOLDEN
@@ -64,6 +64,17 @@ def test_config_survives_json() -> None:
             preset("nano", side=side)
     with pytest.raises(ValueError, match=r"sam2\.1-hiera-tiny"):
         preset("sam3")
+
+
+def test_a_certain_mask_is_expected_to_be_right() -> None:
+    logits = torch.full((3, 4, 4), -20.0)
+    logits[0, :2] = 20.0  # sure of all pixels
+    logits[1, :2] = 0.1  # barely above one half
+    logits[1, 2:] = -0.1  # and barely below
+    expected = expected_iou(logits)
+    assert expected[0] == pytest.approx(1.0, abs=1e-6)
+    assert expected[1] == pytest.approx(0.525 / (1 + 0.475), abs=1e-3)
+    assert expected[2] == 0.0, "an empty mask expects nothing"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
