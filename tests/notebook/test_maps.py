@@ -8,7 +8,7 @@ import torch
 from matplotlib import pyplot
 from matplotlib.patches import Rectangle
 
-from sam2kit.config import PRESETS, preset
+from sam2kit.config import PRESETS, HieraConfig, preset
 from sam2kit.model.memory_bank import SelectedMemories, choose_memories
 from sam2kit.notebook.activations import block_reaches
 from sam2kit.notebook.maps import principal_colours, show_maps, show_matrix, show_reach, show_selected_memories
