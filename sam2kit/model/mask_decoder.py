@@ -30,6 +30,7 @@ from sam2kit.model.layers import MLP, LayerNorm2d, within_range
 
 CANDIDATES = 4
 _STABILITY_DELTA = 0.05  # logits
+_OWN_SHARE = 0.75  # of a mask's own certainty in its predicted IoU; more of the head chooses worse on new things
 _SURE = 1e-3  # probabilities nearer to 0 or 1 than this count as so near
 _STABILITY_THRESHOLD = 0.98
 
@@ -118,7 +119,8 @@ class MaskDecoder(nn.Module):
         logits = self._masks(mask_tokens, context.unflatten(2, source.shape[-2:]), detail)
         iou = self.iou_prediction_head(tokens[:, 1])
         if self.judges_masks:
-            iou = (iou + expected_iou(logits.detach()).logit(eps=_SURE).to(iou.dtype)) / 2
+            own = expected_iou(logits.detach()).logit(eps=_SURE).to(iou.dtype)
+            iou = torch.lerp(iou, own, _OWN_SHARE)
         return Candidates(
             mask_logits=logits,
             predicted_iou=iou.sigmoid(),
