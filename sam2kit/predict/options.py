@@ -15,7 +15,7 @@ from sam2kit.config import SAM2Config, check_number
 from sam2kit.predict.geometry import clean_logits
 
 _ENCODED_TOGETHER = 4  # frames: a GPU is busy with a few, and a clip may be short
-_SMALL_AREA = 8.0  # low-res pixels, of which nano's masks have 96 x 96; more cost boxes of small things
+_SMALL_AREA = 8.0  # low-res pixels, of which nano's masks have 64 x 64
 _Options = TypeVar("_Options", bound="CleaningOptions")
 
 
