@@ -1,6 +1,6 @@
 """Open the app: click on a thing in your photo or video, get its mask.
 
-python app.py [--model sam2.1-hiera-tiny] [--device auto] [--dtype auto] [--port 7860] [--share] [--mcp]
+python app.py [--model auto] [--device auto] [--dtype auto] [--port 7860] [--share] [--mcp]
 
 A Hugging Face Space starts it without options; it takes the model's name from the variable SAM2KIT_MODEL.
 """
@@ -50,8 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Segment anything in a photo or video, in the browser.")
-    model = os.environ.get("SAM2KIT_MODEL", "sam2.1-hiera-tiny")
-    parser.add_argument("--model", default=model, help="preset, Hub id or path (default: %(default)s)")
+    model = os.environ.get("SAM2KIT_MODEL", "auto")
+    chosen = "preset, Hub id or path; auto: sam2.1-hiera-tiny, on a CPU one that answers a click in about a second"
+    parser.add_argument("--model", default=model, help=f"{chosen} (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     parser.add_argument(
         "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"),

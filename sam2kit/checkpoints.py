@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sam2kit.config import PRESETS, SAM2Config
+from sam2kit.config import PRESETS, SAM2Config, preset
 from sam2kit.files import atomic_write, check_file, make_folder, parse_json
 from sam2kit.model.sam2 import SAM2
 from sam2kit.transformers_format import is_transformers_layout, to_official_names
@@ -34,7 +35,7 @@ METADATA_KEY = "sam2kit"
 PICTURE_PARTS = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
 MEMORY_PARTS = (
     "memory_attention.", "memory_encoder.", "maskmem_tpos_enc", "mask_downsample.", "no_mem_pos_enc", "obj_ptr_",
-    "no_obj_",
+    "no_obj_", "spatial_perceiver.",
 )  # fmt: skip
 LORA_BASE = ".base_layer"  # in a weight's name: peft has wrapped its layer
 LOW_RANK = "low_rank"  # the entry of the metadata that only fine-tunings have
@@ -42,8 +43,12 @@ _CONTAINERS = ("model", "state_dict", "model_state_dict", "model_state", "module
 _ADDED_NAMES = ("module", "_orig_mod")  # by torch's wrappers for several GPUs and by torch.compile
 _FIRST_WEIGHTS = (
     "image_encoder.trunk.patch_embed.proj.weight",
+    "image_encoder.trunk.body.stem.conv1.c.weight",
     "vision_encoder.backbone.patch_embed.projection.weight",
+    "vision_encoder.backbone.timm_model.stem.conv1.c.weight",
 )
+_COUNTER = ".num_batches_tracked"  # of batch norms: whole numbers that nobody uses, and some files leave out
+_MEDSAM2_SIDE = 512  # pixels: it is SAM 2.1 tiny, fine-tuned at half the side
 _MAX_NAME = 200  # characters
 _MAX_WEIGHTS = 10**9  # four times those of the largest SAM 2
 _DTYPES = (
@@ -82,7 +87,7 @@ def read_weights(path: Path, name: str) -> Weights:
     state = _without_added_names(state, path)
     if is_transformers_layout(state):
         state = to_official_names(state)
-    state = {key: _plain(value, key, path) for key, value in state.items()}
+    state = {key: _plain(value, key, path) for key, value in state.items() if not key.endswith(_COUNTER)}
     if METADATA_KEY not in metadata:
         knows_videos = any(not key.startswith(PICTURE_PARTS) for key in state)
         return Weights(state, _config_from_shapes(state, name), knows_videos)
@@ -187,7 +192,10 @@ def plain_state_of(model: SAM2, dtype: torch.dtype | None = None) -> dict[str, T
 
 def storable(state: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
     """The same on the CPU, each tensor in memory of its own, in another dtype if one is given."""
-    return {key: value.detach().to("cpu", dtype or value.dtype).contiguous() for key, value in state.items()}
+    return {
+        key: value.detach().to("cpu", dtype if dtype and value.is_floating_point() else value.dtype).contiguous()
+        for key, value in state.items()
+    }
 
 
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -249,23 +257,46 @@ def _may_unpack_to_more(path: Path) -> bool:
 
 
 def _config_from_shapes(state: Mapping[str, Tensor], name: str) -> SAM2Config:
-    """Tell size and version from the trunk's width and depth and from the 2.1-only weights."""
+    """Tell family, size and version from the trunk's weights and the switches' own; see `_variant` for what remains."""
     trunk = "image_encoder.trunk."
-    patch = state.get(trunk + "patch_embed.proj.weight")
+    if "spatial_perceiver.latents" in state:
+        return PRESETS["edgetam"]
+    patch, places = state.get(trunk + "patch_embed.proj.weight"), state.get(trunk + "pos_embed")
     if patch is None or patch.ndim != 4:
         known = ", ".join(sorted(state)[:3])
         raise ValueError(f"{name} is not a SAM 2 model: its weights have names like {known}")
     blocks = [key.removeprefix(trunk + "blocks.").split(".")[0] for key in state if key.startswith(trunk + "blocks.")]
     depth = 1 + max((int(number) for number in blocks if number.isdecimal()), default=0)
-    is_2_0 = "maskmem_tpos_enc" in state and "obj_ptr_tpos_proj.weight" not in state
+    if places is not None and places.ndim == 3:
+        family = "efficienttam-"
+    else:
+        is_2_0 = "maskmem_tpos_enc" in state and "obj_ptr_tpos_proj.weight" not in state
+        family = "sam2-" if is_2_0 else "sam2.1-"
     for key, config in PRESETS.items():
-        shape = (config.trunk.embed_dim, sum(config.trunk.blocks_per_stage))
-        if key.startswith("sam2-" if is_2_0 else "sam2.1-") and shape == (patch.shape[0], depth):
-            return config
+        if key.startswith(family) and (config.trunk.embed_dim, config.trunk.blocks) == (patch.shape[0], depth):
+            return _variant(key, name)
     raise ValueError(
         f"{name} is a SAM 2 model of unknown size (width {patch.shape[0]}, {depth} blocks); only tiny, small, "
-        "base-plus and large can be told from their shapes"
+        "base-plus and large, and EfficientTAM's ti and s can be told from their shapes"
     )
+
+
+def _variant(preset_name: str, name: str) -> SAM2Config:
+    """What weights do not tell, and names do: EfficientTAM's side and kind of memory, and the side of MedSAM2."""
+    if "medsam2" in name.lower():
+        return preset(preset_name, side=_MEDSAM2_SIDE)
+    if not preset_name.startswith("efficienttam"):
+        return PRESETS[preset_name]
+    ending = re.search(r"_(512x512|1|2)(?=\.\w+$)|-(512|1|2)$", name)
+    if ending is None:
+        if not re.search(r"efficienttam[_-](ti|s)(\.\w+)?$", name):
+            warnings.warn(
+                f"{name} does not say which {preset_name} it is; it is taken for the plain one at side 1024. Say "
+                "side=512 if it was trained so; pooled kinds are told by a file name that ends in _1 or _2",
+                stacklevel=2,
+            )
+        return PRESETS[preset_name]
+    return PRESETS[f"{preset_name}-{(ending[1] or ending[2]).removesuffix('x512')}"]
 
 
 def build(weights: Weights, path: Path) -> SAM2:
@@ -277,7 +308,11 @@ def build(weights: Weights, path: Path) -> SAM2:
     if sum(v.numel() for v in wanted.values()) > _MAX_WEIGHTS:
         raise ValueError(f"{path} describes a model that is far larger than any SAM 2; get the file again")
     problems = {
-        "missing": [k for k in wanted if k not in state and (complete or k.startswith(PICTURE_PARTS))],
+        "missing": [
+            k
+            for k in wanted
+            if k not in state and (complete or k.startswith(PICTURE_PARTS)) and not k.endswith(_COUNTER)
+        ],
         "unknown": [k for k in state if k not in wanted],
         "of another shape": [k for k in wanted if k in state and state[k].shape != wanted[k].shape],
     }
@@ -289,7 +324,7 @@ def build(weights: Weights, path: Path) -> SAM2:
         raise ValueError(
             f"{path} is damaged: the weight {infinite} has values that are no finite numbers; get it again"
         )
-    untrained = {k: torch.zeros(v.shape) for k, v in wanted.items() if k not in state}
+    untrained = {k: torch.zeros(v.shape, dtype=v.dtype) for k, v in wanted.items() if k not in state}
     model.load_state_dict(state | untrained, assign=True)
     model.memory_is_trained, model.seen = complete, weights.seen
     return model

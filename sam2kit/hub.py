@@ -8,9 +8,11 @@ for about 25 seconds before it says that there is no network.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
@@ -30,6 +32,14 @@ TRANSFORMERS_FILE = "model.safetensors"
 FINETUNED_WEIGHTS = "finetuned.safetensors"  # what a fine-tuning changed; only of use with the other file
 FINETUNED_JSON = "finetuned.json"
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+_LICENCES = {
+    "facebook/sam2": "apache-2.0",
+    "facebook/EdgeTAM": "apache-2.0",
+    "yonigozlan/": "apache-2.0",
+    "yunyangx/efficient-track-anything": "apache-2.0",
+    "wanglab/MedSAM2": "cc-by-sa-4.0",
+}
+_NAMED_FILE = re.compile(r"([\w.-]+/[\w.-]+):([^:]+)")  # owner/repo:file.pt
 _ANSWER_WITHIN = 5.0  # seconds for the question whether a file is there
 
 
@@ -41,11 +51,43 @@ class _Unreachable(Exception):
     """The Hub did not answer, or answered with a server error."""
 
 
-def hub_repo(name: str) -> str | None:
-    """The Hub repo that a source means; None for nano and for paths. A file that is there comes first."""
+class HubSource(NamedTuple):
+    """A repo on the Hub, and one of its files where it may hold several."""
+
+    repo_id: str
+    filename: str | None = None
+
+    def __str__(self) -> str:
+        return self.repo_id if self.filename is None else f"{self.repo_id}:{self.filename}"
+
+
+def hub_source(name: str) -> HubSource | None:
+    """What a source means on the Hub; None for nano and for paths. A file that is there comes first."""
+    if name == "nano" or os.path.exists(os.path.expanduser(name)):
+        return None
     if name in PRESETS:
-        return None if name == "nano" else f"facebook/{name}"
-    return name if name.count("/") == 1 and not is_path(name) else None
+        return _published(name)
+    named = _NAMED_FILE.fullmatch(name)
+    if named is not None:
+        return HubSource(*named.groups())
+    return HubSource(name) if name.count("/") == 1 and not is_path(name) else None
+
+
+def licence(name: str) -> str | None:
+    """The licence of a preset or of a repo that is known here, as its publisher declares it."""
+    source = hub_source(name)
+    known = (licence for begin, licence in _LICENCES.items() if source and source.repo_id.startswith(begin))
+    return "apache-2.0" if name == "nano" else next(known, None)
+
+
+def _published(preset: str) -> HubSource:
+    family, _, variant = preset.partition("-")
+    if family == "edgetam":
+        return HubSource("facebook/EdgeTAM", "edgetam.pt")
+    if family == "efficienttam":
+        filename = f"efficienttam_{variant.replace('-512', '-512x512').replace('-', '_')}.pt"
+        return HubSource("yunyangx/efficient-track-anything", filename)
+    return HubSource(f"facebook/{preset}")
 
 
 def is_path(name: str) -> bool:
@@ -54,27 +96,28 @@ def is_path(name: str) -> bool:
     return os.path.exists(path) or path.suffix in WEIGHT_SUFFIXES or name.startswith((".", "/", "~"))
 
 
-def download_weights(repo_id: str) -> Path:
+def download_weights(source: HubSource) -> Path:
     """Path of a repo's weight file in the local cache, downloaded if needed.
 
-    Takes `model.safetensors` if the repo has it, else `finetuned.safetensors` with its JSON file beside it, else the
-    only .safetensors file, else the only .pt file.
+    Takes the file that the source names; else `model.safetensors` if the repo has it, else `finetuned.safetensors` with
+    its JSON file beside it, else the only .safetensors file, else the only .pt file.
 
     Raises:
         HubError: if the Hub cannot be reached, refuses, or has no such file - and the cache does not help.
     """
+    repo_id = source.repo_id
     try:
         validate_repo_id(repo_id)
-        filename = _find_filename(repo_id)
+        filename = _find_filename(source)
         path = Path(hf_hub_download(repo_id, filename))
         if filename == FINETUNED_WEIGHTS:
             hf_hub_download(repo_id, FINETUNED_JSON, revision=path.parent.name)  # of the same commit
         return path
     except _Unreachable as error:
-        cached = cached_weights(repo_id)
+        cached = cached_weights(source)
         if cached is None:
             raise HubError(
-                f"cannot get {repo_id}: {error}, and it is not in the local cache; connect and try again, give the "
+                f"cannot get {source}: {error}, and it is not in the local cache; connect and try again, give the "
                 "path of a downloaded file, or use the bundled model: nano"
             ) from error
         return cached
@@ -96,14 +139,16 @@ def download_weights(repo_id: str) -> Path:
         ) from error
 
 
-def _find_filename(repo_id: str) -> str:
+def _find_filename(source: HubSource) -> str:
+    repo_id, wanted = source.repo_id, source.filename or TRANSFORMERS_FILE
     try:
-        get_hf_file_metadata(hf_hub_url(repo_id, TRANSFORMERS_FILE), timeout=_ANSWER_WITHIN)
-        return TRANSFORMERS_FILE
+        get_hf_file_metadata(hf_hub_url(repo_id, wanted), timeout=_ANSWER_WITHIN)
+        return wanted
     except (GatedRepoError, RepositoryNotFoundError):
         raise
-    except EntryNotFoundError:
-        pass
+    except EntryNotFoundError as error:
+        if source.filename is not None:
+            raise HubError(f"{repo_id} has no file {wanted!r}; look on its Hub page for the right name") from error
     except OfflineModeIsEnabled as error:
         raise _Unreachable("the offline switch HF_HUB_OFFLINE is on") from error
     except HfHubHTTPError as error:
@@ -126,17 +171,20 @@ def _choose_file(repo_id: str, files: list[str]) -> str:
     candidates = [f for f in whole if f.endswith(".safetensors")] or [f for f in whole if f.endswith((".pt", ".pth"))]
     if len(candidates) != 1:
         raise HubError(
-            f"{repo_id} has {len(candidates)} weight files where one was expected; download the one you want and give "
-            "its path"
+            f"{repo_id} has {len(candidates)} weight files where one was expected"
+            + (f"; name one of them, such as {repo_id}:{candidates[0]}" if candidates else "")
         )
     return candidates[0]
 
 
-def cached_weights(repo_id: str) -> Path | None:
+def cached_weights(source: HubSource) -> Path | None:
     """The weight file that an earlier download left in the cache; None if there is none."""
     try:
-        folder = Path(snapshot_download(repo_id, local_files_only=True))
-        return folder / _choose_file(repo_id, [str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()])
+        folder = Path(snapshot_download(source.repo_id, local_files_only=True))
+        if source.filename is not None:
+            return folder / source.filename if (folder / source.filename).is_file() else None
+        files = [str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()]
+        return folder / _choose_file(source.repo_id, files)
     except (LocalEntryNotFoundError, HFValidationError, HubError):
         return None
 

@@ -18,9 +18,8 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from sam2kit.checkpoints import MEMORY_PARTS
-from sam2kit.config import PRESETS
 from sam2kit.finetuned import Changes, FineTuning, read_changes, read_finetuned
-from sam2kit.hub import FINETUNED_WEIGHTS, hub_repo
+from sam2kit.hub import FINETUNED_WEIGHTS, hub_source, licence
 
 CARD_FILE = "README.md"
 COUNTS = ("objects",)  # measures that are no shares
@@ -88,14 +87,15 @@ def model_card(folder: str | os.PathLike[str], repo_id: str | None = None) -> st
 
 def _header(about: FineTuning, changes: Changes) -> str:
     """The YAML that the Hub sorts models by."""
-    base = hub_repo(about.base)
+    source = hub_source(about.base)
+    base = source and source.repo_id
     data = ModelCardData(
         library_name="sam2kit",
         pipeline_tag="mask-generation",
         tags=["sam2", "segmentation", "fine-tuned", *(["lora"] if changes.low_rank else [])],
         base_model=base,
         base_model_relation=base and ("adapter" if changes.low_rank else "finetune"),
-        license="apache-2.0" if about.base in PRESETS or (base or "").startswith("facebook/sam2") else None,
+        license=licence(about.base),
     )
     return data.to_yaml()
 

@@ -1,7 +1,8 @@
 """What Hugging Face transformers writes of a SAM 2 model: its names of the weights, read both ways, and its configs.
 
-Covers `Sam2VideoModel` and its image-only subset `Sam2Model`. No tensor is transposed or split; the point
-embeddings are one table there and four here, and the Fourier matrix appears twice there.
+Covers `Sam2VideoModel` and its image-only subset `Sam2Model`, and the same of EdgeTAM; there is no EfficientTAM. No
+tensor is transposed; the point embeddings are one table there and four here, the Fourier matrix appears twice there,
+and EdgeTAM's perceiver has keys and values apart.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sam2kit.config import SAM2Config
+from sam2kit.config import HieraConfig, RepViTConfig, SAM2Config, ViTConfig
 
 _POINTS = "prompt_encoder.point_embed.weight"
 _OUR_POINTS = "sam_prompt_encoder.point_embeddings."  # 0.weight to 3.weight
@@ -28,6 +30,7 @@ _DOWNSAMPLER, _FUSER = "memory_encoder.mask_downsampler.", "memory_encoder.fuser
 _PAIRS: tuple[tuple[str, str], ...] = (
     # trunk and neck
     ("vision_encoder.backbone.*", _TRUNK + "*"),
+    (_TRUNK + "timm_model.*", _TRUNK + "body.*"),
     (_TRUNK + "patch_embed.projection.*", _TRUNK + "patch_embed.proj.*"),
     (_TRUNK + "*.mlp.proj_in.*", _TRUNK + "*.mlp.layers.0.*"),
     (_TRUNK + "*.mlp.proj_out.*", _TRUNK + "*.mlp.layers.1.*"),
@@ -76,6 +79,30 @@ _PAIRS: tuple[tuple[str, str], ...] = (
     ("*attn*.o_proj.*", "*attn*.out_proj.*"),
 )
 
+_LAYER = "spatial_perceiver.layers.#."
+_EDGETAM_PAIRS: tuple[tuple[str, str], ...] = (
+    *(
+        (f"memory_attention.layers.#.mlp.{t}.*", f"memory_attention.layers.#.{o}.*")
+        for t, o in (("up_proj", "linear1"), ("down_proj", "linear2"))
+    ),
+    ("spatial_perceiver.latents_1d", "spatial_perceiver.latents"),
+    ("spatial_perceiver.layer_norm.*", "spatial_perceiver.norm.*"),
+    (_LAYER + "layer_norm_input.*", _LAYER + "attn.norm_x.*"),
+    (_LAYER + "layer_norm_latents.*", _LAYER + "attn.norm_latents.*"),
+    (_LAYER + "layer_norm_self.*", _LAYER + "self_attn.norm.*"),
+    *(
+        (f"{_LAYER}{attention}.{t}.*", f"{_LAYER}{ours}.{o}.*")
+        for attention, ours in (("cross_attention", "attn"), ("self_attention", "self_attn"))
+        for t, o in (("q_proj", "to_q"), ("kv_proj", "to_kv"), ("o_proj", "to_out"))
+    ),
+    *(
+        (f"{_LAYER}{mlp}.{t}.*", f"{_LAYER}{ours}.{o}.*")
+        for mlp, ours in (("mlp", "ff"), ("self_mlp", "self_ff"))
+        for t, o in (("layer_norm", "0"), ("up_proj", "1"), ("down_proj", "3"))
+    ),
+)
+_KEYS, _VALUES, _BOTH = ".k_proj.weight", ".v_proj.weight", ".kv_proj.weight"  # of the perceiver
+
 _MEAN, _DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet's channels
 _BILINEAR = 2  # Pillow's number
 _THEIR_MEMORY_DIM = 64  # fixed in their memory attention
@@ -95,14 +122,22 @@ def is_transformers_layout(state: Mapping[str, Tensor]) -> bool:
 
 def to_official_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename all weights; names that are not known pass unchanged, for the strict check to find."""
-    renamed = {official_name(key): value for key, value in state.items() if key != _POINTS}
+    keys = [k for k in state if k.startswith("spatial_perceiver.") and k.endswith(_KEYS)]
+    apart = {k: k.removesuffix(_KEYS) + _VALUES for k in keys}
+    joined = {k.removesuffix(_KEYS) + _BOTH: torch.cat([state[k], state[v]]) for k, v in apart.items() if v in state}
+    whole = {k: v for k, v in state.items() if k not in apart and k not in apart.values()} | joined
+    renamed = {official_name(key): value for key, value in whole.items() if key != _POINTS}
     return renamed | {f"{_OUR_POINTS}{i}.weight": row[None] for i, row in enumerate(state.get(_POINTS, ()))}
 
 
 def to_transformers_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of `to_official_names`, for a state that has all four point embeddings."""
     points = [key for key in sorted(state) if key.startswith(_OUR_POINTS)]
-    renamed = {transformers_name(key): value for key, value in state.items() if key not in points}
+    is_edgetam = "image_encoder.trunk.body.stem.conv1.c.weight" in state
+    renamed = {transformers_name(key, is_edgetam): value for key, value in state.items() if key not in points}
+    for key in [key for key in renamed if key.endswith(_BOTH)]:
+        before = key.removesuffix(_BOTH)
+        renamed[before + _KEYS], renamed[before + _VALUES] = (part.clone() for part in renamed.pop(key).chunk(2))
     renamed[_POINTS] = torch.cat([state[key] for key in points])
     renamed[_FOURIER_COPY] = renamed[_FOURIER].clone()
     return renamed
@@ -110,14 +145,14 @@ def to_transformers_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def official_name(key: str) -> str:
     """The official name of one weight."""
-    for theirs, ours in _PAIRS:
+    for theirs, ours in (*_EDGETAM_PAIRS, *_PAIRS):
         key = _renamed(key, theirs, ours)
     return key
 
 
-def transformers_name(key: str) -> str:
+def transformers_name(key: str, is_edgetam: bool = False) -> str:
     """The name in transformers of one weight; of the two for the Fourier matrix, that in the prompt encoder."""
-    for theirs, ours in reversed(_PAIRS):
+    for theirs, ours in reversed((*(_EDGETAM_PAIRS if is_edgetam else ()), *_PAIRS)):
         key = _renamed(key, ours, theirs)
     return key
 
@@ -137,7 +172,14 @@ def _matcher(pattern: str) -> re.Pattern[str]:
 
 
 def transformers_config(config: SAM2Config, *, videos: bool, dtype: torch.dtype) -> dict[str, Any]:
-    """The content of config.json for weights of a dtype; without `videos` it is for their image model alone."""
+    """The content of config.json for weights of a dtype; without `videos` it is for their image model alone.
+
+    Raises:
+        ValueError: if transformers has no such model.
+    """
+    if isinstance(config.trunk, ViTConfig):
+        raise ValueError("transformers has no EfficientTAM; export the official format instead, a .pt file")
+    kind, name = ("edgetam", "EdgeTam") if isinstance(config.trunk, RepViTConfig) else ("sam2", "Sam2")
     dim = config.hidden_dim
     both = {
         "dtype": str(dtype).removeprefix("torch."),
@@ -155,18 +197,28 @@ def transformers_config(config: SAM2Config, *, videos: bool, dtype: torch.dtype)
         },
     }
     if not videos or config.memory.dim != _THEIR_MEMORY_DIM:
-        return {"architectures": ["Sam2Model"], "model_type": "sam2", **both}
-    return {"architectures": ["Sam2VideoModel"], "model_type": "sam2_video", **both, **_memory(config)}
+        return {"architectures": [f"{name}Model"], "model_type": kind, **both}
+    memory = _edgetam_memory(config) if kind == "edgetam" else _memory(config)
+    return {"architectures": [f"{name}VideoModel"], "model_type": f"{kind}_video", **both, **memory}
 
 
 def _vision(config: SAM2Config) -> dict[str, Any]:
     trunk, side = config.trunk, config.side
-    dims = [trunk.embed_dim << stage for stage in range(4)]
-    return {
-        "model_type": "sam2_vision_model",
+    dims = list(trunk.channels)
+    both = {
         "fpn_hidden_size": config.hidden_dim,
         "backbone_channel_list": dims[::-1],
         "backbone_feature_sizes": [[side // stride] * 2 for stride in (4, 8, 16)],
+    }
+    if not isinstance(trunk, HieraConfig):
+        layers = {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}
+        labels = {"num_classes": 1, "label_names": ["none"]}  # without, they look for those of ImageNet
+        backbone = {"model_type": "timm_wrapper", "architecture": "repvit_m1", "model_args": layers, **labels}
+        return {"model_type": "edgetam_vision_model", **both, "backbone_config": backbone}
+    windows, looks_everywhere = _windows(trunk, side)
+    return {
+        "model_type": "sam2_vision_model",
+        **both,
         "backbone_config": {
             "model_type": "sam2_hiera_det_model",
             "image_size": [side, side],
@@ -175,11 +227,27 @@ def _vision(config: SAM2Config) -> dict[str, Any]:
             "blocks_per_stage": list(trunk.blocks_per_stage),
             "embed_dim_per_stage": dims,
             "num_attention_heads_per_stage": [trunk.heads << stage for stage in range(4)],
-            "window_size_per_stage": list(trunk.window_per_stage),
-            "global_attention_blocks": list(trunk.global_blocks),
+            "window_size_per_stage": windows,
+            "global_attention_blocks": looks_everywhere,
             "window_positional_embedding_background_size": [trunk.position_grid] * 2,
         },
     }
+
+
+def _windows(trunk: HieraConfig, side: int) -> tuple[list[int], list[int]]:
+    """Their windows by stage, and blocks without.
+
+    A block that opens a stage cannot go without there: a window as large as its map is the same, where no other block
+    has the windows of the stage before.
+    """
+    windows, everywhere = list(trunk.window_per_stage), list(trunk.global_blocks)
+    ends = list(accumulate(trunk.blocks_per_stage))
+    for stage in (1, 2, 3):
+        opener, begins = ends[stage - 1], ends[stage - 2] if stage > 1 else 0
+        if opener in everywhere and set(range(begins + (stage > 1), opener)) <= set(everywhere):
+            windows[stage - 1] = side // (4 << (stage - 1))
+            everywhere.remove(opener)
+    return windows, everywhere
 
 
 def _memory(config: SAM2Config) -> dict[str, Any]:
@@ -199,6 +267,20 @@ def _memory(config: SAM2Config) -> dict[str, Any]:
         "memory_fuser_num_layers": memory.fuser_layers,
         "memory_fuser_embed_dim": dim,
         "memory_fuser_intermediate_dim": 4 * dim,
+    }
+
+
+def _edgetam_memory(config: SAM2Config) -> dict[str, Any]:
+    memory, latents = config.memory, config.memory.latents_edge**2
+    return {
+        **{key: value for key, value in _memory(config).items() if key != "memory_attention_feed_forward_hidden_size"},
+        "memory_attention_mlp_hidden_size": memory.attention_mlp_dim,
+        "memory_attention_rope_k_sizes": [memory.latents_edge] * 2,
+        "perceiver_resampler_num_latents": latents,
+        "perceiver_resampler_num_latents_2d": latents,
+        "perceiver_resampler_hidden_size": memory.dim,
+        "perceiver_resampler_mlp_intermediate_size": 4 * memory.dim,
+        "perceiver_resampler_attention_head_dim": memory.dim,
     }
 
 

@@ -35,7 +35,7 @@ from sam2kit.hub import (
     WEIGHT_SUFFIXES,
     HubError,
     download_weights,
-    hub_repo,
+    hub_source,
     is_path,
     uploading,
 )
@@ -58,9 +58,10 @@ def load_model(
     """Load a model, ready to predict.
 
     Args:
-        source: a preset ("nano", "sam2.1-hiera-tiny", ... see `PRESETS`), a Hub id ("facebook/sam2.1-hiera-large"),
-            or a local .safetensors or .pt file, or a folder with one. Folder and Hub id may also be those of a
-            fine-tuning, whose base is then loaded with it.
+        source: a preset ("nano", "sam2.1-hiera-tiny", "efficienttam-ti-512", ... see `PRESETS`), a Hub id
+            ("facebook/sam2.1-hiera-large", or "owner/repo:file.pt" where a repo holds several files), or a local
+            .safetensors or .pt file, or a folder with one. Folder and Hub id may also be those of a fine-tuning, whose
+            base is then loaded with it.
         device: "auto" takes a CUDA GPU if there is one, else Apple's if there is one, else the CPU.
         dtype: precision to compute in: "float32", "bfloat16", "float16"; "auto" is bfloat16 on a CUDA GPU
             that computes in it, float16 on an older one (such as T4 and V100), float32 elsewhere.
@@ -130,9 +131,9 @@ def find_weights(source: str | os.PathLike[str]) -> Path:
     name = os.fspath(source)
     if name == "nano":
         return BUNDLED / "nano.safetensors"
-    repo = hub_repo(name)
-    if repo is not None:
-        return download_weights(repo)
+    published = hub_source(name)
+    if published is not None:
+        return download_weights(published)
     path = Path(os.path.expanduser(name))
     if os.path.isfile(path):
         return path.with_name(FINETUNED_WEIGHTS) if path.name == FINETUNED_JSON else path
@@ -141,7 +142,8 @@ def find_weights(source: str | os.PathLike[str]) -> Path:
     if is_path(name):
         raise FileNotFoundError(f"there is no weight file at {path}")
     raise ValueError(
-        f"unknown model {name!r}; give one of {', '.join(PRESETS)}, a Hub id like facebook/sam2.1-hiera-tiny, or a path"
+        f"unknown model {name!r}; give one of {', '.join(PRESETS)}, a Hub id like facebook/sam2.1-hiera-tiny "
+        "or owner/repo:file.pt, or a path"
     )
 
 
@@ -234,19 +236,20 @@ def save_transformers(model: SAM2, folder: str | os.PathLike[str]) -> Path:
     """Write a folder for `transformers.Sam2VideoModel.from_pretrained` and `Sam2Model.from_pretrained`.
 
     A model that only knows pictures is for `Sam2Model` alone, and so is nano: transformers knows no memories of
-    other than 64 channels. The file holds all that the model has, all the same.
+    other than 64 channels, and takes nano's predicted IoUs from its head alone. The file holds all that the model has.
 
     Raises:
-        ValueError: if `folder` is a file, the model has LoRA layers, or its weights were rounded when it was loaded.
+        ValueError: if `folder` is a file, the model has LoRA layers, its weights were rounded when it was loaded, or
+            transformers has no such model.
     """
     folder = Path(folder)
     if folder.is_file():
         raise ValueError(f"transformers opens folders, and {folder} is a file; give the name of a folder")
     state = plain_state_of(model)
+    config = transformers_config(model.config, videos=model.memory_is_trained, dtype=model.weight_dtype)
     if not model.memory_is_trained:
         state = {key: value for key, value in state.items() if key.startswith(PICTURE_PARTS)}
     write_safetensors(to_transformers_names(state), folder / TRANSFORMERS_FILE, about_model(model))
-    config = transformers_config(model.config, videos=model.memory_is_trained, dtype=model.weight_dtype)
     write_json(config, folder / "config.json", indent=2)
     for name, kind in (("preprocessor", "image"), ("video_preprocessor", "video")):
         write_json(preprocessor_config(model.config.side, kind), folder / f"{name}_config.json", indent=2)
@@ -294,7 +297,7 @@ def push_to_hub(
 
 def _finetuned_parts(folder: Path, repo_id: str, dtype: torch.dtype | None, temporary: Path) -> dict[str, Path | bytes]:
     base = read_finetuned(folder).base
-    if base != "nano" and (isinstance(_base_of(base, folder), Path) or hub_repo(base) is None):
+    if base != "nano" and (isinstance(_base_of(base, folder), Path) or hub_source(base) is None):
         raise ValueError(
             f"{folder} was fine-tuned from the local {base!r}, which others do not have; push the base and name its "
             f'Hub id as "base" in {FINETUNED_JSON}, or merge both and push the model'

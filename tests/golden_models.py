@@ -19,8 +19,14 @@ def golden_model(size: str, version: str) -> SAM2:
     """A model of this size ("tiny", "base_plus", ...) and version ("2.0", "2.1") with golden weights."""
     prefix = "sam2.1" if version == "2.1" else "sam2"
     model = SAM2(preset(f"{prefix}-hiera-{size.replace('_', '-')}")).eval()
-    model.load_state_dict({k: torch.from_numpy(weights.make(k, tuple(v.shape))) for k, v in model.state_dict().items()})
+    model.load_state_dict(golden_weights(model))
     return model
+
+
+def golden_weights(model: SAM2) -> dict[str, torch.Tensor]:
+    """The made-up weights of a model."""
+    made = {k: (np.asarray(weights.make(k, tuple(v.shape))), v.dtype) for k, v in model.state_dict().items()}
+    return {k: torch.from_numpy(values).to(dtype) for k, (values, dtype) in made.items()}
 
 
 def compare(name: str, got: torch.Tensor | np.ndarray, wanted: np.ndarray, limit: float) -> None:

@@ -160,7 +160,7 @@ def results_html(run: FinetuneRun) -> str:
     return f'<div class="finetune-results"><table><tr>{titles}</tr>{rows}</table>{shown}</div>'
 
 
-def build_finetune_tab(tab: FinetuneTab, key: gr.State, choice: gr.Radio, answering: gr.State) -> list[Any]:
+def build_finetune_tab(tab: FinetuneTab, key: gr.State, choice: gr.Dropdown, answering: gr.State) -> list[Any]:
     """Lay the tab out inside the current Blocks and wire it; returns what a FinetunePage updates.
 
     Args:
@@ -248,7 +248,7 @@ def build_finetune_tab(tab: FinetuneTab, key: gr.State, choice: gr.Radio, answer
     for kind, pressed in kinds.items():
         writing = partial(tab.make_file, kind=kind)
         fetched(pressed.click(writing, key, files[kind], api_name=f"finetune_{kind}", **quiet), files[kind])
-    choice.change(tab.use, [key, choice], answering, show_progress="hidden", api_visibility="private")
+    choice.change(tab.use, [key, choice], [answering, choice], show_progress="hidden", api_visibility="private")
     return shown
 
 

@@ -183,14 +183,37 @@ class FinetuneTab:
         with self.store.using(key) as work:
             return gr.update(value=list(work.finetuned)[-1]) if work.finetuned else gr.skip()
 
-    def use(self, key: str, name: str | None) -> str:
-        """Let a model answer in all tabs: the app's, or one that the visitor has fine-tuned; returns its name."""
+    def use(self, key: str, name: str | None) -> tuple[str, Any]:
+        """Let a model answer in all tabs: the app's, a published one, or one that the visitor has fine-tuned.
+
+        Returns:
+            the name of the one that answers now, and the menu, put back where the other one cannot be had.
+        """
         with self.store.using(key) as work:
-            if name not in work.finetuned:
-                work.chosen = None
-            elif work.chosen is None or work.chosen.name != name:
-                work.chosen = self.models.load(name, work.finetuned[name])
-        return self.models.of(key).name
+            source = work.finetuned.get(name or "") or self.models.published(name)
+            if work.chosen is not None and work.chosen.name == name:
+                return work.chosen.name, gr.skip()
+        loaded = None
+        if source is not None:
+            gr.Info(f"Loading {name} …")
+            try:
+                loaded = self.models.load(str(name), source)
+            except ERRORS as error:  # such as no connection; the visitor's lock is free meanwhile
+                gr.Warning(plain_words(error))
+                answering = self.models.of(key).name
+                return answering, gr.update(value=answering)
+        with self.store.using(key) as work:
+            work.chosen = loaded
+        return self.models.of(key).name, gr.skip()
+
+    def offer(self, key: str) -> Any:
+        """The menu of models, once it is known what they take here."""
+        choices = self.models.choices(self._finetuned(key), measured=True)
+        return gr.update(choices=choices, value=self.models.of(key).name)
+
+    def _finetuned(self, key: str) -> list[str]:
+        with self.store.using(key) as work:
+            return list(work.finetuned)
 
     def make_file(self, key: str, kind: str) -> str:
         """Write a download: "model", the latest that was fine-tuned, or "data", the labelled photos."""
@@ -209,10 +232,10 @@ class FinetuneTab:
         runs = [run for run in work.runs if run.result is not None]
         if not runs:
             return {}
-        names = [self.models.base.name, *(run.name for run in runs)]
+        choices = self.models.choices([run.name for run in runs])
         return {
             "results": gr.update(value=results_html(runs[-1]), visible=True),
-            "choice": gr.update(choices=names, value=self.models.of(key).name, visible=True),
+            "choice": gr.update(choices=choices, value=self.models.of(key).name, visible=True),
             "done": gr.update(visible=True),
         }
 

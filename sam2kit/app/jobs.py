@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
 import gradio as gr
 
+from sam2kit import doctor
 from sam2kit.app.components import ERRORS, as_error, as_warning, in_words, plain_words
 from sam2kit.app.editor import snapshot
 from sam2kit.app.models import Models
@@ -39,7 +39,6 @@ from sam2kit.app.work import Workspace
 from sam2kit.app.zero_gpu import GpuWork, ZeroVideoPredictor, automatic_masks
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import FoundMask
-from sam2kit.predict.objects import Step, TrackedObject
 from sam2kit.predict.session import Session
 from sam2kit.predict.video import Direction, VideoPredictor
 
@@ -261,41 +260,14 @@ class Jobs:
 
 
 def seconds_per_frame(predictor: VideoPredictor, session: Session) -> float:
-    """Measure how long one more frame of tracking takes when the memory is full.
-
-    Tracks two frames of an invented session, in which an answer that is known stands for all that would be recalled;
-    the given session, with at least one prompted object, stays as it is.
-    """
-    known = {i: next(iter(item.prompted.values())) for i, item in session.objects.items() if item.prompted}
-    frames = session.frames
-    if isinstance(predictor, ZeroVideoPredictor):  # where the GPU is, or each frame would make the trip
-        objects = {i: TrackedObject(prompted={frames[0]: result}) for i, result in known.items()}
-        trial = replace(session, objects=objects, features=OrderedDict())
-        return GpuWork.of(predictor.model).call(_MEASURING, _measure, trial)
-    reach, last = predictor.model.config.memory.slots, len(frames) - 1
-    seen = next((frames.index(f) for f in session.features if f in frames), 0)
-    begin = min(max(last - reach, 0), seen)
-    objects = {i: TrackedObject(prompted={frames[begin]: replace(r, prompted=True)}) for i, r in known.items()}
-    trial = replace(session, objects=objects, plan=deque(), run=1, features=OrderedDict(session.features))
-    first, last = min(begin + 1, last), min(begin + reach, last)
-    seconds = _time_frame(predictor, trial, frames[first])
-    if first == last:
-        return seconds
-    for item in objects.values():
-        for place in range(first + 1, last):
-            item.tracked[frames[place]] = item.tracked[frames[first]]
-            item.memories[frames[place]] = item.memories[frames[first]]
-    return _time_frame(predictor, trial, frames[last])
-
-
-def _time_frame(predictor: VideoPredictor, session: Session, frame: int) -> float:
-    before = time.perf_counter()
-    predictor.track_frame(session, Step(frame, False, tuple(session.objects)))
-    return time.perf_counter() - before
+    """As doctor.py measures it, where the GPU is that a ZeroGPU Space lends, or each frame would make the trip."""
+    if isinstance(predictor, ZeroVideoPredictor):
+        return GpuWork.of(predictor.model).call(_MEASURING, _measure, doctor.trial_of(session))
+    return doctor.seconds_per_frame(predictor, session)
 
 
 def _measure(model: SAM2, session: Session) -> Iterator[float]:
-    yield seconds_per_frame(VideoPredictor(model), session)
+    yield doctor.seconds_per_frame(VideoPredictor(model), session)
 
 
 def _refusal(work: Workspace) -> str | None:

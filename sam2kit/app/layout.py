@@ -53,7 +53,11 @@ def build_app(app_model: AppModel, photos: list[Path], clips: list[Path], *, lim
         )
         if app_model.notice:
             gr.HTML(_banner(app_model), elem_id="banner", apply_default_css=False)
-        choice = gr.Radio([], label="Which model answers", visible=False, elem_id="model")
+        choices = models.choices()
+        choice = gr.Dropdown(
+            choices, value=base.name, label="Which model answers", visible=len(choices) > 1, filterable=False,
+            elem_id="model",
+        )  # fmt: skip
         tabs: list[tuple[ClickTab | FinetuneTab, list[Any]]] = []
         with gr.Tabs():
             with gr.Tab("Image"):
@@ -68,6 +72,8 @@ def build_app(app_model: AppModel, photos: list[Path], clips: list[Path], *, lim
         for tab, parts in tabs:
             if isinstance(tab, ClickTab):
                 answering.change(tab.change_model, key, parts, **_UNSEEN)
+        if len(choices) > 1:
+            app.load(finetuning.offer, key, choice, **_UNSEEN)
         _bring_work_back(app, Visitors(app, key, store, jobs), tabs, key, limits.minutes_after_leaving)
         add_api(base, jobs, limits)
     hide_others(app)

@@ -1,14 +1,17 @@
-"""Which model answers: the one that the app starts with, or one that a visitor has fine-tuned."""
+"""Which model answers: the one that the app starts with, a published one, or one that a visitor has fine-tuned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
+from weakref import WeakValueDictionary
 
 import torch
 
+from sam2kit.app.offers import OFFERS, measured_seconds, offer_for_clicks
 from sam2kit.app.queue import FairQueue
 from sam2kit.app.zero_gpu import is_zero_gpu, predictor_kinds
 from sam2kit.config import NANO
@@ -18,7 +21,7 @@ from sam2kit.predict.automatic import AutomaticOptions
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.predict.tracking_quality import QualityLimits
 from sam2kit.predict.video import VideoPredictor
-from sam2kit.weights import load_model
+from sam2kit.weights import choose_device, choose_dtype, load_model
 
 # where the sliders of "segment everything" start: half of the published grid, for a wait that people accept
 _EVERYTHING = AutomaticOptions(points_per_side=16)
@@ -26,6 +29,7 @@ _EVERYTHING = AutomaticOptions(points_per_side=16)
 _EVERYTHING_NANO = AutomaticOptions(points_per_side=16, min_predicted_iou=0.5, min_stability=0.7, min_region_area=8)
 _QUALITY_NANO = QualityLimits(min_iou=0.4)
 
+AUTO, DEFAULT = "auto", "sam2.1-hiera-tiny"  # the former chooses by what is quick enough, the latter is for GPUs
 _FULL_SIDE, _DRAFT_SIDE = 1024, 512  # pixels; the draft is a quarter of the work of the published size
 
 
@@ -50,6 +54,9 @@ def load_for_app(source: str, device: str = "auto", dtype: str = "auto", *, side
         if dtype != "auto":
             raise ValueError(f"on ZeroGPU the precision is the lent GPU's own, got --dtype {dtype}; leave it out")
         device = "cpu"
+    chosen = ""
+    if source == AUTO:
+        source, chosen = _chosen_for(device, dtype)
     try:
         model = load_model(source, device, dtype, side=side)
     except HubError as error:
@@ -59,8 +66,24 @@ def load_for_app(source: str, device: str = "auto", dtype: str = "auto", *, side
             f"this and start again, or give a downloaded file: --model path/to/{Path(source).name}.pt"
         )
         return AppModel(load_model("nano", device, dtype), "nano", notice, f"{error}.", terminal)
-    notice = "This is the small bundled model: quick, and much rougher than SAM 2.1." if source == "nano" else ""
+    notice = "This is the small bundled model: quick, and much rougher than SAM 2.1." if source == "nano" else chosen
     return AppModel(model, source, notice)
+
+
+def _chosen_for(device: str, dtype: str) -> tuple[str, str]:
+    """The model to start with where nobody named one, and what the page says of it."""
+    target = choose_device(device)
+    if target.type != "cpu" or is_zero_gpu():
+        return DEFAULT, ""
+    yardstick = measured_seconds(target, choose_dtype(dtype, target))
+    offer = offer_for_clicks(yardstick)
+    if offer.name == DEFAULT:
+        return DEFAULT, ""
+    click = offer.seconds(yardstick).first_click
+    chosen = (
+        f"{offer.name} was chosen, as a first click takes it about {click:.1f} s on this machine; the menu has others."
+    )
+    return offer.name, chosen
 
 
 @dataclass(frozen=True)
@@ -77,7 +100,7 @@ class LoadedModel:
     @classmethod
     def of(cls, model: SAM2, name: str, passes: FairQueue) -> LoadedModel:
         """What the app does with a model."""
-        is_nano = replace(model.config, side=NANO.side) == NANO  # also where nano was fine-tuned
+        is_nano = replace(NANO, side=model.config.side) == model.config  # also where nano was fine-tuned
         images, videos = predictor_kinds(model)
         return cls(
             name,
@@ -119,6 +142,8 @@ class Models:
 
     def __init__(self, base: LoadedModel, chosen: Callable[[str], LoadedModel | None] = lambda key: None) -> None:
         self.base, self._chosen = base, chosen
+        self._shared: WeakValueDictionary[str, LoadedModel] = WeakValueDictionary()
+        self._loading = Lock()
 
     @property
     def are_busy(self) -> bool:
@@ -129,7 +154,39 @@ class Models:
         """A visitor's model."""
         return self._chosen(key) or self.base
 
-    def load(self, name: str, folder: Path) -> LoadedModel:
-        """A fine-tuned model of a folder, on the device and in the precision of the app's own."""
+    def published(self, name: str | None) -> str | None:
+        """The name of a model that the page offers, beside the app's own; None of any other."""
+        offered = (o.name for o in OFFERS if o.name != self.base.name)
+        return next((known for known in offered if known == name and not is_zero_gpu()), None)
+
+    def choices(self, finetuned: Sequence[str] = (), *, measured: bool = False) -> list[tuple[str, str]]:
+        """Lines of the menu and the models that they mean: the app's own, those of the visitor, published ones.
+
+        Args:
+            measured: say what they take on this machine, measured now if it is not known yet.
+        """
         base = self.base.predictor.model
-        return LoadedModel.of(load_model(folder, base.device, base.compute_dtype or "auto"), name, self.base.passes)
+        dtype = base.compute_dtype or torch.float32
+        yardstick = measured_seconds(base.device, dtype) if measured and not is_zero_gpu() else None
+        lines = {offer.name: offer.label(yardstick) for offer in OFFERS}
+        own = {name: name for name in (self.base.name, *finetuned)}
+        names = own | {name: line for name, line in lines.items() if name in own or self.published(name)}
+        return [(line, name) for name, line in names.items()]
+
+    def load(self, name: str, source: Path | str) -> LoadedModel:
+        """A fine-tuned model of a folder, or a published one, on the device and in the precision of the app's own.
+
+        All visitors share a published one; it is let go when the last of them has chosen another.
+
+        Raises:
+            HubError: if it cannot be had from the Hub.
+        """
+        base = self.base.predictor.model
+        with self._loading:  # those who want the same wait for it
+            loaded = self._shared.get(name) if isinstance(source, str) else None
+            if loaded is None:
+                model = load_model(source, base.device, base.compute_dtype or "auto")
+                loaded = LoadedModel.of(model, name, self.base.passes)
+            if isinstance(source, str):
+                self._shared[name] = loaded
+            return loaded

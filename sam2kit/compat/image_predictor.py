@@ -97,7 +97,7 @@ class SAM2ImagePredictor(ForwardsToModel):
         """What the official notebook prints, and fine-tuning scripts train on: maps of the current pictures."""
         if not self._embeddings:
             raise RuntimeError("there is no current picture: call set_image(...) first")
-        maps = [(e.image, e.features.stride4, e.features.stride8) for e in self._embeddings]
+        maps = [(e.image, *(e.features.detail or ())) for e in self._embeddings]
         image, *detail = (torch.cat(of_all) for of_all in zip(*maps, strict=True))
         return {"image_embed": image, "high_res_feats": detail}
 

@@ -136,7 +136,7 @@ class OfficialSAM2(SAM2):
     def forward_image(self, img_batch: Tensor) -> dict[str, Any]:
         """[B, 3, S, S] normalised pixels -> the feature pyramid, finest map first, and its positions."""
         features = self.encode_image(img_batch)
-        maps = [features.stride4, features.stride8, features.stride16]
+        maps = [*(features.detail or ()), features.stride16]
         places = [
             sine_map(*m.shape[-2:], self.hidden_dim, device=m.device).expand(len(m), -1, -1, -1).to(m.dtype)
             for m in maps

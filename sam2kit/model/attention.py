@@ -182,25 +182,28 @@ class Attention(nn.Module):
         q = self._queries(query)
         if rotary is not None:
             q = rotate(q, rotary)
-        return self._attended(q, self.keys(key, rotary_key, maps), value)
+        return self._attended(q, self.keys(key, rotary_key, maps), value, maps)
 
     def keys(self, key: Tensor, rotary_key: Tensor | None = None, maps: int = 1) -> Tensor:
         """[B, heads, S, D] projected keys, as `forward` turns them."""
         k = self._split(within_range(self.k_proj(key)))
         return k if rotary_key is None else rotate_maps(k, rotary_key, maps)
 
-    def attend_to(self, query: Tensor, k: Tensor, value: Tensor, *, rotary: Tensor) -> Tensor:
-        """As `forward`, for keys that `keys` has made."""
-        return self._attended(rotate(self._queries(query), rotary), k, value)
+    def attend_to(self, query: Tensor, k: Tensor, value: Tensor, *, rotary: Tensor, maps: int) -> Tensor:
+        """As `forward`, for keys that `keys` has made of so many maps and what lies behind them."""
+        return self._attended(rotate(self._queries(query), rotary), k, value, maps)
 
     def _queries(self, query: Tensor) -> Tensor:
         return self._split(within_range(self.q_proj(query)))
 
-    def _attended(self, q: Tensor, k: Tensor, value: Tensor) -> Tensor:
+    def _attended(self, q: Tensor, k: Tensor, value: Tensor, maps: int) -> Tensor:
         if self._projects_late(value, k.dtype):
             attended = within_range(self.v_proj(attend(q, k, value[:, None])))
         else:
             attended = attend(q, k, self._split(within_range(self.v_proj(value))))
+        return self._joined(attended)
+
+    def _joined(self, attended: Tensor) -> Tensor:
         return self.out_proj(attended.transpose(1, 2).flatten(2))  # [B, heads, L, D] -> [B, L, heads * D]
 
     def _projects_late(self, value: Tensor, dtype: torch.dtype) -> bool:

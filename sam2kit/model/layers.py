@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import pairwise
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 LARGEST = torch.finfo(torch.float16).max  # 65504
 Part = TypeVar("Part", bound=nn.Module)
+Made = TypeVar("Made")
 
 
 def module_list(modules: Iterable[Part]) -> Sequence[Part]:
@@ -94,16 +95,16 @@ class StochasticDepth(nn.Module):
 
 
 class Derived:
-    """A tensor that follows from weights, and from nothing of any picture: made again only after these have changed.
+    """What follows from weights, and from nothing of any picture: made again only after these have changed.
 
     Where gradients flow into the weights it is made every time.
     """
 
     def __init__(self) -> None:
-        self._kept: tuple[Hashable, Tensor] | None = None
+        self._kept: tuple[Hashable, Any] | None = None
 
-    def get(self, make: Callable[[], Tensor], weights: Sequence[Tensor], key: Hashable = None) -> Tensor:
-        """The tensor.
+    def get(self, make: Callable[[], Made], weights: Sequence[Tensor], key: Hashable = None) -> Made:
+        """The tensor, or whatever `make` gives.
 
         Args:
             make: computes it.
@@ -120,4 +121,4 @@ class Derived:
         if kept is None or kept[0] != now:
             with torch.inference_mode(False), torch.no_grad():
                 kept = self._kept = (now, make())
-        return kept[1]
+        return cast("Made", kept[1])

@@ -30,6 +30,8 @@ from sam2kit.model.layers import MLP, LayerNorm2d, within_range
 
 CANDIDATES = 4
 _STABILITY_DELTA = 0.05  # logits
+_OWN_SHARE = 0.75  # of a mask's own certainty in its predicted IoU; more of the head chooses worse on new things
+_SURE = 1e-3  # probabilities nearer to 0 or 1 than this count as so near
 _STABILITY_THRESHOLD = 0.98
 
 
@@ -66,6 +68,7 @@ class MaskDecoder(nn.Module):
 
     def __init__(self, config: DecoderConfig, dim: int) -> None:
         super().__init__()
+        self.judges_masks = config.judges_masks
         self.transformer = TwoWayTransformer(config, dim)
         self.iou_token = nn.Embedding(1, dim)
         self.mask_tokens = nn.Embedding(CANDIDATES, dim)
@@ -78,8 +81,9 @@ class MaskDecoder(nn.Module):
             nn.ConvTranspose2d(coarse, fine, kernel_size=2, stride=2),
             nn.GELU(),
         )
-        self.conv_s0 = nn.Conv2d(dim, fine, kernel_size=1)
-        self.conv_s1 = nn.Conv2d(dim, coarse, kernel_size=1)
+        if config.takes_detail:
+            self.conv_s0 = nn.Conv2d(dim, fine, kernel_size=1)
+            self.conv_s1 = nn.Conv2d(dim, coarse, kernel_size=1)
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, fine, layers=3) for _ in range(CANDIDATES))
         self.iou_prediction_head = MLP(dim, dim, CANDIDATES, layers=3)
         self.pred_obj_score_head = MLP(dim, dim, 1, layers=3)
@@ -89,14 +93,19 @@ class MaskDecoder(nn.Module):
         return within_range(self.conv_s0(stride4)), within_range(self.conv_s1(stride8))
 
     def forward(
-        self, image: Tensor, image_positions: Tensor, detail: tuple[Tensor, Tensor], sparse: Tensor, dense: Tensor
+        self,
+        image: Tensor,
+        image_positions: Tensor,
+        detail: tuple[Tensor, Tensor] | None,
+        sparse: Tensor,
+        dense: Tensor,
     ) -> Candidates:
         """Decode B prompts into all four candidates.
 
         Args:
             image: [B or 1, dim, h, w] image embedding at stride 16; one picture serves all prompts.
             image_positions: [1, dim, h, w] Fourier encoding of the cells.
-            detail: stride-4 and stride-8 maps from `project_detail`, batched like `image`.
+            detail: stride-4 and stride-8 maps from `project_detail`, batched like `image`; None in models without.
             sparse: [B, N, dim] prompt tokens.
             dense: [B or 1, dim, h, w] encoded mask prompt. Where picture and mask are the same for all prompts, the
                 first look of the tokens at the picture is prepared once.
@@ -108,19 +117,26 @@ class MaskDecoder(nn.Module):
         tokens, context = self.transformer(source, image_positions, tokens)
         mask_tokens = tokens[:, 2 : 2 + CANDIDATES]
         logits = self._masks(mask_tokens, context.unflatten(2, source.shape[-2:]), detail)
+        iou = self.iou_prediction_head(tokens[:, 1])
+        if self.judges_masks:
+            own = expected_iou(logits.detach()).logit(eps=_SURE).to(iou.dtype)
+            iou = torch.lerp(iou, own, _OWN_SHARE)
         return Candidates(
             mask_logits=logits,
-            predicted_iou=self.iou_prediction_head(tokens[:, 1]).sigmoid(),
+            predicted_iou=iou.sigmoid(),
             object_score=self.pred_obj_score_head(tokens[:, 0]),
             mask_tokens=mask_tokens,
         )
 
-    def _masks(self, mask_tokens: Tensor, context: Tensor, detail: tuple[Tensor, Tensor]) -> Tensor:
+    def _masks(self, mask_tokens: Tensor, context: Tensor, detail: tuple[Tensor, Tensor] | None) -> Tensor:
         """[B, 4, dim] tokens and [B, dim, h, w] context -> [B, 4, 4h, 4w] logits."""
         up1, norm, act1, up2, act2 = self.output_upscaling
-        stride4, stride8 = detail
-        fine = act1(norm(up1(context) + stride8))
-        fine = act2(within_range(up2(fine) + stride4))
+        if detail is None:
+            fine = act2(within_range(up2(act1(norm(up1(context))))))
+        else:
+            stride4, stride8 = detail
+            fine = act1(norm(up1(context) + stride8))
+            fine = act2(within_range(up2(fine) + stride4))
         weights = torch.stack([mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
         return within_range(weights @ fine.flatten(2)).unflatten(2, fine.shape[-2:])
 
@@ -150,6 +166,20 @@ def choose_candidates(all_four: Candidates, *, multimask: bool, replace_unstable
         all_four.object_score,
         all_four.mask_tokens[:, :1],
     )
+
+
+def expected_iou(mask_logits: Tensor) -> Tensor:
+    """The IoU that masks would have if each pixel belonged to the object with the probability that they give it.
+
+    Args:
+        mask_logits: [..., H, W].
+    Returns:
+        [...] float32 in 0..1; expected overlap by expected union.
+    """
+    belongs = mask_logits.float().sigmoid()
+    taken = (mask_logits > 0).float()
+    both, either = (belongs * taken).flatten(-2).sum(-1), torch.maximum(belongs, taken).flatten(-2).sum(-1)
+    return both / either.clamp(min=1e-6)
 
 
 def stability(mask_logits: Tensor, *, offset: float, threshold: float = 0.0) -> Tensor:

@@ -38,6 +38,7 @@ from sam2kit.model.memory_bank import Memories
 from sam2kit.model.memory_encoder import MemoryEncoder
 from sam2kit.model.positions import rotary_table, sine_map, sine_of_time
 from sam2kit.model.prompt_encoder import NOT_A_POINT, PromptEncoder
+from sam2kit.model.spatial_perceiver import SpatialPerceiver, latent_places, latent_rotary
 
 ABSENT_LOGIT = -1024.0  # mask logit everywhere on a frame where the object is not
 _PROMPTS = 2  # that are decoded at once on a CPU
@@ -49,20 +50,30 @@ class ImageFeatures:
     """What the image encoder knows of B pictures."""
 
     stride16: Tensor  # [B, dim, S/16, S/16] raw features, not yet told about memory
-    stride8: Tensor  # [B, dim/4, S/8, S/8] for the mask decoder
-    stride4: Tensor  # [B, dim/8, S/4, S/4] for the mask decoder
+    stride8: Tensor | None = None  # [B, dim/4, S/8, S/8] for the mask decoder, if it takes detail
+    stride4: Tensor | None = None  # [B, dim/8, S/4, S/4] for the mask decoder, if it takes detail
+
+    @property
+    def maps(self) -> tuple[Tensor, ...]:
+        """Those that there are."""
+        return tuple(t for t in (self.stride16, self.stride8, self.stride4) if t is not None)
+
+    @property
+    def detail(self) -> tuple[Tensor, Tensor] | None:
+        """Strides 4 and 8."""
+        return None if self.stride4 is None or self.stride8 is None else (self.stride4, self.stride8)
 
     def __getitem__(self, index: slice | Tensor) -> ImageFeatures:
         """Some of the pictures, in the given order."""
-        return ImageFeatures(self.stride16[index], self.stride8[index], self.stride4[index])
+        return ImageFeatures(*(t[index] for t in self.maps))
 
     def clone(self) -> ImageFeatures:
         """The same in memory of its own."""
-        return ImageFeatures(self.stride16.clone(), self.stride8.clone(), self.stride4.clone())
+        return ImageFeatures(*(t.clone() for t in self.maps))
 
     def to(self, device_or_dtype: torch.device | torch.dtype | str) -> ImageFeatures:
         """The same on another device, or in another dtype."""
-        return ImageFeatures(*(t.to(device_or_dtype) for t in (self.stride16, self.stride8, self.stride4)))
+        return ImageFeatures(*(t.to(device_or_dtype) for t in self.maps))
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,8 @@ class SAM2(nn.Module):
         self.sam_mask_decoder = MaskDecoder(config.decoder, dim)
         self.memory_attention = MemoryAttention(memory, dim)
         self.memory_encoder = MemoryEncoder(memory, dim)
+        if memory.latents_edge:
+            self.spatial_perceiver = SpatialPerceiver(memory)
         self.maskmem_tpos_enc = _learned(memory.slots, 1, 1, memory.dim)
         self.no_mem_embed = _learned(1, 1, dim)
         self.no_mem_pos_enc = _learned(1, 1, dim)  # in the published files, used by no published model
@@ -188,8 +201,10 @@ class SAM2(nn.Module):
         Args:
             pixels: [B, 3, S, S] RGB, normalised with ImageNet's mean and deviation; S a multiple of 32.
         """
-        stride4, stride8, stride16 = self.image_encoder(pixels.to(self.weight_dtype))
-        fine, coarse = self.sam_mask_decoder.project_detail(stride4, stride8)
+        *detail, stride16 = self.image_encoder(pixels.to(self.weight_dtype))
+        if not self.config.decoder.takes_detail:
+            return ImageFeatures(stride16)
+        fine, coarse = self.sam_mask_decoder.project_detail(*detail)
         return ImageFeatures(stride16=stride16, stride8=coarse, stride4=fine)
 
     def without_memory(self, stride16: Tensor) -> Tensor:
@@ -211,9 +226,7 @@ class SAM2(nn.Module):
         else:
             sparse = encoder.points(prompts.points_xy, prompts.labels, side=16 * side)
         dense = encoder.no_mask(side) if prompts.mask_logits is None else encoder.mask(prompts.mask_logits, side)
-        return self.sam_mask_decoder(
-            image, encoder.pe_layer.grid(side), (features.stride4, features.stride8), sparse, dense
-        )
+        return self.sam_mask_decoder(image, encoder.pe_layer.grid(side), features.detail, sparse, dense)
 
     def segment(self, image: Tensor, features: ImageFeatures, prompts: PromptTensors, *, multimask: bool) -> Candidates:
         """Decode prompts and choose what to answer; arguments as `decode`.
@@ -226,7 +239,7 @@ class SAM2(nn.Module):
         replace_unstable = self.config.decoder.replaces_unstable_masks and not self.training
         chosen = []
         for some in self._pieces(max(len(prompts), len(image)), _PROMPTS):
-            detail = features if len(features.stride4) == 1 else features[some]
+            detail = features if len(features.stride16) == 1 else features[some]
             all_four = self.decode(_of(image, some), detail, _of(prompts, some)).float()
             chosen.append(choose_candidates(all_four, multimask=multimask, replace_unstable=replace_unstable))
         return chosen[0] if len(chosen) == 1 else Candidates.joined(chosen)
@@ -310,7 +323,7 @@ class SAM2(nn.Module):
             present: [B] bool, whether each object is in the picture.
             binary: remember a hard mask (frames that a person prompted), else a soft one.
         Returns:
-            [B, memory dim, h, w].
+            [B, memory dim, h, w], or a smaller map, see `SAM2Config.memory_shape`.
         """
         pieces = self._pieces(len(mask_logits), 1)
         made = [self._memory(_of(stride16, i), mask_logits[i], present[i], binary=binary) for i in pieces]
@@ -325,7 +338,7 @@ class SAM2(nn.Module):
         if self.config.memory.marks_absent_objects:
             marked = within_range(memory + self.no_obj_embed_spatial.to(memory.dtype)[..., None, None])
             memory = torch.where(present[:, None, None, None], memory, marked)
-        return memory
+        return self.spatial_perceiver(memory) if self.config.memory.latents_edge else memory
 
     def recall(self, stride16: Tensor, memories: Memories) -> Tensor:
         """Condition a frame's features on memories of B objects.
@@ -338,18 +351,19 @@ class SAM2(nn.Module):
         """
         batch, _, channels, height, width = memories.maps.shape
         dtype = stride16.dtype
-        places = sine_map(height, width, channels, device=stride16.device).flatten(1).T  # [h*w, C]
+        places, rotary = self._places(height, width)
         seen = memories.maps.to(dtype).flatten(3).transpose(2, 3).flatten(1, 2)  # [B, M, C, h, w] -> [B, M*h*w, C]
         seen_at = (places + self.maskmem_tpos_enc[memories.slots, 0]).flatten(0, 1)
         known_as = memories.pointers.to(dtype).reshape(batch, -1, channels)  # each in several pieces
         known_at = self._pointer_positions(memories.distances)
         map_keys, kept, embeddings = None, memories.keys, self.maskmem_tpos_enc
         if kept is not None:
-            map_keys = self.memory_attention.map_keys(kept, memories.slots, embeddings, (height, width))
+            map_keys = self.memory_attention.map_keys(kept, memories.slots, embeddings, rotary)
         return self.memory_attention(
             stride16,
             torch.cat([seen, known_as], dim=1),
             torch.cat([seen_at, known_at]).to(dtype)[None],
+            map_rotary=rotary,
             pointer_tokens=known_as.shape[1],
             map_keys=map_keys,
         )
@@ -362,11 +376,17 @@ class SAM2(nn.Module):
         Returns:
             [B, layers, h * w, dim].
         """
-        channels, height, width = memory.shape[1:]
-        places = sine_map(height, width, channels, device=memory.device)
-        placed = (memory.to(self.weight_dtype) + places.to(self.weight_dtype)).flatten(2).transpose(1, 2)
-        rotary = rotary_table(height, width, self.config.hidden_dim, device=memory.device)
+        places, rotary = self._places(*memory.shape[2:])
+        placed = memory.to(self.weight_dtype).flatten(2).transpose(1, 2) + places.to(self.weight_dtype)
         return self.memory_attention.keys_of(placed, rotary)
+
+    def _places(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """What tells a memory's tokens apart: their positions [h*w, C], and the turns of their keys [h*w, dim/2, 2]."""
+        channels, dim, device = self.config.memory.dim, self.config.hidden_dim, self.device
+        if self.config.memory.latents_edge:
+            return latent_places(width, channels, device=device), latent_rotary(width, dim, device=device)
+        places = sine_map(height, width, channels, device=device).flatten(1).T
+        return places, rotary_table(height, width, dim, device=device)
 
     def _pointer_positions(self, distances: Tensor) -> Tensor:
         """[P * dim / memory dim, memory dim]: the pieces of one pointer share their position."""

@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2kit.config import SAM2Config
+from sam2kit.config import RepViTConfig, SAM2Config, ViTConfig
 from sam2kit.model.attention import Attention
-from sam2kit.model.image_encoder import WindowAttention, block_plan, pool2x2
+from sam2kit.model.hiera import WindowAttention, block_plan, pool2x2
 from sam2kit.model.positions import rotate, rotate_maps
 from sam2kit.model.sam2 import SAM2
 
@@ -135,7 +135,19 @@ class BlockReach:
 
 
 def block_reaches(config: SAM2Config) -> list[BlockReach]:
-    """What every block of a model's image encoder can see, in order."""
+    """What every block of a model's image encoder can see, in order.
+
+    Raises:
+        ValueError: if it has no blocks of attention.
+    """
+    if isinstance(config.trunk, RepViTConfig):
+        raise ValueError("EdgeTAM's image encoder is made of convolutions: no place of it attends to others")
+    if isinstance(config.trunk, ViTConfig):
+        windows = [config.trunk.window_of(block) for block in range(config.trunk.blocks)]
+        return [
+            BlockReach(block, 1, 16, window, min(16 * window or config.side, config.side))
+            for block, window in enumerate(windows)
+        ]
     ends = list(accumulate(config.trunk.blocks_per_stage))
     reaches = []
     for block, options in enumerate(block_plan(config.trunk)):
@@ -162,7 +174,8 @@ def block_attention(model: SAM2, block: int, calls: Sequence[Call], place_unit: 
     """
     if not all(0 <= u <= 1 for u in place_unit):
         raise ValueError(f"place_unit must be (x, y) within 0..1, got {tuple(place_unit)}; divide pixels by the size")
-    attention = model.image_encoder.trunk.blocks[block].attn
+    attention = model.get_submodule(f"image_encoder.trunk.blocks.{block}.attn")
+    assert isinstance(attention, WindowAttention), "all blocks have one"
     windows = torch.cat([call.arguments["x"] for call in calls])
     cells, edge = model.config.side // block_reaches(model.config)[block].stride, windows.shape[1]
     across = -(-cells // edge)  # windows per row

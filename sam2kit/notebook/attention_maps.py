@@ -91,7 +91,9 @@ class MemoryAttentionMaps:
 
     frame: int
     selected: SelectedMemories  # the frames of the maps and pointers, in the order of M and P
-    maps: Tensor  # [K, layers, M, h, w] float32: share of a point's attention that each place of each memory gets
+    # [K, layers, M, h, w] float32: share of a point's attention that each place of each memory gets; of latents, see
+    # `SAM2Config.memory_shape`
+    maps: Tensor
     pointers: Tensor  # [K, layers, P] float32: share of each pointer; together with the maps it sums to 1
     before: Tensor  # [dim, h, w] float32 image embedding of the frame without memory
     after: Tensor  # [dim, h, w] float32 image embedding with the selected memories
@@ -124,8 +126,10 @@ def memory_attention_maps(
         points_xy: [K, 2] places (x, y) whose attention is wanted, in pixels of the clip.
     Raises:
         KeyError, IndexError: if there is no such object or frame.
-        ValueError: if the frame was prompted or not tracked, or a point lies outside the clip.
+        ValueError: if the frame was prompted or not tracked, a point lies outside the clip, or memories are pooled.
     """
+    if predictor.model.config.memory.pooled:
+        raise ValueError("this model averages what it remembers over 2x2 places, which is not shown; take another one")
     model, frame = predictor.model, session.checked_frame(frame)
     cells = model.config.embedding_side
     queries = [_cell(point, session.clip.size_hw, cells) for point in points_xy]
@@ -135,7 +139,8 @@ def memory_attention_maps(
     with record_calls(model, _CROSS_ATTENTION, "memory_attention") as calls:
         Tracker(model, predictor.lock).track(again, Step(frame, reverse, (checked_id(object_id),)))
     weights = [attention_weights(model.get_submodule(n), calls[n][0], queries)[0, 0] for n in calls if "cross" in n]
-    placed, pieces = len(selected.maps) * cells * cells, model.config.hidden_dim // model.config.memory.dim
+    shape_hw = model.config.memory_shape[1:]
+    placed, pieces = len(selected.maps) * shape_hw[0] * shape_hw[1], model.config.hidden_dim // model.config.memory.dim
     maps, pointers = torch.stack(weights, dim=1).cpu().tensor_split([placed], dim=-1)
     features, after = again.features[frame], calls["memory_attention"][0].output
     with predictor.lock, torch.inference_mode(), model.precision():
@@ -144,7 +149,7 @@ def memory_attention_maps(
     return MemoryAttentionMaps(
         frame,
         selected,
-        maps.unflatten(-1, (len(selected.maps), cells, cells)),
+        maps.unflatten(-1, (len(selected.maps), *shape_hw)),
         pointers.unflatten(-1, (len(selected.pointers), pieces)).sum(dim=-1),
         before[0].float().cpu(),
         after[0].float().cpu(),

@@ -67,7 +67,7 @@ class FrameFunctions:
         """As `track_frame`; also the keys [B, layers, h * w, dim] of the memory, see `SAM2.keys_of`."""
         if parts not in self._functions:
             self._functions[parts] = self._made(partial(_track_tensors, self._model, parts))
-        given = (*vars(features).values(), *vars(memories).values())
+        given = (*features.maps, *vars(memories).values())
         found = self._functions[parts](*(t for t in given if t is not None))
         return KeptAnswer(*found[:4]), found[4], found[5] if parts.keys else None
 
@@ -78,7 +78,8 @@ class FrameFunctions:
 
 
 def _track_tensors(model: SAM2, parts: StoredParts, *tensors: Tensor) -> Sequence[Tensor]:
-    features, memories = ImageFeatures(*tensors[:3]), Memories(*tensors[3:])
+    maps = 3 if model.config.decoder.takes_detail else 1
+    features, memories = ImageFeatures(*tensors[:maps]), Memories(*tensors[maps:])
     answer, memory = track_frame(model, features, memories, exact=parts.exact, memory_dtype=parts.memory_dtype)
     return [*answer, memory, *((model.keys_of(memory),) if parts.keys else ())]
 

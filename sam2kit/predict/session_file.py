@@ -283,8 +283,8 @@ class _Reader:
 
     def _object(self, number: str, stated: dict[str, Any]) -> TrackedObject:
         check_whole("number", stated["number"], 1, _MOST_NUMBER)
-        map_shape = self.config.memory.dim, self.config.embedding_side, self.config.embedding_side
-        memories = {f: self._numbers(f"{number}/memory/{f}", *map_shape) for f in map(self._frame, stated["memories"])}
+        shape = self.config.memory_shape
+        memories = {f: self._numbers(f"{number}/memory/{f}", *shape) for f in map(self._frame, stated["memories"])}
         directions = self.file.get_tensor(f"{number}/directions").tolist()
         item = TrackedObject(
             prompts={self._frame(f): self._prompt(f"{number}/mask/{f}", p) for f, p in stated["prompts"].items()},

@@ -31,6 +31,7 @@ _DETAIL = ("sam_mask_decoder.conv_s0.", "sam_mask_decoder.conv_s1.")  # belong t
 _MEMORY = (
     "memory_attention.",
     "memory_encoder.",
+    "spatial_perceiver.",
     "maskmem_tpos_enc",
     "mask_downsample.",
     "obj_ptr_proj.",

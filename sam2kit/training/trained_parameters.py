@@ -22,11 +22,17 @@ import torch
 from torch import Tensor, nn
 
 from sam2kit.checkpoints import LORA_BASE
-from sam2kit.config import SAM2Config
+from sam2kit.config import RepViTConfig, SAM2Config
 from sam2kit.finetuned import LowRank
 from sam2kit.model.sam2 import SAM2
 
-TRUNK_LINEAR = tuple(f"image_encoder.trunk.blocks.*.{part}" for part in ("attn.qkv", "attn.proj", "mlp.layers.*"))
+TRUNK_LINEAR = tuple(
+    f"image_encoder.trunk.{part}"
+    for part in (
+        *(f"blocks.*.{part}" for part in ("attn.qkv", "attn.proj", "mlp.layers.*")),
+        *(f"body.*.{part}.conv*.c" for part in ("channel_mixer", "ffn")),
+    )
+)
 _ADAPTER = "default"
 _TRUNK = "image_encoder.trunk."
 
@@ -43,18 +49,25 @@ def layer_decay(config: SAM2Config, decay: float, encoder_share: float) -> Share
 
     Position embeddings are exempt from the decay, the neck has none.
     """
-    depth = sum(config.trunk.blocks_per_stage)
+    depth = config.trunk.blocks
 
     def share_of(name: str) -> float:
         if not name.startswith("image_encoder."):
             return 1.0
         if not name.startswith(_TRUNK) or name.startswith(_TRUNK + "pos_embed"):
             return encoder_share
-        below = name.removeprefix(_TRUNK + "blocks.").split(".")[0]
-        layer = int(below) + 1 if below.isdigit() else 0
-        return encoder_share * decay ** (depth + 1 - layer)
+        return encoder_share * decay ** (depth + 1 - _layer_of(config, name.removeprefix(_TRUNK)))
 
     return share_of
+
+
+def _layer_of(config: SAM2Config, name: str) -> int:
+    """The number of the trunk's block that a parameter belongs to, from 1; 0 of what comes before all blocks."""
+    stage, block = re.match(r"(?:body\.stages_(\d+)\.)?(?:blocks\.(\d+)\.)?", name).groups()  # type: ignore[union-attr]
+    before = 0
+    if stage is not None and isinstance(config.trunk, RepViTConfig):
+        before = sum(config.trunk.blocks_per_stage[: int(stage)])
+    return before if block is None else before + int(block) + 1
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, share_of: ShareOf) -> list[dict[str, Any]]:
@@ -62,7 +75,8 @@ def parameter_groups(model: nn.Module, weight_decay: float, share_of: ShareOf) -
 
     Biases and plain layer norms do not decay; those over channels, which derive from them, do, as published.
     """
-    norms = {id(p) for m in model.modules() if type(m) is nn.LayerNorm for p in m.parameters(recurse=False)}
+    plain = (nn.LayerNorm, nn.BatchNorm2d)
+    norms = {id(p) for m in model.modules() if type(m) in plain for p in m.parameters(recurse=False)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

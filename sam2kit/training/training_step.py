@@ -142,7 +142,7 @@ class FineTuningSteps:
         generators = [torch.Generator().manual_seed(int(rng.integers(2**62))) for _ in plans]
         encoded = self._encode(clip.pixels[:, 0], sampled.keys)
         # float32, so that the gradients of many parts add up without losing digits
-        leaves = [t.detach().float().requires_grad_(self._encoder_is_trained) for t in _maps(encoded)]
+        leaves = [t.detach().float().requires_grad_(self._encoder_is_trained) for t in encoded.maps]
         whole = ImageFeatures(*leaves)
         features = [whole[t : t + 1] for t in range(len(clip.pixels))]
         for start in range(0, len(plans), self.micro_batch.objects):
@@ -157,7 +157,7 @@ class FineTuningSteps:
                 totals[name] += value.item() / share
             for name, values in losses.figures.items():
                 figures.setdefault(name, []).extend(values)
-        used = [(t, leaf.grad) for t, leaf in zip(_maps(encoded), leaves, strict=True) if leaf.grad is not None]
+        used = [(t, leaf.grad) for t, leaf in zip(encoded.maps, leaves, strict=True) if leaf.grad is not None]
         if used:
             torch.autograd.backward([t for t, _ in used], [g.to(t.dtype) for t, g in used])
 
@@ -173,12 +173,12 @@ class FineTuningSteps:
             for n, t in enumerate(missing):
                 found[t] = fresh[n : n + 1]
                 self._keep(keys[t], fresh[n : n + 1])
-        parts = [_maps(features.to(self.accelerator.device)) for features in found if features is not None]
+        parts = [features.to(self.accelerator.device).maps for features in found if features is not None]
         return ImageFeatures(*(torch.cat(maps) for maps in zip(*parts, strict=True)))
 
     def _keep(self, key: ViewKey | None, features: ImageFeatures) -> None:
         """Keep features in the computer's memory, as long as there is room; what comes later is not kept."""
-        size = sum(t.numel() * t.element_size() for t in _maps(features))
+        size = sum(t.numel() * t.element_size() for t in features.maps)
         if key is not None and size <= self._room:
             self._features[key] = features.to("cpu")
             self._room -= size
@@ -186,9 +186,5 @@ class FineTuningSteps:
 
 def encoder_parameters(model: SAM2) -> list[nn.Parameter]:
     """Of everything that `SAM2.encode_image` runs."""
-    decoder = model.sam_mask_decoder
-    return [p for part in (model.image_encoder, decoder.conv_s0, decoder.conv_s1) for p in part.parameters()]
-
-
-def _maps(features: ImageFeatures) -> tuple[Tensor, Tensor, Tensor]:
-    return features.stride16, features.stride8, features.stride4
+    detail = ("sam_mask_decoder.conv_s0.", "sam_mask_decoder.conv_s1.")
+    return [p for name, p in model.named_parameters() if name.startswith(("image_encoder.", *detail))]

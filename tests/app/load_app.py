@@ -34,5 +34,7 @@ def started(*command: str, **environment: str) -> tuple[subprocess.Popen[str], s
 
 if __name__ == "__main__":
     limits = Limits(minutes_after_leaving=0.1, visitors=32)
-    app = build_app(load_for_app("nano", "cpu"), [], sorted((ROOT / "assets" / "clips").glob("*.mp4")), limits=limits)
+    app = build_app(
+        load_for_app("nano", "cpu", side=256), [], sorted((ROOT / "assets" / "clips").glob("*.mp4")), limits=limits
+    )
     app.launch(**launch_options(limits))

@@ -94,7 +94,8 @@ def write_weights(folder: Path, name: str, side: int | None = None) -> None:
     with torch.no_grad():
         model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(_PRESENT)
     save_model(model, folder / "model.safetensors")
-    save_transformers(model, folder / "transformers")
+    with suppress(ValueError):  # what they do not have
+        save_transformers(model, folder / "transformers")
 
 
 Report = Callable[[list[Measured]], None]
@@ -125,6 +126,8 @@ def compare(
     table = Table(report)
     with tempfile.TemporaryDirectory() as folder:
         write_weights(Path(folder), conditions.model, conditions.side)
+        for name in sorted({CONTENDERS[n].preset for n in names} - {None}):
+            write_weights(Path(folder, name), name)
         for last in (False, True):
             with ExitStack() as stack:
                 some = [n for n in names if n.endswith("-compiled") == last]

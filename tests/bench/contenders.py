@@ -12,11 +12,16 @@ Small holes, which it leaves, are left by us too.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -91,10 +96,11 @@ class Sam2kit:
     """This package, as people use it, with weights of `compare.write_weights`; a method for each kind of work."""
 
     works: tuple[str, ...] = WORKS  # that are done in a way of its own
+    preset: str | None = None  # of its model, where it is not the one that is measured
     speed: SpeedOptions | None = None
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
-        self.model = load_model(folder / "model.safetensors", device, dtype)
+        self.model = load_model(folder / (self.preset or "") / "model.safetensors", device, dtype)
         self.predictor = ImagePredictor(self.model)
         self.encoders = [self.model.image_encoder]  # whose pictures are counted; not where that disturbs the compiler
 
@@ -138,19 +144,35 @@ class Sam2kitCompiled(Sam2kitFast):
         self.encoders = []
 
 
+class Sam2kitEfficientTAM(Sam2kit):
+    """EfficientTAM, at its own side."""
+
+    preset = "efficienttam-ti-512"
+
+
+class Sam2kitEdgeTAM(Sam2kit):
+    """EdgeTAM, at its own side."""
+
+    preset = "edgetam"
+
+
 class Transformers:
     """Hugging Face's port, in autocast where the precision is lower."""
 
     works: tuple[str, ...] = WORKS
+    preset: str | None = None
     half = False  # whether the weights themselves are in the lower precision, without autocast
+    family = "Sam2"  # of its classes
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
-        from transformers import Sam2Model, Sam2VideoModel
+        import transformers
 
+        image_kind, video_kind = (getattr(transformers, f"{self.family}{what}Model") for what in ("", "Video"))
+        folder = folder / (self.preset or "") / "transformers"
         self.device, self.dtype = torch.device(device), choose_dtype(dtype, torch.device(device))
         self.weight_dtype = self.dtype if self.half else torch.float32
-        self.image_model = self._ready(Sam2Model.from_pretrained(folder / "transformers"))
-        self.video_model = self._ready(Sam2VideoModel.from_pretrained(folder / "transformers"))
+        self.image_model = self._ready(image_kind.from_pretrained(folder))
+        self.video_model = self._ready(video_kind.from_pretrained(folder))
         config: Any = self.image_model.config  # its type leaves open what its parts are
         self.side = config.prompt_encoder_config.image_size
         self.encoders = [self.image_model.vision_encoder, self.video_model.vision_encoder]
@@ -197,9 +219,9 @@ class Transformers:
         return repeated(lambda: self._answer(embeddings, grid()))
 
     def frame(self, objects: int, frames: int) -> Work:
-        from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
-
-        session: Any = Sam2VideoInferenceSession(
+        name = f"{self.family.lower()}_video"
+        modeling = import_module(f"transformers.models.{name}.modeling_{name}")
+        session: Any = getattr(modeling, f"{self.family}VideoInferenceSession")(
             None, *SIZE_HW, inference_device=self.device, inference_state_device=self.device, dtype=self.weight_dtype
         )
         session.processed_frames = _Squares(moving(frames), self._square)
@@ -239,6 +261,48 @@ class TransformersHalf(Transformers):
     half = True
 
 
+class TransformersEdgeTAM(Transformers):
+    """The port of EdgeTAM, whose trunk is timm's."""
+
+    preset = "edgetam"
+    family = "EdgeTam"
+
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+        sys.meta_path.append(_EmptyTorchvision())
+        super().__init__(folder, device, dtype)
+
+
+class _EmptyTorchvision(MetaPathFinder, Loader):
+    """Stands in where there is no torchvision: timm imports it for its data sets, and its models need nothing of it."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self, is_package=True) if fullname.split(".")[0] == "torchvision" else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Anything(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+class _Anything(ModuleType):
+    __path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Names(name, (), {})
+
+
+class _Names(type):
+    """A class that has all constants."""
+
+    def __getattr__(cls, name: str) -> str:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return name
+
+
 class TransformersCompiled(TransformersHalf):
     """The same with the heavy parts of tracking compiled."""
 
@@ -259,6 +323,9 @@ CONTENDERS: dict[str, type[Contender]] = {
     "sam2kit-fast": Sam2kitFast,
     "transformers": Transformers,
     "transformers-half": TransformersHalf,
+    "sam2kit-efficienttam": Sam2kitEfficientTAM,
+    "sam2kit-edgetam": Sam2kitEdgeTAM,
+    "transformers-edgetam": TransformersEdgeTAM,
     "sam2kit-compiled": Sam2kitCompiled,
     "transformers-compiled": TransformersCompiled,
 }
@@ -267,8 +334,9 @@ CONTENDERS: dict[str, type[Contender]] = {
 def installed(device: str = "cpu", dtype: str = "float32") -> list[str]:
     """Names of the contenders that are here and meant for a device and a precision; we come first."""
     here = [name for name in CONTENDERS if find_spec(name.split("-")[0]) is not None]
+    here = [name for name in here if name != "transformers-edgetam" or find_spec("timm") is not None]
     if not device.startswith("cuda"):
-        return [name for name in here if "-" not in name]
+        return [name for name in here if "-" not in name or CONTENDERS[name].preset is not None]
     return [name for name in here if dtype != "float32" or name != "transformers-half"]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sam2kit.model.image_encoder import Hiera
+from sam2kit.model.hiera import Hiera
 from sam2kit.model.layers import Derived
 from sam2kit.model.positions import FourierPositions, rotary_table, sine_map
 from sam2kit.model.sam2 import SAM2

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 import sam2kit.model.attention as attention
-import sam2kit.model.image_encoder as hiera
+import sam2kit.model.hiera as hiera
 import sam2kit.model.sam2 as sam2
 from sam2kit.config import preset
 from sam2kit.model.attention import Attention, attend
-from sam2kit.model.image_encoder import Hiera
+from sam2kit.model.hiera import Hiera
 from sam2kit.model.memory_bank import Memories
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from tests.toy_model import TOY

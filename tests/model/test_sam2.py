@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 from sam2kit.config import PRESETS, SAM2Config, preset
 from sam2kit.model.layers import StochasticDepth
-from sam2kit.model.mask_decoder import Candidates, choose_candidates, stability
+from sam2kit.model.mask_decoder import Candidates, choose_candidates, expected_iou, stability
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from tests.golden import weights
 from tests.golden_models import GOLDEN
@@ -40,8 +40,11 @@ def test_golden_weights_have_their_fingerprint() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("side", [32, 96, pytest.param(224, marks=pytest.mark.slow)])
 def test_every_preset_works_at_any_multiple_of_32(name: str, side: int) -> None:
-    small = replace(preset(name, side=side).trunk, blocks_per_stage=(1, 1, 2, 1), global_blocks=(3,))
-    model = SAM2(replace(preset(name, side=side), trunk=small)).eval()
+    config = preset(name)
+    side *= 8 if config.memory.latents_edge else 1  # a window for each local latent
+    few = {"blocks_per_stage": (1, 1, 2, 1), "global_blocks": (3,), "blocks": 3}
+    sizes = {field.name: few[field.name] for field in fields(config.trunk) if field.name in few}
+    model = SAM2(replace(config, side=side, trunk=replace(config.trunk, **sizes))).eval()
     prompts = PromptTensors(torch.rand(2, 1, 2) * side, torch.ones(2, 1))
     with torch.inference_mode():
         features = model.encode_image(torch.zeros(1, 3, side, side))
@@ -64,6 +67,17 @@ def test_config_survives_json() -> None:
             preset("nano", side=side)
     with pytest.raises(ValueError, match=r"sam2\.1-hiera-tiny"):
         preset("sam3")
+
+
+def test_a_certain_mask_is_expected_to_be_right() -> None:
+    logits = torch.full((3, 4, 4), -20.0)
+    logits[0, :2] = 20.0  # sure of all pixels
+    logits[1, :2] = 0.1  # barely above one half
+    logits[1, 2:] = -0.1  # and barely below
+    expected = expected_iou(logits)
+    assert expected[0] == pytest.approx(1.0, abs=1e-6)
+    assert expected[1] == pytest.approx(0.525 / (1 + 0.475), abs=1e-3)
+    assert expected[2] == 0.0, "an empty mask expects nothing"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from transformers import Sam2Config, Sam2Model, Sam2VideoConfig, Sam2VideoModel
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModel,
+    EdgeTamVideoConfig,
+    EdgeTamVideoModel,
+    Sam2Config,
+    Sam2Model,
+    Sam2VideoConfig,
+    Sam2VideoModel,
+)
+from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoInferenceSession
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
-from sam2kit.config import TrunkConfig, preset
-from sam2kit.model.positions import sine_map
+from sam2kit.config import HieraConfig, RepViTConfig, preset
+from sam2kit.model.positions import rotary_table, sine_map
+from sam2kit.model.repvit import RepViT
 from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.geometry import frame_to_square
 from sam2kit.predict.options import VideoOptions
 from sam2kit.predict.video import VideoPredictor
 from sam2kit.transformers_format import official_name
-from sam2kit.weights import load_model
+from sam2kit.weights import load_model, save_transformers
 from tests.golden import inputs, weights
-from tests.golden_models import compare
+from tests.golden_models import compare, golden_weights
 
 SIZES = ["tiny", *(pytest.param(size, marks=pytest.mark.slow) for size in ("small", "base-plus", "large"))]
 SIDE = 256  # of the square: sixteen times fewer pixels than 1024, and another side than the published one
 
 
-def theirs(kind: type, config_kind: type, trunk: TrunkConfig, **options: Any) -> torch.nn.Module:
+def theirs(kind: type, config_kind: type, trunk: HieraConfig, **options: Any) -> torch.nn.Module:
     """A transformers model of a size, with made-up weights."""
     dims = [trunk.embed_dim << i for i in range(4)]
     config = config_kind(
@@ -82,6 +94,42 @@ def video_models(
     assert ours.memory_is_trained
     assert ours.config.memory.dates_object_pointers == is_2_1
     return request.param, oracle, ours
+
+
+class _OurTrunk(torch.nn.Module):
+    """Ours as their trunk, which would be timm's; its names there are those of timm's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._forward = (RepViT(RepViTConfig()),)  # in a tuple, so that its weights have one name
+        self.timm_model = self._forward[0].body
+
+    def forward(self, pixels: torch.Tensor, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(last_hidden_state=self._forward[0](pixels), hidden_states=None)
+
+
+@pytest.mark.slow
+def test_edgetam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our export is strictly theirs, and every mask of two objects agrees, with memories of float32 as theirs are."""
+    ours = SAM2(preset("edgetam", side=SIDE)).eval()
+    ours.load_state_dict(golden_weights(ours))
+    torch.nn.init.constant_(ours.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 6.0)
+    save_transformers(ours, tmp_path)
+    stated = json.loads((tmp_path / "config.json").read_text())
+    assert stated["vision_config"].pop("backbone_config")["model_type"] == "timm_wrapper"
+    build = AutoModel.from_config
+
+    def built(config: Any, **options: Any) -> torch.nn.Module:
+        return _OurTrunk() if config.model_type == "timm_wrapper" else build(config, **options)
+
+    monkeypatch.setattr(AutoModel, "from_config", built)
+    config = EdgeTamVideoConfig(**{k: v for k, v in stated.items() if k not in ("architectures", "model_type")})
+    oracle = EdgeTamVideoModel(config).eval()
+    oracle.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    again = load_model(tmp_path, "cpu")
+    assert all(torch.equal(value, ours.state_dict()[key]) for key, value in again.state_dict().items())
+    # one pixel of a prompted mask whose logit is 1e-5 from zero costs 3e-2; a wrong rule costs 0.5 and more
+    _compare_tracking(oracle, again, EdgeTamVideoInferenceSession, 5e-2, memory_dtype=torch.float32)
 
 
 def _made_up(key: str, shape: tuple[int, ...]) -> torch.Tensor:
@@ -139,7 +187,8 @@ def test_memory_modules(video_models: tuple[str, torch.nn.Module, SAM2]) -> None
             memory_posision_embeddings=places.transpose(0, 1),
             num_object_pointer_tokens=8,
         )
-        got = ours.memory_attention(features, memory, places, pointer_tokens=8)
+        turns = rotary_table(grid, grid, 256)
+        got = ours.memory_attention(features, memory, places, map_rotary=turns, pointer_tokens=8)
         wanted = wanted.reshape(grid * grid, 1, 256).permute(1, 2, 0).unflatten(2, (grid, grid))
         compare(f"transformers {version}: conditioned features", got, wanted.numpy(), 1e-4)
 
@@ -148,11 +197,16 @@ def test_memory_modules(video_models: tuple[str, torch.nn.Module, SAM2]) -> None
 @pytest.mark.parametrize("video_models", ["2.1"], indirect=True)
 def test_video_model(video_models: tuple[str, torch.nn.Module, SAM2]) -> None:
     """Two objects, a click and a box, tracked forwards and back: every low-res mask agrees."""
-    (_, oracle, ours), frames = video_models, 6
+    _, oracle, ours = video_models
+    _compare_tracking(oracle, ours, Sam2VideoInferenceSession, 2e-2)  # bfloat16
+
+
+def _compare_tracking(oracle: torch.nn.Module, ours: SAM2, kind: type, limit: float, **options: Any) -> None:
+    frames = 6
     clip = np.stack([inputs.scene(SIDE, SIDE, t) for t in range(frames)])
-    clicks, box = torch.tensor([[130.0, 105.0], [60.0, 220.0]]), torch.tensor([[150.0, 60.0], [210.0, 170.0]])
+    clicks, box = torch.tensor([[130.0, 105.0], [60.0, 220.0]]), torch.tensor([[150.0, 64.0], [208.0, 170.0]])
     squares = torch.stack([frame_to_square(f, SIDE) for f in clip])
-    theirs_session = Sam2VideoInferenceSession(squares, SIDE, SIDE, dtype=torch.float32)
+    theirs_session = kind(squares, SIDE, SIDE, dtype=torch.float32)
     for object_id, points, labels in ((1, clicks, [1, 0]), (2, box, [2, 3])):
         index = theirs_session.obj_id_to_idx(object_id)
         prompt = {"point_coords": points[None, None], "point_labels": torch.tensor([[labels]], dtype=torch.int32)}
@@ -160,8 +214,7 @@ def test_video_model(video_models: tuple[str, torch.nn.Module, SAM2]) -> None:
     theirs_session.obj_with_new_inputs = [1, 2]
     oracle(theirs_session, frame_idx=2)
 
-    options = VideoOptions(exact_logits=True, max_hole_area=0)
-    predictor = VideoPredictor(ours, options)
+    predictor = VideoPredictor(ours, VideoOptions(exact_logits=True, max_hole_area=0, **options))
     session = predictor.open(clip)
     predictor.add_points(session, 2, 1, clicks.numpy(), [1, 0])
     predictor.add_box(session, 2, 2, box.flatten().numpy())
@@ -176,4 +229,4 @@ def test_video_model(video_models: tuple[str, torch.nn.Module, SAM2]) -> None:
         }
         assert set(got) == set(wanted) == set(range(3) if reverse else range(2, frames))
         for frame, logits in got.items():
-            compare("transformers video: mask logits", logits, wanted[frame].numpy(), 2e-2)  # bfloat16
+            compare(f"{kind.__name__}: mask logits", logits, wanted[frame].numpy(), limit)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sam2kit.config import preset
 from sam2kit.model.attention import Attention
-from sam2kit.model.image_encoder import WindowAttention, from_windows, to_windows
+from sam2kit.model.hiera import WindowAttention, from_windows, to_windows
 from sam2kit.model.sam2 import SAM2
 from sam2kit.notebook.activations import Call, attention_weights, block_attention, block_reaches, record_calls
 from sam2kit.predict.image import ImagePredictor

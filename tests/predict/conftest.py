@@ -25,7 +25,11 @@ def clip() -> np.ndarray:
 
 @pytest.fixture
 def present(toy: SAM2) -> SAM2:
-    """The toy model with strong answers: objects are always present, logits are large, memories matter."""
+    return with_strong_answers(toy)
+
+
+def with_strong_answers(toy: SAM2) -> SAM2:
+    """A model whose objects are always present, with large logits, and to which memories matter."""
     with torch.no_grad():
         toy.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(5.0)
         for mlp in toy.sam_mask_decoder.output_hypernetworks_mlps:
