@@ -71,8 +71,8 @@ class Offer:
         return f"{self.name}: {', '.join(parts)}"
 
 
-# the most accurate first; EfficientTAM's authors give no number for its 512 models. Times were measured on two threads of
-# an AMD EPYC (AVX-512), torch 2.13, in float32
+# the most accurate first; EfficientTAM's authors give no number for its 512 models. Times were measured on two threads
+# of an AMD EPYC (AVX-512), torch 2.13, in float32
 OFFERS = (
     Offer("sam2.1-hiera-large", 898, 79.5, 66.9, 33.7),
     Offer("sam2.1-hiera-base-plus", 324, 78.2, 29.7, 17.6),
