@@ -63,12 +63,10 @@ class HubSource(NamedTuple):
 
 def hub_source(name: str) -> HubSource | None:
     """What a source means on the Hub; None for nano and for paths. A file that is there comes first."""
-    if name == "nano" or os.path.exists(os.path.expanduser(name)):
-        return None
     if name in PRESETS:
-        return _published(name)
+        return None if name == "nano" else _published(name)
     named = _NAMED_FILE.fullmatch(name)
-    if named is not None:
+    if named is not None and not os.path.exists(name):
         return HubSource(*named.groups())
     return HubSource(name) if name.count("/") == 1 and not is_path(name) else None
 

@@ -75,7 +75,7 @@ def _chosen_for(device: str, dtype: str) -> tuple[str, str]:
     target = choose_device(device)
     if target.type != "cpu" or is_zero_gpu():
         return DEFAULT, ""
-    yardstick = measured_seconds(target, choose_dtype(dtype, target))
+    yardstick = measured_seconds(choose_dtype(dtype, target))
     offer = offer_for_clicks(yardstick)
     if offer.name == DEFAULT:
         return DEFAULT, ""
@@ -163,11 +163,12 @@ class Models:
         """Lines of the menu and the models that they mean: the app's own, those of the visitor, published ones.
 
         Args:
-            measured: say what they take on this machine, measured now if it is not known yet.
+            measured: on a CPU, say what they take on this machine, measured now if it is not known yet.
         """
         base = self.base.predictor.model
-        dtype = base.compute_dtype or torch.float32
-        yardstick = measured_seconds(base.device, dtype) if measured and not is_zero_gpu() else None
+        yardstick = None
+        if measured and base.device.type == "cpu" and not is_zero_gpu():  # a GPU has other ratios, and is quick anyway
+            yardstick = measured_seconds(base.compute_dtype or torch.float32)
         lines = {offer.name: offer.label(yardstick) for offer in OFFERS}
         own = {name: name for name in (self.base.name, *finetuned)}
         names = own | {name: line for name, line in lines.items() if name in own or self.published(name)}

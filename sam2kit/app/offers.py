@@ -26,7 +26,6 @@ from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.video import VideoPredictor
-from sam2kit.weights import weights_dtype
 
 YARDSTICK = "efficienttam-ti-512"
 AT_ONCE = 1.0  # seconds within which a first click feels answered at once
@@ -90,25 +89,25 @@ def offer_for_clicks(yardstick: Seconds) -> Offer:
     return next((o for o in OFFERS if o.seconds(yardstick).first_click <= AT_ONCE), OFFERS[-2])
 
 
-def measured_seconds(device: torch.device, dtype: torch.dtype) -> Seconds:
-    """What the yardstick takes on a device; measured once for a machine, and kept among the user's caches."""
-    file = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sam2kit" / "seconds.json"
-    machine = f"{_processor(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}, {dtype}"
+def measured_seconds(dtype: torch.dtype) -> Seconds:
+    """What the yardstick takes on the CPU; measured once for a machine, and kept among the user's caches."""
+    file = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "sam2kit" / "seconds.json"
+    machine = f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {dtype}"
     with _measuring:
         known: dict[str, dict[str, float]] = {}
-        with suppress(OSError, ValueError):
-            known = json.loads(file.read_text())
+        with suppress(OSError, ValueError, TypeError):
+            known = dict(json.loads(file.read_text()))
         with suppress(KeyError, TypeError):
             return Seconds(**known[machine])
-        taken = seconds_of(YARDSTICK, device, dtype)
+        taken = seconds_of(YARDSTICK, dtype)
         with suppress(OSError):  # then it is measured again
             write_json({**known, machine: asdict(taken)}, file)
         return taken
 
 
-def seconds_of(name: str, device: torch.device, dtype: torch.dtype) -> Seconds:
-    """Measure a preset; made-up weights take as long as real ones."""
-    model = SAM2(preset(name)).to(device, weights_dtype(dtype, device, trainable=False)).eval()
+def seconds_of(name: str, dtype: torch.dtype = torch.float32) -> Seconds:
+    """Measure a preset on the CPU; made-up weights take as long as real ones."""
+    model, device = SAM2(preset(name)).eval(), torch.device("cpu")
     model.compute_dtype = dtype
     side = model.config.side
     images, videos, frame = ImagePredictor(model), VideoPredictor(model), np.zeros((side, side, 3), np.uint8)
@@ -123,9 +122,7 @@ def _about(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def _processor(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+def _processor() -> str:
     about = Path("/proc/cpuinfo")
     named = re.search(r"^model name\s*: (.*)$", about.read_text() if about.exists() else "", re.M)
     return named[1] if named else platform.processor() or platform.machine()
@@ -133,9 +130,8 @@ def _processor(device: torch.device) -> str:
 
 def main() -> None:
     """Print what OFFERS says of a machine: all models by the yardstick, in turns."""
-    device, dtype = torch.device("cpu"), torch.float32
     for offer in reversed(OFFERS):
-        yardstick, taken = seconds_of(YARDSTICK, device, dtype), seconds_of(offer.name, device, dtype)
+        yardstick, taken = seconds_of(YARDSTICK), seconds_of(offer.name)
         first, frame = taken.first_click / yardstick.first_click, taken.frame / yardstick.frame
         print(f"{offer.name}: first click {first:.2f}, frame {frame:.2f} times {yardstick}", flush=True)
 
