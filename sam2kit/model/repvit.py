@@ -14,6 +14,7 @@ Source: RepViT, arXiv:2307.09283; EdgeTAM, arXiv:2501.07256, section 3.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,7 +37,8 @@ class RepViT(nn.Module):
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """The four maps, from the finest on."""
         stem, *stages = self.body.children()
-        x, maps = stem(pixels), []
+        # channels lie next to each other, which convolutions of one pixel or one channel like
+        x, maps = stem(pixels.contiguous(memory_format=torch.channels_last)), []
         for stage in stages:
             x = stage(x)
             maps.append(x)
