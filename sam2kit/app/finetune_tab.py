@@ -189,18 +189,17 @@ class FinetuneTab:
         Returns:
             the name of the one that answers now, and the menu, put back where the other one cannot be had.
         """
-        with self.store.using(key) as work:
-            source = work.finetuned.get(name or "") or self.models.published(name)
-            if work.chosen is not None and work.chosen.name == name:
-                return work.chosen.name, gr.skip()
-        loaded = None
+        answering = self.models.of(key).name
+        if name == answering:
+            return answering, gr.skip()
+        loaded, source = None, self._finetuned(key).get(name or "") or self.models.published(name)
         if source is not None:
-            gr.Info(f"Loading {name} …")
+            if isinstance(source, str):  # it may have to be downloaded
+                gr.Info(f"Loading {name} …")
             try:
                 loaded = self.models.load(str(name), source)
             except ERRORS as error:  # such as no connection; the visitor's lock is free meanwhile
                 gr.Warning(plain_words(error))
-                answering = self.models.of(key).name
                 return answering, gr.update(value=answering)
         with self.store.using(key) as work:
             work.chosen = loaded
@@ -208,12 +207,13 @@ class FinetuneTab:
 
     def offer(self, key: str) -> Any:
         """The menu of models, once it is known what they take here."""
-        choices = self.models.choices(self._finetuned(key), measured=True)
+        choices = self.models.choices(list(self._finetuned(key)), measured=True)
         return gr.update(choices=choices, value=self.models.of(key).name)
 
-    def _finetuned(self, key: str) -> list[str]:
-        with self.store.using(key) as work:
-            return list(work.finetuned)
+    def _finetuned(self, key: str) -> dict[str, Path]:
+        """The visitor's; a look at the menu makes no work, or nothing could be brought back to that page."""
+        work = self.store.peek(key)
+        return {} if work is None else dict(work.finetuned)
 
     def make_file(self, key: str, kind: str) -> str:
         """Write a download: "model", the latest that was fine-tuned, or "data", the labelled photos."""

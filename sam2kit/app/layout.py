@@ -46,18 +46,19 @@ def build_app(app_model: AppModel, photos: list[Path], clips: list[Path], *, lim
 
     with gr.Blocks(title="sam2kit", analytics_enabled=False, delete_cache=(600, 3600)) as app:
         key, answering = key_of_visitor(), gr.State(base.name)
-        gr.Markdown(
-            f"# sam2kit\nClick on a thing in your photo or video, correct, download. "
-            f"Model: **{base.name}** on {'ZeroGPU' if is_zero_gpu() else app_model.model.device.type.upper()}.",
-            elem_id="head",
-        )
+        choices = models.choices()
+        with gr.Row(elem_id="top"):
+            gr.Markdown(
+                f"# sam2kit\nClick on a thing in your photo or video, correct, download. "
+                f"Model: **{base.name}** on {'ZeroGPU' if is_zero_gpu() else app_model.model.device.type.upper()}.",
+                elem_id="head",
+            )
+            choice = gr.Dropdown(
+                choices, value=base.name, label="Which model answers", visible=len(choices) > 1, filterable=False,
+                container=False, elem_id="model",
+            )  # fmt: skip
         if app_model.notice:
             gr.HTML(_banner(app_model), elem_id="banner", apply_default_css=False)
-        choices = models.choices()
-        choice = gr.Dropdown(
-            choices, value=base.name, label="Which model answers", visible=len(choices) > 1, filterable=False,
-            elem_id="model",
-        )  # fmt: skip
         tabs: list[tuple[ClickTab | FinetuneTab, list[Any]]] = []
         with gr.Tabs():
             with gr.Tab("Image"):

@@ -52,7 +52,7 @@ def test_label_train_compare_use_and_download(browser, address: str, tmp_path: P
         assert "mine-1/finetuned.json" in archive.namelist()
 
     page.click("#finetune-use")
-    page.wait_for_function("document.querySelectorAll('#model input')[1].checked")
+    page.wait_for_function("document.querySelector('#model input').value === 'mine-1'")
     page.get_by_role("tab", name="Image").click()
     page.wait_for_function("document.querySelector('#image-status').innerText.includes('the model that you chose')")
     width, height = map(int, image.data("size").split(","))
