@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -196,8 +197,9 @@ def test_the_encoders_pictures_are_counted_when_they_go_ahead(weights: Path, mon
 
 
 def test_who_takes_part() -> None:
-    assert installed() == ["sam2kit", "transformers"]
-    assert installed("cuda:0", "bfloat16") == list(CONTENDERS)
+    timm = ["transformers-edgetam"] if find_spec("timm") else []  # whose trunk it is
+    assert installed() == ["sam2kit", "transformers", "sam2kit-efficienttam", "sam2kit-edgetam", *timm]
+    assert {*installed("cuda:0", "bfloat16"), "transformers-edgetam"} == set(CONTENDERS)
     assert "transformers-half" not in installed("cuda:0")
     with pytest.raises(ValueError, match=r"contenders are sam2kit, .* got sam2kit, nobody"):
         compare(["click"], Conditions("nano"), contenders=["nobody"])
