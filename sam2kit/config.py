@@ -36,8 +36,25 @@ def _check_stages(name: str, numbers: object, *, least: int = 1, stages: int | N
         check_whole(f"trunk.{name}", number, least, 256)
 
 
+class _Staged:
+    """A trunk whose four stages each have twice the channels and half the edge of the one before."""
+
+    embed_dim: int
+    blocks_per_stage: tuple[int, ...]
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of its maps, strides 4, 8, 16, 32."""
+        return tuple(self.embed_dim << stage for stage in range(4))
+
+    @property
+    def blocks(self) -> int:
+        """How many there are."""
+        return sum(self.blocks_per_stage)
+
+
 @dataclass(frozen=True)
-class HieraConfig:
+class HieraConfig(_Staged):
     """A hierarchical vision transformer: SAM 2."""
 
     embed_dim: int = _whole(96, 1, 4096)  # channels of stage 1; doubles at each later stage
@@ -59,16 +76,6 @@ class HieraConfig:
                 "trunk.window_per_stage must be even but for the last stage, because the next stage halves them, got "
                 f"{self.window_per_stage!r}"
             )
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Of its maps, strides 4, 8, 16, 32."""
-        return tuple(self.embed_dim << stage for stage in range(4))
-
-    @property
-    def blocks(self) -> int:
-        """How many there are."""
-        return sum(self.blocks_per_stage)
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ class ViTConfig:
 
 
 @dataclass(frozen=True)
-class RepViTConfig:
+class RepViTConfig(_Staged):
     """A convolutional network for phones: EdgeTAM."""
 
     embed_dim: int = _whole(48, 8, 4096)  # channels of stage 1; doubles at each later stage
@@ -107,16 +114,6 @@ class RepViTConfig:
     def __post_init__(self) -> None:
         _check_fields(self, "trunk.")
         _check_stages("blocks_per_stage", self.blocks_per_stage)
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Of its maps, strides 4, 8, 16, 32."""
-        return tuple(self.embed_dim << stage for stage in range(4))
-
-    @property
-    def blocks(self) -> int:
-        """How many there are."""
-        return sum(self.blocks_per_stage)
 
 
 TrunkConfig = HieraConfig | ViTConfig | RepViTConfig

@@ -16,6 +16,8 @@ the environment variables or `fix` nothing is changed at all.
 from __future__ import annotations
 
 import os
+import platform
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import ceil
@@ -158,3 +160,10 @@ THREADS = ThreadCount()
 def fit_threads() -> None:
     """Before a pass through the network on a CPU: as many threads as there are cores free."""
     THREADS.fit()
+
+
+def processor_name() -> str:
+    """What the CPU calls itself; its kind where it does not say."""
+    about = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*: (.*)$", about.read_text() if about.exists() else "", re.M)
+    return named[1] if named else platform.machine()

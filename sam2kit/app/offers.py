@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import torch
 from sam2kit.config import preset
 from sam2kit.doctor import quicker_of_two, seconds_per_frame
 from sam2kit.files import write_json
+from sam2kit.hardware import processor_name
 from sam2kit.hub import cached_weights, hub_source
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.image import ImagePredictor
@@ -92,7 +91,7 @@ def offer_for_clicks(yardstick: Seconds) -> Offer:
 def measured_seconds(dtype: torch.dtype) -> Seconds:
     """What the yardstick takes on the CPU; measured once for a machine, and kept among the user's caches."""
     file = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "sam2kit" / "seconds.json"
-    machine = f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {dtype}"
+    machine = f"{processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {dtype}"
     with _measuring:
         known: dict[str, dict[str, float]] = {}
         with suppress(OSError, ValueError, TypeError):
@@ -120,12 +119,6 @@ def seconds_of(name: str, dtype: torch.dtype = torch.float32) -> Seconds:
 
 def _about(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-
-
-def _processor() -> str:
-    about = Path("/proc/cpuinfo")
-    named = re.search(r"^model name\s*: (.*)$", about.read_text() if about.exists() else "", re.M)
-    return named[1] if named else platform.processor() or platform.machine()
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ A contender that does not answer in time is ended, and begins anew with the next
 from __future__ import annotations
 
 import platform
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,6 +27,7 @@ from typing import Any
 import torch
 
 from sam2kit.config import preset
+from sam2kit.hardware import processor_name
 from sam2kit.model.memory_bank import POINTER_FRAMES
 from sam2kit.model.sam2 import SAM2
 from sam2kit.weights import save_model, save_transformers
@@ -213,12 +213,11 @@ def _warmed_up(work: str, worker: Worker, conditions: Conditions) -> int:
 
 def machine() -> dict[str, str | int]:
     """What was measured on."""
-    gpu, cpu = "none", Path("/proc/cpuinfo")
+    gpu = "none"
     if torch.cuda.is_available():
         about = torch.cuda.get_device_properties(0)
         gpu = f"{about.name}, {about.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
-    named = re.search(r"^model name\s*: (.*)$", cpu.read_text() if cpu.exists() else "", re.M)
-    facts: dict[str, str | int] = {"processor": named[1] if named else platform.machine()}
+    facts: dict[str, str | int] = {"processor": processor_name()}
     facts |= {"threads": torch.get_num_threads(), "gpu": gpu, "python": platform.python_version()}
     facts["torch"] = torch.__version__
     with suppress(PackageNotFoundError):
