@@ -234,9 +234,8 @@ class Jobs:
             else:
                 frames = work.session.frames
                 work.playing = not work.playing
-                if work.playing and work.editor.frame == frames[-1]:
-                    work.editor.go_to(frames[0])
-                pages = self._play(key, work, work.session, frames.index(work.editor.frame))
+                at_end = work.editor.frame == frames[-1]
+                pages = self._play(key, work, work.session, 0 if at_end else frames.index(work.editor.frame))
         yield from pages
 
     def _play(self, key: str, work: Workspace, session: Session, begin: int) -> Iterator[Page]:
@@ -255,7 +254,8 @@ class Jobs:
             time.sleep(_PLAY_EVERY)
         with self.store.still(key) as there:
             stays = there is work and work.works_on(session) and not work.put_aside
-            page = page_of_step(work, key) if stays else Page()
+            # the frame is shown already; sent again, it might overtake the answer to a jump
+            page = page_beside(work)._replace(where=SKIP) if stays else Page()
         yield page
 
 

@@ -47,7 +47,8 @@ document.addEventListener('drop', (e) => {
 });
 
 // work that comes back
-const NAME = 'sam2kit', MOST = 8, DAYS = 1, WAIT = 250;  // WAIT: milliseconds for other tabs to answer
+const NAME = 'sam2kit', MOST = 8, DAYS = 1, WAIT = 250, SIGN = 6e4;
+// milliseconds: WAIT for other tabs to answer; each SIGN, the server hears that this page lives on
 const recall = (storage) => {
   try { return JSON.parse(window[storage].getItem(NAME)) || []; } catch { return []; }
 };
@@ -58,7 +59,7 @@ const isAtWork = () => ['image', 'video', 'finetune'].some((name) => {
   const tools = document.getElementById(`${name}-tools`);
   return tools && !tools.classList.contains('hide') && !tools.classList.contains('hidden');
 });
-let mine = null, asked = false;
+let mine = null, asked = false, sign = Date.now();
 
 const keep = () => {
   if (!mine) return;
@@ -102,8 +103,13 @@ watch('value', () => {
   keep();
 });
 setInterval(() => {
-  if (mine) keep();
-  else if (!asked && isAtWork()) {
+  if (mine) {
+    keep();
+    if (Date.now() - sign > SIGN) {
+      sign = Date.now();
+      trigger('keep');
+    }
+  } else if (!asked && isAtWork()) {
     asked = true;
     trigger('keep');
   }

@@ -5,6 +5,9 @@
 Gradio keeps a closed visitor's state for an hour and copies it deeply; so Gradio only keeps an unguessable
 key, and the work itself lives here. The least recently used goes first when the store is full. TabWork of a visitor who
 left waits a while, in case that only the connection broke; a token that the browser holds brings it to a new page.
+
+Surprise: a sign after the leaving only puts the forgetting off. It may be a request that came late from a page that is
+closed; a page that lives on gives one each minute (page.js).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import ctypes
 import gc
 import secrets
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -65,6 +69,7 @@ class _Visitor:
     entries: dict[TabStore[Any], _Entry[Any]] = field(default_factory=dict)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))  # brings the work to another page
     departure: Timer | None = None
+    seen: float = 0.0  # when the visitor gave the last sign; seconds of time.monotonic()
 
     def stop_jobs(self) -> None:
         for entry in self.entries.values():
@@ -90,11 +95,14 @@ class VisitorStore:
         return secrets.token_urlsafe(24)
 
     def token(self, key: str) -> str:
-        """The secret that brings a visitor's work to another page."""
+        """The secret that brings a visitor's work to another page; a sign, but no use of the work."""
         with self._lock:
-            token = self._touch(key).token
-            self._drop_surplus()
-            return token
+            visitor = self._visitors.get(key)
+            if visitor is None:
+                visitor = self._touch(key)
+                self._drop_surplus()
+            visitor.seen = time.monotonic()
+            return visitor.token
 
     def key_of(self, token: str) -> str | None:
         """Whose token this is; None if it brings nothing back any more."""
@@ -109,29 +117,44 @@ class VisitorStore:
                 return False
             self._visitors[to] = self._visitors.pop(key)
             visitor = self._touch(to)
+            visitor.stay()
             visitor.stop_jobs()
             for entry in visitor.entries.values():
                 entry.cancelled, entry.newest = Event(), 0  # the next page counts from the beginning
         return True
 
     def leave(self, key: str) -> None:
-        """Stop a visitor's jobs, and forget the visitor after a while, unless the work is used again until then."""
+        """Stop a visitor's jobs, and forget the visitor when there was no sign for a while."""
         with self._lock:
             visitor = self._visitors.get(key)
-            if visitor is None or visitor.departure is not None:
+            if visitor is None:
                 return
             visitor.stop_jobs()
-            visitor.departure = Timer(self.seconds_after_leaving, self.drop, (key, visitor))
-            visitor.departure.daemon = True
-            visitor.departure.start()
+            if visitor.departure is None:
+                self._wait(key, visitor, self.seconds_after_leaving)
 
-    def drop(self, key: str, departed: _Visitor | None = None) -> None:
-        """Forget a visitor now, unless it is another one than has departed, or who came back."""
+    def _wait(self, key: str, visitor: _Visitor, seconds: float) -> None:
+        visitor.departure = Timer(seconds, self._depart, (key, visitor))
+        visitor.departure.daemon = True
+        visitor.departure.start()
+
+    def _depart(self, key: str, visitor: _Visitor) -> None:
         with self._lock:
-            visitor = self._visitors.get(key)
-            if visitor is None or (departed and (visitor is not departed or visitor.departure is None)):
+            if self._visitors.get(key) is not visitor or visitor.departure is None:
+                return  # on another page, or gone
+            left = visitor.seen + self.seconds_after_leaving - time.monotonic()
+            if left > 0:
+                self._wait(key, visitor, left)
                 return
             del self._visitors[key]
+        _let_go(list(visitor.entries.values()))
+
+    def drop(self, key: str) -> None:
+        """Forget a visitor now."""
+        with self._lock:
+            visitor = self._visitors.pop(key, None)
+            if visitor is None:
+                return
             visitor.stay()
         _let_go(list(visitor.entries.values()))
 
@@ -163,7 +186,7 @@ class VisitorStore:
     def _touch(self, key: str) -> _Visitor:
         visitor = self._visitors.setdefault(key, _Visitor())
         self._visitors.move_to_end(key)
-        visitor.stay()  # who was leaving is back
+        visitor.seen = time.monotonic()
         return visitor
 
     def _drop_surplus(self, tab: TabStore[Any] | None = None) -> None:

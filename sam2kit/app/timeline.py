@@ -29,13 +29,18 @@ _LEGEND = (
     "Tracking quality: full bar: present · half: uncertain · red line: lost · empty: not tracked · ◆ prompted. Click a "
     "row to go to that frame."
 )
-# a click on a row triggers the event `jump` with its place along the row
+# a click on a row triggers the event `jump` with its place along the row; where it is pressed counts, as rows may be
+# drawn anew before it is released
 SCRIPT = """
-element.addEventListener('click', (e) => {
-  const bars = e.target.closest('.bars');
-  if (!bars) return;
-  const box = bars.getBoundingClientRect();
-  trigger('jump', { share: (e.clientX - box.left) / box.width });
+let share = null;
+element.addEventListener('pointerdown', (e) => {
+  const box = e.target.closest('.bars')?.getBoundingClientRect();
+  share = box ? (e.clientX - box.left) / box.width : null;
+});
+element.addEventListener('pointercancel', () => { share = null; });
+element.addEventListener('pointerup', () => {
+  if (share !== null) trigger('jump', { share });
+  share = null;
 });
 """
 

@@ -25,7 +25,7 @@ from sam2kit.app.queue import FairQueue
 from sam2kit.app.store import VisitorStore, give_back_memory
 
 _SHOWN_TOKENS = 8  # at a time, as page.js sends them
-_LATER = timedelta(seconds=1)  # than the leaving itself; a later sign of a visitor says that they are back
+_LATER = timedelta(seconds=1)  # than the leaving itself, which Gradio takes for a use of the page
 
 
 def key_of_visitor() -> gr.State:
@@ -87,18 +87,23 @@ class Visitors:
         self._stop(key)
         if session in self._goodbyes:
             self._goodbyes[session].cancel()
-        seconds, left = self._store.seconds_after_leaving + _LATER.total_seconds(), datetime.now() + _LATER
-        self._goodbyes[session] = asyncio.get_running_loop().call_later(seconds, self._forget_page, session, left)
+        self._wait(session, datetime.now() + _LATER)
 
     def _stop(self, key: str) -> None:
         self._jobs.leave(key)
         self._store.leave(key)
 
-    def _forget_page(self, session: str, left: datetime) -> None:
-        """Drop what Gradio keeps of a page, unless its visitor gave a sign since they left."""
+    def _wait(self, session: str, since: datetime) -> None:
+        seconds = (since - datetime.now()).total_seconds() + self._store.seconds_after_leaving
+        self._goodbyes[session] = asyncio.get_running_loop().call_later(seconds, self._forget_page, session, since)
+
+    def _forget_page(self, session: str, since: datetime) -> None:
+        """Drop what Gradio keeps of a page, unless its visitor gave a sign since then: as long after that."""
         del self._goodbyes[session]
         pages = self._page.state_holder
-        if pages.time_last_used.get(session, datetime.max) > left:
+        used = pages.time_last_used.get(session, since)
+        if used > since:
+            self._wait(session, used)
             return
         with pages.lock:
             pages.session_data.pop(session, None)

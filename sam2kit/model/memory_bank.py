@@ -9,12 +9,18 @@ Between memory_encoder.py, which makes memories, and memory_attention.py, which 
 Surprises: prompted frames carry no distance; the last slot marks them, however old they are. A prompted frame in
 the future (of the direction in which time runs) lends its map, but not its pointer.
 
-Source: SAM 2, arXiv:2408.00714, section 4 "Memory bank" and the architecture appendix.
+Where unreliable frames are passed over, those that are recalled have ranks in place of distances, as a slot for each
+distance was never learned; with none passed over, both are the same. Anchors are old frames on which the object was
+told from something like it; they take the slot of prompted frames.
+
+Source: SAM 2, arXiv:2408.00714, section 4 "Memory bank" and the architecture appendix; ranks as in SAM2Long,
+arXiv:2410.16268, and anchors as in DAM4SAM, arXiv:2411.17576.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,16 +36,23 @@ class SelectedMemories:
     maps: tuple[tuple[int, int], ...]  # (frame, slot): spatial memories
     pointers: tuple[tuple[int, int], ...]  # (frame, distance in frames; negative where the frame is still to come)
 
+    @property
+    def shape(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Slots and distances; where they are the same, different frames can share a pass as well."""
+        return tuple(slot for _, slot in self.maps), tuple(distance for _, distance in self.pointers)
+
 
 def choose_memories(
     now: int,
     prompted: Iterable[int],
-    tracked: Container[int],
+    tracked: Collection[int],
     *,
     slots: int,
     pointer_frames: int,
     reverse: bool,
     future_pointers: bool = False,
+    reliable: Callable[[int], bool] | None = None,
+    anchors: Iterable[int] = (),
 ) -> SelectedMemories:
     """Choose what frame `now` recalls.
 
@@ -52,6 +65,8 @@ def choose_memories(
         reverse: time runs backwards, so "before" means a larger frame number.
         future_pointers: also take pointers of conditioning frames that are still to come, at negative distances;
             the published training does.
+        reliable: pass over tracked frames of which this is false, but for the one just before; None takes all.
+        anchors: tracked frames that stay longer than others; the latest half of the slots.
     """
     prompted = tuple(prompted)
     conditioning = set(prompted)
@@ -61,10 +76,24 @@ def choose_memories(
         frame = now - step * distance
         return frame if frame in tracked and frame not in conditioning else None
 
-    latest = [(before(d), d) for d in range(slots - 1, 0, -1)]
-    maps = [(f, slots - 1) for f in prompted] + [(f, d - 1) for f, d in latest if f is not None]
     past = [(f, (now - f) * step) for f in prompted if future_pointers or (now - f) * step >= 0]
-    recent = [(before(d), d) for d in range(1, pointer_frames)]
+    if reliable is None:
+        latest = [(before(d), d - 1) for d in range(slots - 1, 0, -1)]
+        recent = [(before(d), d) for d in range(1, pointer_frames)]
+    else:
+        # a prompt ends what was believed before it, but for what pointers reach anyway
+        ends = min(((now - f) * step for f in prompted if (now - f) * step > 0), default=math.inf)
+        distances = sorted((now - f) * step for f in {*tracked, *conditioning} if (now - f) * step > 0)
+        within = [now - step * d for d in distances if d <= max(ends, pointer_frames - 1)]
+        taken = [f for f in within if f in conditioning or f == now - step or reliable(f)]
+        old = {*anchors} - conditioning - {now - step}
+        old_maps = [f for f in within if f in old and (now - f) * step < ends][: (slots - 1) // 2]
+        ranked = [f for f in taken if f not in old_maps][: slots - 1 - len(old_maps)]
+        # a conditioning frame takes up a rank: it has a place of its own
+        latest = [(f, slots - 1) for f in reversed(old_maps)] + [(f, r) for r, f in reversed([*enumerate(ranked)])]
+        recent = [(f, rank) for rank, f in enumerate(taken[: pointer_frames - 1], start=1)]
+        latest, recent = ([(f, n) for f, n in some if f not in conditioning] for some in (latest, recent))
+    maps = [(f, slots - 1) for f in prompted] + [(f, slot) for f, slot in latest if f is not None]
     return SelectedMemories(tuple(maps), tuple(past + [(f, d) for f, d in recent if f is not None]))
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from torch import Tensor
 from sam2kit.model.memory_bank import Memories
 from sam2kit.model.sam2 import SAM2, ImageFeatures
 from sam2kit.predict.options import SpeedOptions
-from sam2kit.predict.tracker import KeptAnswer, track_frame
+from sam2kit.predict.tracker import KeptAnswer, StoredParts, track_frame
 
 if TYPE_CHECKING:
     from torch.cuda import _POOL_HANDLE
@@ -38,14 +38,6 @@ _MOST_COMPILED = 64  # shapes for which code may be made; dynamo gives up after 
 _LATEST_CALLS = 8  # among which shapes that stay come twice
 
 _recording = Lock()  # torch records one graph at a time
-
-
-class StoredParts(NamedTuple):
-    """What is stored of a tracked frame."""
-
-    exact: bool  # logits in full
-    memory_dtype: torch.dtype
-    keys: bool  # those of the memory are made, too
 
 
 class FrameFunctions:
@@ -69,7 +61,8 @@ class FrameFunctions:
             self._functions[parts] = self._made(partial(_track_tensors, self._model, parts))
         given = (*features.maps, *vars(memories).values())
         found = self._functions[parts](*(t for t in given if t is not None))
-        return KeptAnswer(*found[:4]), found[4], found[5] if parts.keys else None
+        memory, *rest = found[4:]
+        return KeptAnswer(*found[:4], *rest[: parts.others]), memory, rest[-1] if parts.keys else None
 
     def _made(self, work: Function) -> Function:
         quick = _compiled(work) if self._speed.compile else work
@@ -80,8 +73,9 @@ class FrameFunctions:
 def _track_tensors(model: SAM2, parts: StoredParts, *tensors: Tensor) -> Sequence[Tensor]:
     maps = 3 if model.config.decoder.takes_detail else 1
     features, memories = ImageFeatures(*tensors[:maps]), Memories(*tensors[maps:])
-    answer, memory = track_frame(model, features, memories, exact=parts.exact, memory_dtype=parts.memory_dtype)
-    return [*answer, memory, *((model.keys_of(memory),) if parts.keys else ())]
+    answer, memory = track_frame(model, features, memories, parts=parts)
+    others = () if answer.others is None else (answer.others,)
+    return [*answer[:4], memory, *others, *((model.keys_of(memory),) if parts.keys else ())]
 
 
 def _compiled(work: Compiled) -> Compiled:

@@ -152,6 +152,8 @@ class FrameResult:
     pointer: Tensor  # [dim] float32 object pointer
     prompted: bool  # a person asked for it
     run: int = 0  # number of the propagation that made it
+    area: int = 0  # positive low-res pixels, where memories are "anchored"
+    anchor: bool = False  # recalled for longer; see memory_selection.py
     candidates: CandidateMasks | None = None  # of a prompt that had several
     chosen: int = 0  # which of them this is
     prompt: FramePrompt | None = field(default=None, compare=False)  # what it answers
@@ -160,6 +162,10 @@ class FrameResult:
     def present(self) -> bool:
         """Whether the model sees the object on this frame."""
         return self.object_score > 0
+
+    def is_reliable(self, least_iou: float) -> bool:
+        """Whether later frames should recall it: a person asked for it, or the model is sure enough of it."""
+        return self.prompted or (self.present and self.predicted_iou > least_iou)
 
     @property
     def candidate_count(self) -> int:

@@ -12,7 +12,7 @@ What a frame may hold for an object:
 from __future__ import annotations
 
 import numbers
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -62,9 +62,9 @@ class TrackedObject:
         kept: dict[str, Any] = {name: dict(getattr(self, name)) for name in BY_FRAME}
         return replace(self, **kept, memories={})
 
-    def forget(self, now: int, reach: int) -> None:
-        """Drop memories of tracked frames that lie more than `reach` frames from `now`."""
-        for frame in [f for f in self.memories if f not in self.prompted and abs(f - now) > reach]:
+    def forget(self, keeps: Callable[[int], bool]) -> None:
+        """Drop memories of tracked frames, but for those to keep."""
+        for frame in [f for f in self.memories if f not in self.prompted and not keeps(f)]:
             del self.memories[frame]
 
 
@@ -76,6 +76,11 @@ class Step:
     reverse: bool
     object_ids: tuple[ObjectId, ...]
     since: int = 0  # answers of earlier propagations are not recalled
+
+    @property
+    def sign(self) -> int:
+        """Of frame numbers, in the direction of time."""
+        return -1 if self.reverse else 1
 
 
 def checked_name(name: str, taken: Collection[str]) -> str:

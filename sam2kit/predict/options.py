@@ -6,7 +6,7 @@ Weights and behaviour never mix: a model knows none of this.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from sam2kit.config import SAM2Config, check_number
 from sam2kit.predict.geometry import clean_logits
 
+MemorySelection = Literal["latest", "reliable", "anchored"]
 _ENCODED_TOGETHER = 4  # frames: a GPU is busy with a few, and a clip may be short
 _SMALL_AREA = 8.0  # low-res pixels, of which nano's masks have 64 x 64
 _Options = TypeVar("_Options", bound="CleaningOptions")
@@ -83,6 +84,10 @@ class VideoOptions(CleaningOptions):
     feeds_back_cleaned: bool = True  # holes of an earlier answer are filled before it becomes a mask prompt
     refines_with_one_mask: bool = False  # a single click on an earlier answer gets one mask, not three candidates
     blanks_absent: bool = True  # the mask is empty where the object score says that the object is absent
+    # what later frames recall beside prompted ones: the latest frames (published), those on which the object was surely
+    # there, or of these some also for longer, on which it was told from a look-alike; see memory_selection.py
+    memory_selection: MemorySelection = "latest"
+    reliable_iou: float = 0.3  # predicted, above which a frame is taken for reliable; in 0..1
     exclusive: bool = False  # a pixel belongs to one object only, the one with the highest logit
     exact_logits: bool = False  # store those of tracked frames in full, not rounded to 1/16 within +-8; far more space
     # the memory of a prompted frame is made from its thresholded mask (published), else from probabilities
@@ -91,6 +96,13 @@ class VideoOptions(CleaningOptions):
     memory_dtype: torch.dtype = torch.bfloat16  # of stored memories, as published
     resizes_as_pictures: bool = False  # resize frames as the published image predictor does, see geometry.py
     features_on_cpu: bool = False  # the latest frames' wait there, so that many sessions fit beside a GPU's model
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.memory_selection not in get_args(MemorySelection):
+            known = ", ".join(get_args(MemorySelection))
+            raise ValueError(f"memory_selection is one of {known}, got {self.memory_selection!r:.80}")
+        check_number("reliable_iou", self.reliable_iou, least=0)
 
     @classmethod
     def official(cls, **changes: Any) -> VideoOptions:

@@ -14,10 +14,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -25,13 +26,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from sam2kit.media.clip import CACHE_BYTES
 from sam2kit.model.memory_bank import SelectedMemories
 from sam2kit.model.sam2 import SAM2, ImageFeatures
-from sam2kit.predict.cuda_graphs import FrameFunctions, StoredParts, gpu_stream, on_track_stream
+from sam2kit.predict.cuda_graphs import FrameFunctions, gpu_stream, on_track_stream
 from sam2kit.predict.frame_masks import CompactLogits, FrameMasks, FrameResult
 from sam2kit.predict.geometry import pinned_frame
-from sam2kit.predict.objects import Step, TrackedObject
+from sam2kit.predict.objects import Step
 from sam2kit.predict.options import SpeedOptions
 from sam2kit.predict.session import Session
-from sam2kit.predict.tracker import Frame, KeptAnswer, Pass, Recalled, Tracker
+from sam2kit.predict.tracker import Frame, Group, KeptAnswer, Pass, Recalled, StoredParts, Tracker
 
 _SHARE = 0.125  # of a GPU's memory that keys may take
 _ELSEWHERE = 2**30  # bytes
@@ -49,6 +50,10 @@ class PendingPass(Pass):
         """The answers, when they have arrived."""
         here = self.answer.mask if self.answer.mask.is_cuda else None
         return self.sent.results(self.pointers, prompted=False, run=run, at_hand=here)
+
+    def others(self) -> list[np.ndarray] | None:
+        """As of Pass, when they have arrived."""
+        return None if self.sent.others is None else list(self.sent.others.numpy())
 
 
 class PendingFrame(NamedTuple):
@@ -105,9 +110,8 @@ class FastTracker(Tracker):
             return []
         step = session.plan[0]
         known: list[object] = [session.options, session.pointer_frames, session.frames, step]
-        for selected, members in self.groups(session, step).items():
-            frames = [f for f, _ in (*selected.maps, *selected.pointers)]
-            known += [selected, *members, *(item.result(f) for item in members for f in frames)]
+        for item, selected in chain(*self.groups(session, step)):
+            known += [item, selected, *(item.result(f) for f, _ in (*selected.maps, *selected.pointers))]
         return known
 
     def store(self, session: Session, step: Step, passes: Sequence[Pass]) -> dict[int, FrameResult]:
@@ -116,10 +120,10 @@ class FastTracker(Tracker):
             passes[-1].end.synchronize()
         return super().store(session, step, passes)
 
-    def _pass(self, session: Session, step: Step, selected: SelectedMemories, members: list[TrackedObject]) -> Pass:
-        recalled = self._recalled(session, members, selected)
+    def _pass(self, session: Session, step: Step, group: Group) -> Pass:
+        recalled = self._recalled(session, group)
         features = self.features(session, step.frame)
-        parts = StoredParts(session.options.exact_logits, session.options.memory_dtype, self._keys.has_room)
+        parts = StoredParts.of(session.options, keys=self._keys.has_room)
         with self._network(keep_casts=not self.speed.cuda_graphs, join=False):
             memories = recalled.memories(self.model, session.pointer_reach)
             answer, made, keys = self._functions.track(features, memories, parts)
@@ -127,6 +131,7 @@ class FastTracker(Tracker):
             pointers = [pointer.clone() for pointer in answer.pointer]
             sent = answer.on_cpu(wait=False)
             end = torch.cuda.current_stream(made.device).record_event() if made.is_cuda else None
+            members = [item for item, _ in group]
             return PendingPass(members, answer, apart, pointers, (recalled, features), sent, end)
 
     def _takes_less(self, together: int) -> bool:
@@ -136,8 +141,8 @@ class FastTracker(Tracker):
             torch.cuda.empty_cache()
         return takes_less
 
-    def _recalled(self, session: Session, items: Sequence[TrackedObject], selected: SelectedMemories) -> Recalled:
-        recalled = super()._recalled(session, items, selected)
+    def _recalled(self, session: Session, group: Group) -> Recalled:
+        recalled = super()._recalled(session, group)
         found = [self._keys.of(of_all) for of_all, _ in recalled.maps] if self._keys.wanted else []
         keys = [of_all for of_all in found if of_all is not None]
         return replace(recalled, keys=keys) if keys and len(keys) == len(recalled.maps) else recalled

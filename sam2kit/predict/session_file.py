@@ -145,8 +145,8 @@ def _results_out(name: str, results: dict[int, FrameResult], tensors: dict[str, 
     if results:
         tensors[f"{name}/pointers"] = torch.stack([r.pointer.cpu() for r in results.values()])
     answers = zip(results.items(), packed, strict=True)
-    rows = [[f, r.object_score, r.predicted_iou, r.prompted, r.run, len(p)] for (f, r), p in answers]
-    tensors[f"{name}/rows"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, 6)
+    rows = [[f, r.object_score, r.predicted_iou, r.prompted, r.run, len(p), r.area, r.anchor] for (f, r), p in answers]
+    tensors[f"{name}/rows"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, 8)
 
 
 def _bytes_out(values: bytes) -> Tensor:
@@ -344,7 +344,7 @@ class _Reader:
         return FramePrompt(mask=np.unpackbits(packed, count=height * width).reshape(height, width).astype(bool))
 
     def _results(self, name: str) -> dict[int, FrameResult]:
-        rows = self._numbers(f"{name}/rows", None, 6).tolist()
+        rows = self._numbers(f"{name}/rows", None, None).tolist()
         if not rows:
             return {}
         logits = self.file.get_tensor(f"{name}/logits")
@@ -355,12 +355,17 @@ class _Reader:
         if exact and len(logits) != len(rows):
             raise ValueError(f"{len(rows)} answers have {len(logits)} maps of logits")
         results, start = {}, 0
-        for i, (frame, score, iou, prompted, run, length) in enumerate(rows):
+        for i, (frame, score, iou, prompted, run, length, *about) in enumerate(
+            rows
+        ):  # area, anchor; not in older files
             stop = start + int(length)
             if stop > len(logits) and not exact:
                 raise ValueError(f"the answer for frame {int(frame)} is cut off")
             stored = ExactLogits(logits[i]) if exact else CompactLogits(logits[start:stop].numpy().tobytes())
             stored.check((side, side))
-            results[self._frame(frame)] = FrameResult(stored, score, iou, pointers[i].clone(), bool(prompted), int(run))
+            area, anchor = about or (0, 0)  # older files have none
+            results[self._frame(frame)] = FrameResult(
+                stored, score, iou, pointers[i].clone(), bool(prompted), int(run), int(area), bool(anchor)
+            )
             start = stop
         return results

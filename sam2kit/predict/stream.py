@@ -50,13 +50,16 @@ class VideoStream:
         """Take the next frame, uint8 [H, W, 3] RGB of the same size as before, and segment all objects in it."""
         with self._clip.next_frame(read_picture(frame)) as now:
             self.session.frames = range(now + 1)
-            found = self.predictor.track_frame(self.session, Step(now, False, self.session.object_ids))
+            step = Step(now, False, self.session.object_ids)
+            found = self.predictor.track_frame(self.session, step)
         if self._shown is not None:
             self._shown.release()
         self._shown = found
-        for track in self.session.objects.values():
-            for old in [f for f in track.tracked if f <= now - POINTER_FRAMES]:
-                del track.tracked[old], track.directions[old]
+        for item in self.session.objects.values():
+            old = [f for f in item.tracked if f <= now - POINTER_FRAMES]
+            needed = self.predictor.tracker.recallable(self.session, item, step)[1] if old else ()
+            for frame in set(old) - set(needed):
+                del item.tracked[frame], item.directions[frame]
         return found
 
     def add_points(self, object_id: Hashable, points_xy: ArrayLike, labels: ArrayLike | None = None) -> FrameMasks:

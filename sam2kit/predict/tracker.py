@@ -7,8 +7,9 @@ pipelining.py does the same and keeps the device busy; everything there can be t
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -22,11 +23,13 @@ from sam2kit.model.memory_bank import Memories, SelectedMemories, choose_memorie
 from sam2kit.model.sam2 import ABSENT_LOGIT, SAM2, FrameAnswer, ImageFeatures, PromptTensors
 from sam2kit.predict.frame_masks import CandidateMasks, ExactLogits, FrameResult, levels_of, logits_of
 from sam2kit.predict.geometry import frame_to_square, frame_to_square_on, mask_to_square, picture_to_square_on
+from sam2kit.predict.memory_selection import AREAS, TrackedNumbers, becomes_anchor
 from sam2kit.predict.objects import Step, TrackedObject
 from sam2kit.predict.options import VideoOptions
 from sam2kit.predict.prompts import FramePrompt
 from sam2kit.predict.session import Session
 
+Group = list[tuple[TrackedObject, SelectedMemories]]  # objects with what each recalls, of the same shape
 Frame = np.ndarray | Tensor  # uint8 [H, W, 3]; for a GPU in pinned memory
 _MOST_TOGETHER = 16  # objects in one pass of the network
 
@@ -38,17 +41,24 @@ class KeptAnswer(NamedTuple):
     object_score: Tensor  # [B] float32
     predicted_iou: Tensor  # [B] float32
     pointer: Tensor  # [B, dim] float32
+    others: Tensor | None = None  # [B, M, h, w] bool, all candidates; where anchors are looked for
 
     @classmethod
-    def of(cls, answer: FrameAnswer) -> KeptAnswer:
-        """Without the axis of candidates."""
-        return cls(answer.mask_logits[:, 0], answer.object_score, answer.predicted_iou, answer.pointer)
+    def of(cls, answer: FrameAnswer, *, others: bool = False) -> KeptAnswer:
+        """Without the axis of candidates; with what each of them takes for the object, if that is asked for."""
+        found = answer.candidates.mask_logits > 0 if others and answer.candidates is not None else None
+        return cls(answer.mask_logits[:, 0], answer.object_score, answer.predicted_iou, answer.pointer, found)
 
     def on_cpu(self, *, wait: bool = True) -> KeptAnswer:
         """The same on the CPU, or from a GPU on its way into pinned memory there; but for the pointers, which stay."""
-        values = (self.mask.float(), self.object_score, self.predicted_iou)
-        mask, score, iou = (t.detach().to("cpu", non_blocking=t.is_cuda and not wait) for t in values)
-        return KeptAnswer(mask, score, iou, self.pointer)
+
+        def here(values: Tensor) -> Tensor:
+            return values.detach().to("cpu", non_blocking=values.is_cuda and not wait)
+
+        others = None if self.others is None else here(self.others)
+        return KeptAnswer(
+            here(self.mask.float()), here(self.object_score), here(self.predicted_iou), self.pointer, others
+        )
 
     def results(
         self, pointers: Iterable[Tensor], *, prompted: bool, run: int, at_hand: Iterable[Tensor | None] | None = None
@@ -62,8 +72,22 @@ class KeptAnswer(NamedTuple):
         ]
 
 
+class StoredParts(NamedTuple):
+    """What is stored of a tracked frame."""
+
+    exact: bool  # logits in full, so the memory is made from them, not from rounded ones
+    memory_dtype: torch.dtype
+    others: bool  # what the other candidates take for the object
+    keys: bool = False  # those of the memory are made, too; see pipelining.py
+
+    @classmethod
+    def of(cls, options: VideoOptions, *, keys: bool = False) -> StoredParts:
+        """As options say."""
+        return cls(options.exact_logits, options.memory_dtype, options.memory_selection == "anchored", keys)
+
+
 def track_frame(
-    model: SAM2, features: ImageFeatures, memories: Memories, *, exact: bool, memory_dtype: torch.dtype
+    model: SAM2, features: ImageFeatures, memories: Memories, *, parts: StoredParts
 ) -> tuple[KeptAnswer, Tensor]:
     """Find B objects on a frame that nobody prompted: recall, answer, remember.
 
@@ -71,19 +95,16 @@ def track_frame(
     CUDA graph. Memories are made from what is stored, so they come out the same when they are made again later; the
     answer itself is given in full.
 
-    Args:
-        exact: logits are stored in full, so the memory is made from them, not from rounded ones.
-        memory_dtype: of the stored memory.
     Returns:
         the answer, and the memory [B, memory dim, h, w] that the frame leaves, as it is stored.
     """
     answer = model.answer(model.recall(features.stride16, memories), features)
-    kept = KeptAnswer.of(answer)
+    kept = KeptAnswer.of(answer, others=parts.others)
     present = answer.object_score > 0
-    logits = kept.mask if exact else logits_of(levels_of(kept.mask))
+    logits = kept.mask if parts.exact else logits_of(levels_of(kept.mask))
     logits = torch.where(present[:, None, None], logits, ABSENT_LOGIT)
     memory = model.remember(features.stride16, logits[:, None], present, binary=False)
-    return kept, memory.to(memory_dtype)
+    return kept, memory.to(parts.memory_dtype)
 
 
 @dataclass(frozen=True)
@@ -98,6 +119,10 @@ class Pass:
     def results(self, run: int) -> list[FrameResult]:
         """The answers, object by object."""
         return self.answer.on_cpu().results(self.pointers, prompted=False, run=run)
+
+    def others(self) -> list[np.ndarray] | None:
+        """bool [M, h, w] of each object: the candidates, where they are kept."""
+        return None if self.answer.others is None else list(self.answer.others.cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -143,7 +168,7 @@ class Tracker:
         if frame in item.directions:
             others = [f for f in session.conditioning(item) if f != frame]
             selected = self.select(session, item, Step(frame, item.directions[frame], ()), others)
-        recalled = self._recalled(session, [item], selected) if selected.maps else None
+        recalled = self._recalled(session, [(item, selected)]) if selected.maps else None
         features, options = self.features(session, frame), session.options
         one_mask = options.refines_with_one_mask and prompts.mask_logits is not None
         choice: dict[str, Any] = {"multimask": False if one_mask else None, "blanks_absent": options.blanks_absent}
@@ -185,16 +210,16 @@ class Tracker:
     def passes(self, session: Session, step: Step) -> list[Pass]:
         """Run the network for a frame; the session does not change, but for features and forgotten memories.
 
-        Objects that recall the same frames go through the network together; fewer at once, and from then on, where the
-        device has no room.
+        Objects that recall alike go through the network together; fewer at once, and from then on, where the device has
+        no room.
         """
         done: list[Pass] = []
-        for selected, members in self.groups(session, step).items():
-            waiting = deque(members)
+        for group in self.groups(session, step):
+            waiting = deque(group)
             while waiting:
                 some = [waiting.popleft() for _ in range(min(self._together, len(waiting)))]
                 try:
-                    done.append(self._pass(session, step, selected, some))
+                    done.append(self._pass(session, step, some))
                 except (RuntimeError, MemoryError) as error:
                     if not is_out_of_memory(error) or not self._takes_less(len(some)):
                         raise
@@ -206,32 +231,36 @@ class Tracker:
         session.run = max(session.run, step.since)
         found: dict[int, FrameResult] = {}
         for done in passes:
-            for item, memory, result in zip(done.members, done.memories, done.results(session.run), strict=True):
+            results, others = done.results(session.run), done.others()
+            for i, (item, memory) in enumerate(zip(done.members, done.memories, strict=True)):
+                result = results[i] if others is None else self._judged(session, item, step, results[i], others[i])
                 item.tracked[step.frame] = result.stored(session.options)
                 item.directions[step.frame] = step.reverse
                 item.memories[step.frame] = memory
                 found[id(item)] = result
         if session.options.forget:
             for item in (session.objects[i] for i in step.object_ids if i in session.objects):
-                item.forget(step.frame, (self.model.config.memory.slots - 1) * session.frames.step)
+                item.forget(self._keeps(session, item, step))
         return found
 
-    def groups(self, session: Session, step: Step) -> dict[SelectedMemories, list[TrackedObject]]:
-        """The objects that are to be tracked on a frame, by what they recall."""
-        groups: dict[SelectedMemories, list[TrackedObject]] = {}
+    def groups(self, session: Session, step: Step) -> list[Group]:
+        """The objects that are to be tracked on a frame, with what they recall; those together that recall alike."""
+        groups: dict[Hashable, Group] = {}
         for item in (session.objects[i] for i in step.object_ids if i in session.objects):
             prompted = session.conditioning(item)
             if prompted and step.frame not in item.prompted:  # where nothing is prompted, nothing is left to recall
-                groups.setdefault(self.select(session, item, step, prompted), []).append(item)
-        return groups
+                selected = self.select(session, item, step, prompted)
+                same = selected if session.options.memory_selection == "latest" else selected.shape
+                groups.setdefault(same, []).append((item, selected))
+        return list(groups.values())
 
-    def _pass(self, session: Session, step: Step, selected: SelectedMemories, members: list[TrackedObject]) -> Pass:
-        recalled = self._recalled(session, members, selected)
+    def _pass(self, session: Session, step: Step, group: Group) -> Pass:
+        recalled = self._recalled(session, group)
         features = self.features(session, step.frame)
         with self._network():
             memories = recalled.memories(self.model, session.pointer_reach)
-            exact, dtype = session.options.exact_logits, session.options.memory_dtype
-            answer, made = track_frame(self.model, features, memories, exact=exact, memory_dtype=dtype)
+            answer, made = track_frame(self.model, features, memories, parts=StoredParts.of(session.options))
+            members = [item for item, _ in group]
             return Pass(members, answer, self._one_by_one(made), [pointer.clone() for pointer in answer.pointer])
 
     def _takes_less(self, together: int) -> bool:
@@ -241,26 +270,81 @@ class Tracker:
 
     # memories
 
-    def select(self, session: Session, item: TrackedObject, step: Step, prompted: Sequence[int]) -> SelectedMemories:
-        """What an object with such conditioning frames recalls; distances count in steps of the frames in use."""
-        frames = session.frames
+    def select(
+        self, session: Session, item: TrackedObject, step: Step, prompted: Sequence[int], *, anchored: bool = True
+    ) -> SelectedMemories:
+        """What an object with such conditioning frames recalls; distances count in steps of the frames in use.
+
+        Args:
+            anchored: with anchors, where options ask for them.
+        """
+        frames, options = session.frames, session.options
+        tracked = _AnswersSince(frames, item.tracked, step.since)
+        chooses: dict[str, Any] = {}
+        if options.memory_selection != "latest":
+            chooses["reliable"] = lambda place: tracked[place].is_reliable(options.reliable_iou)
+        if options.memory_selection == "anchored" and anchored:
+            chooses["anchors"] = [place for place in tracked if tracked[place].anchor]
         selected = choose_memories(
             frames.index(step.frame),
             [frames.index(f) for f in prompted],
-            _AnswersSince(frames, item.tracked, step.since),
+            tracked,
             slots=self.model.config.memory.slots,
             pointer_frames=session.pointer_reach,
             reverse=step.reverse,
+            **chooses,
         )
         maps, pointers = (tuple((frames[i], n) for i, n in some) for some in (selected.maps, selected.pointers))
         return SelectedMemories(maps, pointers)
 
-    def _recalled(self, session: Session, items: Sequence[TrackedObject], selected: SelectedMemories) -> Recalled:
-        """What objects recall that recall the same frames."""
-        for frame, _ in selected.maps:
-            self._remember(session, [item for item in items if frame not in item.memories], frame)
-        maps = [([item.memories[f] for item in items], slot) for f, slot in selected.maps]
-        return Recalled(maps, [([_answer(item, f).pointer for item in items], d) for f, d in selected.pointers])
+    def recallable(self, session: Session, item: TrackedObject, step: Step) -> tuple[set[int], set[int]]:
+        """The frames of which later steps can still recall the memory, and those of which they need the answer."""
+        prompted = session.conditioning(item)
+        ways = [self.select(session, item, step, prompted, anchored=anchored) for anchored in (True, False)]
+        maps = {step.frame} | {f for way in ways for f, _ in way.maps}
+        answers = maps | {f for way in ways for f, _ in way.pointers}
+        if session.options.memory_selection == "anchored":
+            answers.update([known.frame for known in _numbers(item, step) if known.area][:AREAS])
+        return maps, answers
+
+    def _keeps(self, session: Session, item: TrackedObject, step: Step) -> Callable[[int], bool]:
+        """Of which tracked frames memories are kept; the others are made again where they are needed."""
+        if session.options.memory_selection == "latest":
+            reach = (self.model.config.memory.slots - 1) * session.frames.step
+            return lambda frame: abs(frame - step.frame) <= reach
+        return self.recallable(session, item, step)[0].__contains__
+
+    def _judged(
+        self, session: Session, item: TrackedObject, step: Step, result: FrameResult, others: np.ndarray
+    ) -> FrameResult:
+        """The answer with its area, and whether it is an anchor."""
+        mask = (result.unfilled() > 0).numpy()
+        prompted = [abs(f - step.frame) for f in session.conditioning(item) if (step.frame - f) * step.sign > 0]
+        before = [
+            known._replace(
+                frame=session.frames.index(known.frame),
+                anchor=known.anchor and abs(known.frame - step.frame) < min(prompted, default=math.inf),
+            )
+            for known in _numbers(item, step)
+        ]
+        area, now = int(mask.sum()), session.frames.index(step.frame)
+        return replace(result, area=area, anchor=becomes_anchor(now, area, result.predicted_iou, before, mask, others))
+
+    def _recalled(self, session: Session, group: Group) -> Recalled:
+        """What objects recall whose slots and distances are the same."""
+        missing: dict[int, list[TrackedObject]] = {}
+        for item, selected in group:
+            for frame, _ in selected.maps:
+                if frame not in item.memories:
+                    missing.setdefault(frame, []).append(item)
+        for frame, items in missing.items():
+            self._remember(session, items, frame)
+        slots, distances = group[0][1].shape
+        maps = [([item.memories[s.maps[i][0]] for item, s in group], slot) for i, slot in enumerate(slots)]
+        pointers = [
+            ([_answer(item, s.pointers[i][0]).pointer for item, s in group], d) for i, d in enumerate(distances)
+        ]
+        return Recalled(maps, pointers)
 
     def _remember(self, session: Session, missing: Sequence[TrackedObject], frame: int) -> None:
         """Make the memories of a frame for those objects that do not hold theirs."""
@@ -325,16 +409,32 @@ def _answer(item: TrackedObject, frame: int) -> FrameResult:
     return result
 
 
+def _numbers(item: TrackedObject, step: Step) -> list[TrackedNumbers]:
+    """Of the frames that a propagation has tracked before a step, nearest first; not of those that it read or asked."""
+    before = [
+        TrackedNumbers(frame, result.area, result.anchor)
+        for frame, result in item.tracked.items()
+        if (step.frame - frame) * step.sign > 0 and result.run >= step.since and not result.prompted
+    ]
+    return sorted(before, key=lambda known: abs(step.frame - known.frame))
+
+
 @dataclass(frozen=True)
-class _AnswersSince:
-    """Places of the tracked frames of propagation number `since` and later, and of corrected ones, as a container."""
+class _AnswersSince(Mapping[int, FrameResult]):
+    """By place, the answers to the frames of propagation number `since` and later, and to corrected ones."""
 
     frames: range  # that are worked on
     tracked: Mapping[int, FrameResult]
     since: int
 
-    def __contains__(self, place: object) -> bool:
-        if not isinstance(place, int) or not 0 <= place < len(self.frames):
-            return False
-        result = self.tracked.get(self.frames[place])
-        return result is not None and (result.run >= self.since or result.prompted)
+    def __getitem__(self, place: int) -> FrameResult:
+        result = self.tracked.get(self.frames[place]) if 0 <= place < len(self.frames) else None
+        if result is None or (result.run < self.since and not result.prompted):
+            raise KeyError(place)
+        return result
+
+    def __iter__(self) -> Iterator[int]:
+        return (p for p in (self.frames.index(f) for f in self.tracked if f in self.frames) if p in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,12 +33,12 @@ from tests.loopback_hub import LoopbackHub
 
 
 def made_up(name: str) -> bytes:
-    """A weight file as its authors publish it."""
+    """A weight file as its authors publish it, but in half precision: the largest one is huge."""
     torch.manual_seed(0)
     model = SAM2(preset(name))
     torch.nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 6.0)
     file = io.BytesIO()
-    torch.save({"model": model.state_dict()}, file)
+    torch.save({"model": model.half().state_dict()}, file)
     return file.getvalue()
 
 
@@ -154,9 +155,9 @@ class TestChange:
 
 @pytest.fixture(scope="module")
 def visited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An app on a CPU with a Hub of its own, which has three of the models."""
+    """An app on a CPU with a Hub of its own, which has all models of the menu."""
     hub, caches = LoopbackHub(HUB_PORT).start(), tmp_path_factory.mktemp("caches")
-    publish(hub, "efficienttam-ti-512", "edgetam")
+    publish(hub, *(offer.name for offer in OFFERS if offer.megabytes))
     process, address, _ = started(
         "app.py", "--model", "nano", "--device", "cpu", HF_HOME=str(caches / "hub"), XDG_CACHE_HOME=str(caches),
         HF_ENDPOINT=f"http://127.0.0.1:{HUB_PORT}",
@@ -169,19 +170,21 @@ def visited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.slow
 @needs_chromium
-def test_a_visitor_changes_between_models_and_keeps_the_prompts(browser: Any, visited: str, tmp_path: Path) -> None:
+def test_a_visitor_changes_between_all_models_and_keeps_the_prompts(browser: Any, visited: str, tmp_path: Path) -> None:
     visitor = Visitor(browser, visited, "image")
-    visitor.page.set_default_timeout(120_000)
+    visitor.page.set_default_timeout(180_000)
     visitor.page.wait_for_function("document.querySelector('#model input').value.includes('first click about')")
     visitor.open(write_discs(tmp_path / "discs.png", DISC, (825, 450, 112)))
     visitor.click(*DISC[:2])
-    for number, name in enumerate(("efficienttam-ti-512", "edgetam", "nano"), start=2):
+    for number, name in enumerate([o.name for o in OFFERS], start=2):
         visitor.page.click("#model input")
         line = visitor.page.locator("#model ul li", has_text=f"{name}:")
         assert "first click about" in line.inner_text()
         visitor.refreshed(line.click)
         assert visitor.page.locator("#model input").input_value().startswith(f"{name}:")
         assert visitor.points() == number - 1, "the prompts are still there"
-        visitor.click(DISC[0] + 30 * number, DISC[1])
+        visitor.click(
+            DISC[0] + 100 * math.cos(number), DISC[1] + 100 * math.sin(number)
+        )  # apart: a click on a point removes it
         assert visitor.points() == number
     visitor.leave()

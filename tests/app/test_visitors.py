@@ -133,23 +133,36 @@ class TestStore:
         thread.join(10)
         assert got == [[]]
 
-    def test_who_leaves_is_forgotten_after_a_while_unless_they_come_back(self) -> None:
+    def test_who_leaves_is_forgotten_after_a_while_without_signs(self) -> None:
         gone: list[list] = []
-        store: TabStore[list] = TabStore(list, gone.append, visitors=VisitorStore(seconds_after_leaving=0.2))
+        store: TabStore[list] = TabStore(list, gone.append, visitors=VisitorStore(seconds_after_leaving=0.5))
         for key in ("stays", "leaves"):
             noted(store, key, key)
         stopped = store.cancelled("leaves")
         for key in ("stays", "leaves", "never was there"):
             store.visitors.leave(key)
         assert stopped.is_set(), "a job that nobody watches ends"
-        assert noted(store, "stays") == ["stays"]
         with store.still("leaves") as work:
             assert work == ["leaves"], "the end of a job is no sign of its visitor"
-        time.sleep(1)
+        for _ in range(15):
+            time.sleep(0.1)
+            assert noted(store, "stays") == ["stays"], "only the connection broke"
         assert gone == [["leaves"]]
         assert len(store.visitors) == 1
         with store.still("leaves") as work:
             assert work is None
+        until(lambda: not len(store.visitors))  # the last sign may have come late from a closed page
+        assert gone == [["leaves"], ["stays"]]
+
+    def test_the_page_s_sign_keeps_work_but_does_not_use_it(self) -> None:
+        visitors = VisitorStore(capacity=2)
+        store: TabStore[list] = TabStore(list, visitors=visitors)
+        for key in ("idle", "works"):
+            noted(store, key, key)
+        visitors.token("idle")
+        noted(store, "new")
+        until(lambda: store.peek("idle") is None)
+        assert store.peek("works") == ["works"]
 
 
 @pytest.fixture
@@ -224,12 +237,15 @@ class TestComingAndGoing:
             noted(store, key, "something")
             await visitors.leave(visit("abc"))
             visitors._goodbyes["abc"].cancel()
-            visitors._page.state_holder.time_last_used["abc"] += timedelta(seconds=5)  # a sign after the leaving
+            used = datetime.now() + timedelta(seconds=5)  # a sign after the leaving
+            visitors._page.state_holder.time_last_used["abc"] = used
             assert noted(store, key) == ["something"]
             visitors._forget_page("abc", datetime.now() + timedelta(seconds=1))
             assert key_in(visitors) == key
-            await visitors.leave(visit("abc"))  # and leaves again
-            visitors._forget_page("abc", datetime.now() + timedelta(seconds=9))
+            assert visitors._goodbyes["abc"].when() > asyncio.get_running_loop().time() + 1000, "it waits anew"
+            visitors._page.state_holder.time_last_used["abc"] = used
+            visitors._goodbyes["abc"].cancel()
+            visitors._forget_page("abc", used)  # no other sign
             assert "abc" not in visitors._page.state_holder
 
         asyncio.run(come_back())

@@ -25,7 +25,7 @@ from sam2kit.predict import cuda_graphs, pipelining
 from sam2kit.predict.cuda_graphs import CudaGraphs, Function, OnceShapesRepeat
 from sam2kit.predict.geometry import frame_to_square, frame_to_square_on
 from sam2kit.predict.image import ImagePredictor
-from sam2kit.predict.options import SpeedOptions, VideoOptions
+from sam2kit.predict.options import MemorySelection, SpeedOptions, VideoOptions
 from sam2kit.predict.pipelining import FastTracker, MemoryKeys
 from sam2kit.predict.prompts import Prompt
 from sam2kit.predict.session import Session
@@ -137,13 +137,16 @@ def test_only_shapes_that_stay_are_recorded(present: SAM2, clip: np.ndarray, rep
     assert len(replayed) == 1, "the next time it is there"
 
 
+@pytest.mark.parametrize("selection", ["latest", "anchored"])
 def test_overlapping_is_the_same_to_the_bit_whatever_is_done_between_two_frames(
-    present: SAM2, clip: np.ndarray
+    present: SAM2, clip: np.ndarray, selection: MemorySelection
 ) -> None:
     """The next frame begins before this one's answer is read, as on a GPU."""
 
     def interrupted(overlaps: bool) -> tuple[list[tuple[Hashable, ...]], Session]:
-        predictor = predictor_of(present, VideoOptions(exact_logits=True), overlaps=overlaps)
+        predictor = predictor_of(
+            present, VideoOptions(exact_logits=True, memory_selection=selection), overlaps=overlaps
+        )
         session = predictor.open(clip)
         predictor.add_points(session, 2, "stays", [[16, 20]])
         predictor.add_points(session, 2, "goes", [[44, 34]])
