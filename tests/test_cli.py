@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from sam2kit.cli import main
+from sam2kit.media.drawing import grow_mask
 from sam2kit.weights import load_model as load
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +36,18 @@ def test_image(options: list[str], count: int, tmp_path: Path, capsys: pytest.Ca
     assert mask.shape == (400, 600) and (mask > 0).sum() == result["masks"][0]["area"]
 
 
+def test_masks_are_cleaned_as_asked(tmp_path: Path) -> None:
+    def mask(name: str, *options: str) -> np.ndarray:
+        out = str(tmp_path / name)
+        assert main(["image", COFFEE, "--point", "290,60", "--model", "nano", "--out", out, *options]) == 0
+        return np.array(Image.open(tmp_path / name / "coffee_mask1.png"))
+
+    plain, grown, soft = mask("a"), mask("b", "--grow", "5"), mask("c", "--feather", "6", "--fill-holes", "200")
+    assert np.array_equal(grown > 0, grow_mask(plain > 0, 5))
+    assert set(np.unique(plain)) == {0, 255} and len(np.unique(soft)) > 4
+    assert (tmp_path / "a" / "coffee_table.csv").read_text().splitlines()[1].startswith("1,mask 1,1,")
+
+
 def test_auto(tmp_path: Path) -> None:
     limits = ["--points-per-side", "4", "--min-iou", "0.3", "--min-stability", "0.5"]
     assert main(["auto", COFFEE, "--out", str(tmp_path), "--model", "nano", *limits]) == 0
@@ -51,6 +64,7 @@ def test_auto(tmp_path: Path) -> None:
         (f"image {COFFEE} --point 900,2", "outside the 600x400 picture"),
         (f"image {COFFEE} --box 9,9,1,1", "x0 <= x1"),
         (f"image {COFFEE} --point 1,2 --box 1,1,2,2 --box 1,1,2,2", "one box at most"),
+        (f"image {COFFEE} --point 1,2 --feather -3", "feather must be a number from 0"),
         ("image nowhere.jpg --point 1,2", "no picture at nowhere.jpg"),
         (f"image {COFFEE} --point 1,2 --side 100", "multiple of 32"),
         (f"image {COFFEE} --point 1,2 --model huge", "unknown model 'huge'"),

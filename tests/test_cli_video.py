@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -19,6 +20,7 @@ from sam2kit.data.opening import open_dataset
 from sam2kit.media.clips import open_clip
 from sam2kit.media.video_writer import VideoWriter
 from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.options import CAREFUL
 from sam2kit.predict.prompt_lists import prompts_of
 from sam2kit.predict.session import Session
 from sam2kit.predict.video import VideoPredictor
@@ -71,12 +73,19 @@ def test_cut_and_prompts_from_a_file(clip: Path, tmp_path: Path, capsys: pytest.
     code = track(
         clip, tmp_path / "out", "--prompts", str(tmp_path / "prompts.json"), "--start", "2", "--stop", "10",
         "--every", "2", "--effect", "spotlight", "--export", "video", "--json", "--no-keep-clicked",
+        "--careful", "--exclusive", "--fill-holes", "40", "--export", "table",
     )  # fmt: skip
     assert code == 0
     report = json.loads(capsys.readouterr().out)
     assert report["frames"] == 4
     assert report["objects"] == [1, "corner", 3]
-    assert Session.load(tmp_path / "out/session.sam2kit").options.keep_clicked is False
+    options = Session.load(tmp_path / "out/session.sam2kit").options
+    assert (options.keep_clicked, options.memory_selection, options.exclusive) == (False, CAREFUL, True)
+    assert (options.max_hole_area, options.remembered_hole_area) == (40, 8)
+    with (tmp_path / "out/disc_table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["frame"] for row in rows} == {"2", "4", "6", "8"} and {row["name"] for row in rows} >= {"corner"}
+    assert float(rows[0]["seconds"]) == pytest.approx(2 / 12 + 4 / 1000, abs=0.01)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from sam2kit.app.editor import snapshot
 from sam2kit.app.page import SKIP
 from sam2kit.app.store import TabStore
 from sam2kit.app.work import Workspace
-from sam2kit.data.mask_exports import coco_json, export_coco, export_davis
+from sam2kit.data.mask_exports import coco_json, export_coco, export_davis, export_table, picture_table
 from sam2kit.files import FileBundle, write_json
 from sam2kit.media.effects import EffectPainter, combined
 from sam2kit.media.mask_files import NamedMask, cut_out, mask_image, overlap, overlap_name, png_bytes, write_image
@@ -29,6 +29,7 @@ PICTURE_FILES = {
     "mask": "Masks of all objects (PNG)",
     "cutout": "Cut-out of the chosen object (PNG)",
     "coco": "COCO JSON of all objects",
+    "table": "Table of all objects (CSV)",
 }
 CLIP_FILES = {
     "video": "Video with effect",
@@ -37,6 +38,7 @@ CLIP_FILES = {
     "alpha": "Transparent (WebM)",
     "masks": "Masks (PNG zip)",
     "coco": "COCO JSON",
+    "table": "Table (CSV)",
 }
 _SUFFIXES = {
     "video": "_{effect}.mp4",
@@ -45,6 +47,7 @@ _SUFFIXES = {
     "alpha": "_alpha.webm",
     "masks": "_masks.zip",
     "coco": "_coco.json",
+    "table": "_table.csv",
 }
 _SAY_EVERY = 0.3  # seconds between reports
 
@@ -152,38 +155,43 @@ def start_clip_file(
         found = session.masks(frames[place])
         return zip(found.numbers, found.masks, strict=True)
 
-    painter = EffectPainter(effect, names=names if labels else None, colours=colours)
+    feather = session.options.feather
+    painter = EffectPainter(effect, names=names if labels else None, colours=colours, feather=feather)
     if kind == "video" and painter.makes_alpha:
         raise ValueError("an MP4 has no transparency; take “Transparent (WebM)”, or another effect")
     writers: dict[str, Callable[[], Progress]] = {
         "video": lambda: export_video(clip, masks_of, path, painter),
         "side": lambda: export_video(clip, masks_of, path, painter, side_by_side=True),
         "gif": lambda: export_gif(clip, masks_of, path, painter),
-        "alpha": lambda: export_alpha(clip, masks_of, path),
+        "alpha": lambda: export_alpha(clip, masks_of, path, feather=feather),
         "masks": lambda: export_davis(clip, masks_of, path),
         "coco": lambda: export_coco(clip, masks_of, path, names=names),
+        "table": lambda: export_table(session.clip, session.masks, path, frames=frames),
     }
     return path, writers[kind]()
 
 
 def _picture_file(work: Workspace, kind: str, objects: Sequence[NamedMask]) -> Path:
+    feather = work.session.options.feather
     image, target = work.session.clip.frame(work.editor.frame), work.file.downloads / readable_stem(work.file.name)
     if kind == "coco":
         content = coco_json(objects, work.file.name, image.shape[:2])
         return write_json(content, target.with_name(f"{target.name}_coco.json"))
+    if kind == "table":
+        return picture_table(objects, target.with_name(f"{target.name}_table.csv"))
     if kind == "cutout":
         name = work.editor.active.name
         chosen = next((o for o in objects if o.name == name), None)
         if chosen is None:
             raise ValueError(f"{name} has no mask yet: click on it first, or choose another in the list")
         of = f"_{readable_stem(name)}" if len(objects) > 1 else ""
-        return write_image(cut_out(image, chosen.mask), target.with_name(f"{target.name}{of}_cutout.png"))
+        return write_image(cut_out(image, chosen.mask, feather), target.with_name(f"{target.name}{of}_cutout.png"))
     if len(objects) > 1 and overlap(item.mask for item in objects):
         gr.Info("Objects overlap: the zip holds one PNG of all and one of each, so that nothing is lost.")
         name, path = f"{target.name}_mask.png", target.with_name(f"{target.name}_masks.zip")
         with FileBundle(path) as bundle:
             bundle.write(name, png_bytes(mask_image(objects)))
             for number, item in enumerate(objects, start=1):
-                bundle.write(overlap_name(number, name), png_bytes(mask_image([item])))
+                bundle.write(overlap_name(number, name), png_bytes(mask_image([item], feather)))
         return path
-    return write_image(mask_image(objects), target.with_name(f"{target.name}_mask.png"))
+    return write_image(mask_image(objects, feather), target.with_name(f"{target.name}_mask.png"))

@@ -35,6 +35,7 @@ from sam2kit.media.drawing import PALETTE, contrasting_colour
 from sam2kit.media.mask_files import NamedMask
 from sam2kit.predict.frame_masks import FrameMasks, FrameResult
 from sam2kit.predict.objects import ObjectId, TrackedObject
+from sam2kit.predict.options import VideoOptions
 from sam2kit.predict.session import Session
 from sam2kit.predict.video import VideoPredictor
 
@@ -125,6 +126,12 @@ class Editor:
         else:
             self.session.options = predictor.options
             predictor.answer_again(self.session)
+
+    def change_options(self, options: VideoOptions) -> None:
+        """Show all masks as other options have it."""
+        self.session.options = options
+        self._drawn.clear()
+        self._thumbnails.clear()
 
     # objects
 
@@ -326,6 +333,9 @@ class Editor:
 
     def finished(self) -> list[NamedMask]:
         """The masks on the frame that is shown, at the size of the original, packed; one by one, as they are large."""
+        if self.session.options.exclusive:
+            found = self.session.masks(self.frame)
+            return list(map(NamedMask.of, found.names, found.masks, found.predicted_iou.tolist()))
         return [
             NamedMask.of(item.name, self._masks_of([result]).masks[0], result.predicted_iou)
             for item in self.session.objects.values()
@@ -338,7 +348,7 @@ class Editor:
 
     def _at_view(self, found: FrameMasks) -> np.ndarray:
         """bool [B, H, W]."""
-        return (found.logits_at(self.view_hw) > 0).numpy()
+        return found.masks_at(self.view_hw)
 
     def _thumbnail(self, item: TrackedObject) -> str:
         """From the first frame on which the object was prompted."""

@@ -20,6 +20,7 @@ RUNNING = "Tracking is running: press Stop first."
 GONE = "Your work is open in another tab, or was put away when others came; reload this page to go on here."
 SKIP = gr.skip()
 FOLLOWING = ("view", "timeline", "status", "track", "resume", "play", "previews", "estimate", "writing")
+MASK_OPTIONS = ("keep_clicked", "max_hole_area", "max_speck_area", "grow", "feather", "exclusive")  # of VideoOptions
 _LONG = 60.0  # seconds of tracking; above, the visitor is asked to shorten the clip
 
 
@@ -49,6 +50,13 @@ class Page(NamedTuple):
     find: Any = SKIP  # "Segment everything", its Stop, and how far it is
     stop_find: Any = SKIP
     progress: Any = SKIP
+    keep_clicked: Any = SKIP  # these show the session's options
+    max_hole_area: Any = SKIP
+    max_speck_area: Any = SKIP
+    grow: Any = SKIP
+    feather: Any = SKIP
+    exclusive: Any = SKIP
+    careful: Any = SKIP
 
     @property
     def following(self) -> list[Any]:
@@ -98,9 +106,12 @@ def page_of_playing(work: Workspace, key: str) -> Page:
 
 def page_of_file(work: Workspace, key: str, hint: str | None = None) -> Page:
     """Everything, after another file, part of it, or model."""
+    options = work.session.options
     page = page_of_step(work, key, hint)._replace(
         upload=gr.update(value=None, visible="hidden"),  # empty, so that another file may be dropped
         tools=gr.update(visible=True),
+        careful=options.memory_selection != "latest",
+        **{name: getattr(options, name) for name in MASK_OPTIONS},
     )
     if work.session.is_picture:
         return page

@@ -23,12 +23,24 @@ from sam2kit.app.editor import Editor
 from sam2kit.app.jobs import Jobs
 from sam2kit.app.limits import Limits
 from sam2kit.app.models import LoadedModel, Models
-from sam2kit.app.page import GONE, RUNNING, SKIP, Page, empty_page, page_beside, page_of_file, page_of_step, view_update
+from sam2kit.app.page import (
+    GONE,
+    MASK_OPTIONS,
+    RUNNING,
+    SKIP,
+    Page,
+    empty_page,
+    page_beside,
+    page_of_file,
+    page_of_step,
+    view_update,
+)
 from sam2kit.app.queue import FairQueue
 from sam2kit.app.store import TabStore
 from sam2kit.app.timeline import place_at_share
 from sam2kit.app.work import OpenedFile, Workspace, open_picture, open_video
 from sam2kit.media.effects import combined
+from sam2kit.predict.options import CAREFUL
 from sam2kit.predict.session import Session
 from sam2kit.predict.session_file import is_picture_session
 from sam2kit.predict.tracking_quality import next_trouble
@@ -277,6 +289,17 @@ class ClickTab:
 
         def act(work: Workspace) -> None:
             work.effect, work.previews = combined(objects, background), previews
+
+        return self._step(key, act, while_tracking=True)
+
+    def clean(self, key: str, careful: bool, *values: Any) -> Page:
+        """Show all masks as these values of MASK_OPTIONS have it; and let later tracking choose memories carefully."""
+
+        def act(work: Workspace) -> str | None:
+            selection = CAREFUL if careful else "latest"
+            changes = selection != work.session.options.memory_selection
+            work.clean(memory_selection=selection, **dict(zip(MASK_OPTIONS, values, strict=True)))
+            return "Press Track again: memories are chosen otherwise now." if changes and work.is_tracked else None
 
         return self._step(key, act, while_tracking=True)
 

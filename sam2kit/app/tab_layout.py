@@ -90,6 +90,21 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
                     label="Draft: quicker and coarser; tracks anew", elem_id=f"{name}-draft",
                     visible=tab.models.base.has_draft,
                 )  # fmt: skip
+            with gr.Accordion("Masks", open=False, elem_id=f"{name}-masks"):
+                keep_clicked = gr.Checkbox(label="Keep only the part that was clicked", elem_id=f"{name}-keep-clicked")
+                holes, specks, grow, feather = (
+                    gr.Slider(least, most, value=0, step=step, label=label, elem_id=f"{name}-{what}", buttons=[])
+                    for what, label, least, most, step in (
+                        ("holes", "Fill holes up to", 0, 400, 4),
+                        ("specks", "Remove specks up to", 0, 400, 4),
+                        ("grow", "Grow or shrink, px", -20, 20, 0.5),
+                        ("feather", "Feather cut-outs, px", 0, 40, 0.5),
+                    )
+                )
+                exclusive = gr.Checkbox(label="No pixel belongs to two objects", elem_id=f"{name}-exclusive")
+                careful = gr.Checkbox(
+                    label="Careful tracking: for look-alikes and long absences", elem_id=f"{name}-careful", visible=clip
+                )
             with gr.Accordion("Segment everything", open=False, elem_id=f"{name}-everything", visible=not clip):
                 points = gr.Slider(
                     4, 64, value=everything.points_per_side, step=4, label="Points per side", elem_id=f"{name}-points",
@@ -140,6 +155,7 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
     parts = Page(
         upload, tools, opened, view, status, slider, where, timeline, track, stop, resume, play, previews, first, last,
         every, draft, estimate, shorten, writing, find, stop_find, progress,
+        keep_clicked, holes, specks, grow, feather, exclusive, careful,
     )  # fmt: skip
     shown = list(parts)
     jobs, downloads = tab.jobs, tab.downloads
@@ -189,6 +205,12 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
     gr.on(
         [effect.input, ground.input], lambda k, e, g: tab.show_effect(k, e, g, True), [key, effect, ground], shown,
         **quiet,
+    )  # fmt: skip
+    boxes, sliders = (keep_clicked, exclusive, careful), (holes, specks, grow, feather)
+    gr.on(
+        [*(part.input for part in boxes), *(part.input for part in sliders)], tab.clean,
+        [key, careful, keep_clicked, holes, specks, grow, feather, exclusive], shown,
+        **{**quiet, "trigger_mode": "always_last"},
     )  # fmt: skip
     previews.input(tab.show_effect, [key, effect, ground, previews], shown, **quiet)
     stop_writing.click(downloads.stop_writing, key, None, **unqueued)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
+from typing import Any
 
 import numpy as np
 
@@ -145,6 +146,7 @@ class Workspace:
     follows: bool = True  # the view follows the tracking
     put_aside: bool = False  # the page asks for another file; what still runs does not bring this one back
     effect: str = "overlay"
+    cleaning: dict[str, Any] = field(default_factory=dict)  # what the visitor has chosen of the options for masks
     previews: bool = False  # the view shows the effect instead of the prompts
     seconds: dict[int, float] = field(default_factory=dict)  # per frame of tracking, by number of objects
     warned: bool = False  # the visitor knows that tracking takes long
@@ -155,15 +157,17 @@ class Workspace:
     def take(self, file: OpenedFile, model: LoadedModel, session: Session | None = None) -> None:
         """Begin on a picture or a clip, or go on with a saved session of a picture; what was open is closed."""
         self.close()
+        cleaning = self.cleaning if session is None else {}  # a saved session brings its own
         if session is None:
             session = model.predictor.open(file.clip)
             session.file_name = file.name
-        vars(self).update(vars(Workspace(effect=self.effect)))
+        vars(self).update(vars(Workspace(effect=self.effect, cleaning=cleaning)))
         self.editor, self.file, self.model = Editor(session, model.predictor), file, model
+        self.clean()
 
     def adopt(self, session: Session, *, draft: bool) -> None:
         """Go on with a saved session of the open clip."""
-        self.draft, self.seconds = draft, {}
+        self.draft, self.seconds, self.cleaning = draft, {}, {}
         self.editor = Editor(session, self.predictor)
         self.tracked_from = self._all_prompts()
         self.editor.go_to(min((f for item in session.objects.values() for f in item.prompts), default=0))
@@ -199,6 +203,12 @@ class Workspace:
         """Go on with another model; see `Editor.change_model`."""
         self.model, self.draft, self.seconds, self.warned = model, draft, {}, False
         self.editor.change_model(self.predictor)
+        self.clean()
+
+    def clean(self, **chosen: Any) -> None:
+        """Show masks as the visitor has chosen, now or before: these are fields of VideoOptions."""
+        self.cleaning = {**self.cleaning, **chosen}
+        self.editor.change_options(self.session.options.changed(**self.cleaning))
 
     # tracking
 
@@ -259,7 +269,8 @@ class Workspace:
         """The frame that is shown as the effect makes it: uint8 [H, W, 3] at the size of the view."""
         editor, frame, frames = self.editor, self.editor.frame, self.session.frames
         colours = {self.session.objects[i].number: colour for i, colour in editor.colours_by_id().items()}
-        painter, view = EffectPainter(self.effect, colours=colours), editor.view()
+        view, feather = editor.view(), self.session.options.feather * editor.view_hw[0] / self.session.clip.size_hw[0]
+        painter = EffectPainter(self.effect, colours=colours, feather=feather)
         if "trail" in painter.steps:  # it remembers the frames before
             place = frames.index(frame)
             for earlier in frames[max(0, place - TRAIL_FRAMES) : place]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 DEVICE_HELP = "auto, cpu, cuda or mps"
 JSON_HELP = "print the result as JSON"
-KEEP_CLICKED_HELP = "keep only the parts of a mask that were clicked (default: for nano)"
 MODEL_HELP = "preset, Hub id or path"
 SIDE_HELP = "edge of the model's square in pixels; smaller is faster, coarser"
 
@@ -99,6 +98,23 @@ class ResultsCommand(ModelCommand):
     """With a model and a folder for results."""
 
     out: Path = option(help="folder for the results")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleaningCommand(ResultsCommand):
+    """With how masks are cleaned; what is not given is as suits the model."""
+
+    keep_clicked: bool | None = option(None, "keep only the parts of a mask that were clicked (default: for nano)")
+    fill_holes: float | None = option(None, "fill holes up to so many pixels of the model's own mask", "AREA")
+    remove_specks: float | None = option(None, "remove specks up to so many such pixels", "AREA")
+    grow: float | None = option(None, "grow masks by so many pixels of the picture; -2 shrinks them by 2", "PIXELS")
+    feather: float | None = option(None, "fade the edges of cut-outs over so many pixels", "PIXELS")
+
+    @property
+    def cleaning(self) -> dict[str, Any]:
+        """As fields of ImageOptions or VideoOptions; None was not given."""
+        areas = {"max_hole_area": self.fill_holes, "max_speck_area": self.remove_specks}
+        return {"keep_clicked": self.keep_clicked, **areas, "grow": self.grow, "feather": self.feather}
 
 
 def numbers_of(text: str, counts: tuple[int, ...], option: str, wanted: str) -> list[float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam2kit.cli.arguments import KEEP_CLICKED_HELP, ResultsCommand, argument, numbers_of, option
+from sam2kit.cli.arguments import CleaningCommand, ResultsCommand, argument, numbers_of, option
 from sam2kit.files import check_folder, make_folder
 
 if TYPE_CHECKING:
@@ -20,14 +20,13 @@ _MOST_CUTOUTS = 8  # of "auto", which may find hundreds of masks
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageCommand(ResultsCommand):
+class ImageCommand(CleaningCommand):
     """masks of one object in a photo, from clicks or boxes"""
 
     photo: Path = argument(metavar="PHOTO")
     point: list[str] = option([], "a click; 1 this (default), 0 not this", "x,y[,0|1]")
     box: list[str] = option([], "a box; several make several masks", "x0,y0,x1,y1")
     candidates: bool = option(False, "write all candidates, not only the best")
-    keep_clicked: bool | None = option(None, KEEP_CLICKED_HELP)
 
     def run(self) -> None:
         from sam2kit.media.mask_files import NamedMask
@@ -46,12 +45,13 @@ class ImageCommand(ResultsCommand):
         prompt = Prompt([p[:2] for p in points] or None, labels or None, boxes or None)
         check_folder(self.out)
         picture = read_picture(self.photo)
-        predictor = ImagePredictor(self.load(), ImageOptions(keep_clicked=self.keep_clicked))
+        options = ImageOptions().changed(**self.cleaning)
+        predictor = ImagePredictor(self.load(), options)
         answer = predictor.predict(predictor.encode(picture), prompt, multimask=self.candidates or None)
         shown = answer if self.candidates else answer.best()
         found = zip(shown.masks.flatten(0, 1), shown.predicted_iou.flatten(), strict=True)
         objects = [NamedMask.of(f"mask {i}", mask.cpu().numpy(), float(iou)) for i, (mask, iou) in enumerate(found, 1)]
-        write_masks(self.out, picture, objects, self.photo.name, as_json=self.json)
+        write_masks(self.out, picture, objects, self.photo.name, as_json=self.json, feather=options.feather)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +88,18 @@ class AutoCommand(ResultsCommand):
 
 
 def write_masks(
-    folder: Path, picture: np.ndarray, objects: Sequence[NamedMask], file_name: str, *, as_json: bool
+    folder: Path,
+    picture: np.ndarray,
+    objects: Sequence[NamedMask],
+    file_name: str,
+    *,
+    as_json: bool,
+    feather: float = 0.0,
 ) -> None:
     """Masks, cut-outs, an overlay and COCO JSON of a picture uint8 [H, W, 3] in a folder; a summary on stdout."""
     from PIL import Image
 
-    from sam2kit.data.mask_exports import coco_json
+    from sam2kit.data.mask_exports import coco_json, picture_table
     from sam2kit.files import write_json
     from sam2kit.media.drawing import draw_masks
     from sam2kit.media.mask_files import cut_out, mask_image, write_image
@@ -102,14 +108,15 @@ def write_masks(
     stem = Path(file_name).stem
     written = []
     for i, item in enumerate(objects, start=1):
-        written.append(write_image(mask_image([item]), out / f"{stem}_mask{i}.png"))
+        written.append(write_image(mask_image([item], feather), out / f"{stem}_mask{i}.png"))
         if item.area and len(objects) <= _MOST_CUTOUTS:
-            written.append(write_image(cut_out(picture, item.mask), out / f"{stem}_cutout{i}.png"))
+            written.append(write_image(cut_out(picture, item.mask, feather), out / f"{stem}_cutout{i}.png"))
     overlay = Image.fromarray(draw_masks(picture, (o.mask for o in objects), range(len(objects))))
     written.append(write_image(overlay, out / f"{stem}_overlay.jpg"))
     written.append(write_json(coco_json(objects, file_name, picture.shape[:2]), out / f"{stem}_coco.json"))
+    written.append(picture_table(objects, out / f"{stem}_table.csv"))
     if as_json:
         masks = [{"predicted_iou": round(o.score, 4), "area": o.area} for o in objects]
         print(json.dumps({"masks": masks, "files": [str(p) for p in written]}))
     else:
-        print(f"{len(objects)} masks in {out}: {overlay.width}x{overlay.height} pixels, see {written[-2].name}")
+        print(f"{len(objects)} masks in {out}: {overlay.width}x{overlay.height} pixels, see {written[-3].name}")

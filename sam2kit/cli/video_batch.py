@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sam2kit.cli.arguments import KEEP_CLICKED_HELP, ResultsCommand, argument, option
+from sam2kit.cli.arguments import CleaningCommand, argument, option
 from sam2kit.cli.video_command import ExportCommand, parse_prompt, track
 from sam2kit.files import make_folder, read_json, refuse_unknown_keys, write_json
+from sam2kit.predict.options import CAREFUL
 from sam2kit.predict.prompt_lists import PlacedPrompt, place_prompts, prompts_of, read_prompts, refuse_lost_prompts
 from sam2kit.processes import join_team
 
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
 _LONGEST_NAME = 200  # bytes
 _SESSION, _NOTE = "session.sam2kit", "batch.json"
-_SETTINGS = ("model", "side", "effect", "export", "start", "stop", "every", "direction", "keep_clicked")
+_SETTINGS = ("model", "side", "effect", "export", "start", "stop", "every", "direction", "careful", "exclusive")
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoCommand(ExportCommand, ResultsCommand):
+class VideoCommand(ExportCommand, CleaningCommand):
     """follow things through a video"""
 
     clip: Path | None = argument(None, "a video, a GIF, or a folder of pictures")
@@ -46,7 +47,8 @@ class VideoCommand(ExportCommand, ResultsCommand):
     stop: int | None = option(None, "frame to end before")
     every: int = option(1, "use every N-th frame", "N")
     direction: Literal["forward", "backward", "both"] = option("both")
-    keep_clicked: bool | None = option(None, KEEP_CLICKED_HELP)
+    careful: bool = option(False, "choose memories for look-alikes and long absences; see the README")
+    exclusive: bool = option(False, "no pixel belongs to two objects")
     resume: bool = option(
         False, "go on with the session in the output folder; give the same --start, --stop and --every"
     )
@@ -101,8 +103,8 @@ class VideoCommand(ExportCommand, ResultsCommand):
             numbers = range(self.start, len(whole) if self.stop is None else self.stop, self.every)
             make_folder(self.out)
             session = predictor.load(self.session_file, clip) if self.resume else predictor.open(clip)
-            if self.keep_clicked is not None:
-                session.options = replace(session.options, keep_clicked=self.keep_clicked)
+            chosen = {"memory_selection": CAREFUL if self.careful else None, "exclusive": self.exclusive or None}
+            session.options = session.options.changed(**self.cleaning, **chosen)
             for index, object_id, prompt in place_prompts(prompts, numbers):
                 predictor.add_prompt(session, index, object_id, prompt)
             if not self.resume or prompts:
@@ -114,7 +116,7 @@ class VideoCommand(ExportCommand, ResultsCommand):
         """Follow what a list says; returns 1 if a clip failed."""
         if self.prompt or self.prompts:
             raise ValueError("with --batch, the list says what to follow; leave --prompt and --prompts out")
-        settings = {name: getattr(self, name) for name in _SETTINGS}
+        settings = {name: getattr(self, name) for name in _SETTINGS} | self.cleaning
         clips = read_batch(batch, self.out, settings)
         for one in clips:
             one.check_folder()

@@ -37,6 +37,7 @@ _ENDINGS = {  # kind of export -> how its file's name ends
     "coco": "_coco.json",
     "yolo": "_yolo.zip",
     "sav": "_sav.json",
+    "table": "_table.csv",
     "alpha": "_alpha.webm",
     "gif": ".gif",
     "compare": "_compare.mp4",
@@ -98,15 +99,17 @@ class ExportCommand(Command):
         from sam2kit.media import video_exports
 
         given = (session.clip, session.masks, path)
+        painter = EffectPainter(self.effect, feather=session.options.feather)
         writers: dict[str, Callable[[], Any]] = {
-            "video": lambda: video_exports.export_video(*given, self.effect),
+            "video": lambda: video_exports.export_video(*given, painter),
             "masks": lambda: mask_exports.export_davis(*given),
             "coco": lambda: mask_exports.export_coco(*given),
             "yolo": lambda: mask_exports.export_yolo(*given),
             "sav": lambda: mask_exports.export_sav(*given),
-            "alpha": lambda: video_exports.export_alpha(*given),
-            "gif": lambda: video_exports.export_gif(*given, self.effect),
-            "compare": lambda: video_exports.export_video(*given, self.effect, side_by_side=True),
+            "table": lambda: mask_exports.export_table(*given),
+            "alpha": lambda: video_exports.export_alpha(*given, feather=session.options.feather),
+            "gif": lambda: video_exports.export_gif(*given, painter),
+            "compare": lambda: video_exports.export_video(*given, painter, side_by_side=True),
         }
         return writers[kind]()
 
@@ -139,7 +142,8 @@ class SessionCommand(ExportCommand):
         masks = session.masks(0)
         results = {i: (item.name, item.result(0)) for i, item in session.objects.items()}
         found = [NamedMask.of(name, masks.mask(i), r.predicted_iou) for i, (name, r) in results.items() if r]
-        write_masks(self.out, session.clip.frame(0), found, session.file_name, as_json=self.json)
+        feather = session.options.feather
+        write_masks(self.out, session.clip.frame(0), found, session.file_name, as_json=self.json, feather=feather)
 
 
 def parse_prompt(text: str) -> PlacedPrompt:

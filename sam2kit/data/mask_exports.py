@@ -1,4 +1,4 @@
-"""The masks of a clip as files that other programs read: DAVIS, COCO, YOLO and SA-V; of a picture as COCO.
+"""The masks of a clip as files that other programs read: DAVIS, COCO, YOLO, SA-V, CSV; of a picture as COCO and CSV.
 
 Exports are generators, as those of media/video_exports.py: masks come from a function, so that only one frame's are in
 memory, and nothing is on the disk before the last number.
@@ -10,19 +10,21 @@ whole clip, in a part of it too.
 
 from __future__ import annotations
 
+import csv
 import json
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from sam2kit.data.coco import CocoContent
 from sam2kit.data.sav import sav_content
 from sam2kit.data.yolo import outline_line, yaml_text
-from sam2kit.files import FileBundle, write_json
+from sam2kit.files import FileBundle, atomic_write, write_json
 from sam2kit.media.clip import Clip
 from sam2kit.media.mask_files import (
     MAX_NUMBER,
@@ -38,6 +40,9 @@ from sam2kit.media.mask_files import (
     png_bytes,
 )
 from sam2kit.media.video_exports import FrameMasksById, MasksOf, Names, Progress, each_frame, part_of
+from sam2kit.predict.frame_masks import FrameMasks
+
+_TABLE = ("object", "name", "present", "area", "share", "x", "y", "x0", "y0", "x1", "y1", "predicted_iou")  # pixels
 
 
 def export_davis(clip: Clip, masks_of: MasksOf, path: str | Path, *, frames: range | None = None) -> Progress:
@@ -172,6 +177,56 @@ def export_sav(clip: Clip, masks_of: MasksOf, path: str | Path, *, frames: range
     write_json(sav_content(video_id, clip.size_hw, list(numbers.values()), rows, **ours), Path(path))
     yield len(clip)
     return ()
+
+
+def export_table(
+    clip: Clip, found_on: Callable[[int], FrameMasks], path: str | Path, *, frames: range | None = None
+) -> Progress:
+    """A CSV table with a line for each frame and object that has an answer there: where and how large it is.
+
+    Args:
+        clip, frames: as for `export_davis`.
+        found_on: frame number -> its masks, such as the `masks` of a session.
+        path: of the file, which is replaced at the end.
+    Yields:
+        the number of frames done, from 1 on.
+    """
+    rows = []
+    chosen = range(len(clip)) if frames is None else frames
+    for done, index in enumerate(chosen, start=1):
+        found, seconds = found_on(index), round(float(clip.timestamps[index]), 6)
+        about = zip(found.numbers, found.names or map(str, found.object_ids), found.predicted_iou.tolist(), strict=True)
+        for (number, name, iou), mask in zip(about, found.masks, strict=True):
+            rows.append([clip.source_frames[index], seconds, number, name, *_measured(mask, iou)])
+        if done < len(chosen):
+            yield done
+    _write_table(["frame", "seconds", *_TABLE], rows, Path(path))
+    yield len(chosen)
+    return ()
+
+
+def picture_table(objects: Sequence[NamedMask], path: Path) -> Path:
+    """The same table of a picture's objects, which have no frames."""
+    rows = [[n, item.name, *_measured(item.mask, item.score)] for n, item in enumerate(objects, start=1)]
+    return _write_table(_TABLE, rows, path)
+
+
+def _measured(mask: np.ndarray, predicted_iou: float) -> list[float | str]:
+    """What a mask bool [H, W] is: present, area, share, centroid, box with its last pixels; empty where it is none."""
+    area = int(np.count_nonzero(mask))
+    if not area:
+        return [0, 0, 0, *[""] * 6, round(predicted_iou, 4)]
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    part = mask[y : y + height, x : x + width]
+    centre = [round(start + float(np.mean(np.nonzero(part)[axis])), 2) for axis, start in ((1, x), (0, y))]
+    box = [x, y, x + width - 1, y + height - 1]
+    return [1, area, round(area / mask.size, 6), *centre, *box, round(predicted_iou, 4)]
+
+
+def _write_table(header: Sequence[str], rows: Sequence[Sequence[object]], path: Path) -> Path:
+    with atomic_write(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
 
 
 def number_objects(clip: Clip, masks_of: MasksOf, most: int = 2**31 - 1) -> dict[Hashable, int]:

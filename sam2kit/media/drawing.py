@@ -103,6 +103,27 @@ def draw_masks(
     return scene
 
 
+def grow_mask(mask: np.ndarray, pixels: float) -> np.ndarray:
+    """bool [H, W], grown by so many pixels in all directions; a negative number shrinks it, not from the border."""
+    if not pixels or not mask.any():
+        return mask
+    if pixels > 0:
+        return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= pixels
+    return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > -pixels
+
+
+def soft_mask(mask: np.ndarray, feather: float) -> np.ndarray:
+    """uint8 [H, W] coverage: 255 in a mask bool [H, W], 0 outside, fading over so many pixels around its edge."""
+    if not feather or not mask.any():
+        return mask.astype(np.uint8) * 255
+    inside, outside = (
+        cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for part in (mask, ~mask)
+    )
+    # from the middle of a pixel to the edge is half a pixel
+    depth = np.where(mask, inside - 0.5, 0.5 - outside)
+    return (np.clip(0.5 + depth / feather, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
 def draw_prompts(
     image: np.ndarray,
     points: Sequence[tuple[float, float, int]] = (),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from sam2kit.media.drawing import colour_of, draw_masks, supervision_palette
+from sam2kit.media.drawing import colour_of, draw_masks, soft_mask, supervision_palette
 
 if TYPE_CHECKING:
     import supervision
@@ -66,6 +66,7 @@ class EffectPainter:
         strength: 1 is made to hide well; smaller is gentler, larger is stronger.
         colour: RGB of the ground for green_screen.
         opacity: of the colour in overlay, 0..1.
+        feather: pixels over which objects fade into what is put behind them.
     Raises:
         ValueError: if the effect is unknown or a number is out of range.
     """
@@ -79,6 +80,7 @@ class EffectPainter:
         strength: float = 1.0,
         colour: tuple[int, int, int] = (0, 177, 64),
         opacity: float = 0.5,
+        feather: float = 0.0,
     ) -> None:
         self.steps = effect.split(_ALONG)
         if len(self.steps) > _MOST_STEPS:
@@ -91,7 +93,7 @@ class EffectPainter:
         if not 0 < strength <= 10 or not 0 <= opacity <= 1:
             raise ValueError(f"strength must be in 0..10 and opacity in 0..1, got {strength} and {opacity}")
         self.effect, self.names, self.colours = effect, names or {}, colours or {}
-        self.strength, self.colour, self.opacity = strength, colour, opacity
+        self.strength, self.colour, self.opacity, self.feather = strength, colour, opacity, feather
         self.makes_alpha = self.steps[-1] == _ALPHA
         self.reset()
 
@@ -177,25 +179,40 @@ class EffectPainter:
     # ---- hiding everything else ------------------------------------------------------------------------------
 
     def _spotlight(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
-        return _inside(masks, frame, cv2.convertScaleAbs(frame, alpha=max(0.0, 1 - 0.72 * self.strength)))
+        return self._inside(masks, frame, cv2.convertScaleAbs(frame, alpha=max(0.0, 1 - 0.72 * self.strength)))
 
     def _desaturate_background(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
-        return _inside(masks, frame, cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
+        return self._inside(masks, frame, cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
 
     def _green_screen(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
-        return _inside(masks, frame, np.full_like(frame, self.colour))
+        return self._inside(masks, frame, np.full_like(frame, self.colour))
 
     def _cut_out(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
-        alone = _inside(masks, frame, np.zeros_like(frame))
-        return np.dstack([alone, _union(masks, frame.shape[:2]) * 255])
+        coverage = self._coverage(masks, frame.shape[:2])
+        alone = np.zeros_like(frame)
+        cv2.copyTo(frame, coverage, alone)
+        return np.dstack([alone, coverage])
 
     def _blur_background(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
         sigma = min(frame.shape[:2]) / 40 * self.strength
-        return _inside(masks, frame, _smooth(frame, sigma, _ground(masks, frame.shape[:2])))
+        return self._inside(masks, frame, _smooth(frame, sigma, _ground(masks, frame.shape[:2])))
 
     def _pixelate_background(self, frame: np.ndarray, masks: Masks) -> np.ndarray:
         side = round(min(frame.shape[:2]) / 25 * self.strength)
-        return _inside(masks, frame, _blocks(frame, side, _ground(masks, frame.shape[:2])))
+        return self._inside(masks, frame, _blocks(frame, side, _ground(masks, frame.shape[:2])))
+
+    def _coverage(self, masks: Masks, size_hw: tuple[int, ...]) -> np.ndarray:
+        """uint8 [H, W]: 255 where any object is."""
+        return soft_mask(_union(masks, size_hw) > 0, self.feather)
+
+    def _inside(self, masks: Masks, frame: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
+        """The frame where any mask is, something else elsewhere; writes into the latter if edges are hard."""
+        coverage = self._coverage(masks, frame.shape[:2])
+        if self.feather:
+            share = coverage[..., None].astype(np.float32) / 255
+            return (frame * share + elsewhere * (1 - share) + 0.5).astype(np.uint8)
+        cv2.copyTo(frame, coverage, elsewhere)
+        return elsewhere
 
     # ---- hiding objects --------------------------------------------------------------------------------------
 
@@ -242,12 +259,6 @@ def _ground(masks: Masks, size_hw: tuple[int, ...]) -> np.ndarray:
 
 def _rim(size_hw: tuple[int, ...]) -> int:
     return max(1, round(min(size_hw) / 250))
-
-
-def _inside(masks: Masks, frame: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
-    """The frame where any mask is, something else elsewhere; writes into the latter."""
-    cv2.copyTo(frame, _union(masks, frame.shape[:2]), elsewhere)
-    return elsewhere
 
 
 def _widened(mask: np.ndarray, pixels: int) -> np.ndarray:

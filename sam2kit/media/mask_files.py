@@ -10,6 +10,7 @@ filling the line gives the mask again.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from sam2kit.files import atomic_write
-from sam2kit.media.drawing import colour_of
+from sam2kit.media.drawing import colour_of, soft_mask
 
 OVERLAPS = "objects"  # OVERLAPS/NUMBER/NAME.png: one object of NAME.png, which cannot show where objects overlap
 MAX_NUMBER = 255  # of an object in a palette
@@ -155,10 +156,10 @@ def _nearest(line: np.ndarray, ring: np.ndarray) -> tuple[float, int, int]:
     return float(gaps[at, begin]), int(at), int(begin)
 
 
-def mask_image(objects: Sequence[NamedMask]) -> Image.Image:
-    """One object in black and white; several as `label_image` with numbers from 1, in the colours of the objects."""
+def mask_image(objects: Sequence[NamedMask], feather: float = 0.0) -> Image.Image:
+    """One object in white on black, fading at its edge; several as `label_image`, numbers from 1, in their colours."""
     if len(objects) == 1:
-        return binary_image(objects[0].mask)
+        return Image.fromarray(soft_mask(objects[0].mask, feather))
     colours = np.array([(0, 0, 0), *map(colour_of, range(len(objects)))], np.uint8)
     masks = {number: item.mask for number, item in enumerate(objects, start=1)}
     return label_image(masks, objects[0].runs["size"], colours)
@@ -218,19 +219,25 @@ def overlap_files(folder: Path, name: str) -> dict[int, Path]:
     return {int(f.name): f / name for f in sorted(numbered, key=lambda f: int(f.name)) if (f / name).is_file()}
 
 
-def cut_out(picture: np.ndarray, mask: np.ndarray) -> Image.Image:
-    """The object alone on a transparent ground, cropped to its box, with a soft edge of about one pixel.
+def cut_out(picture: np.ndarray, mask: np.ndarray, feather: float = 0.0) -> Image.Image:
+    """The object alone on a transparent ground, cropped to its box.
 
+    Args:
+        feather: pixels over which its edge fades; 0 makes a soft edge of about one pixel.
     Raises:
         ValueError: if the mask is empty.
     """
     if not mask.any():
         raise ValueError("the mask is empty: there is nothing to cut out")
-    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7) * 255
-    alpha = np.where(mask, np.maximum(soft, 128), np.minimum(soft, 127)).astype(np.uint8)
+    if feather:
+        alpha = soft_mask(mask, feather)
+    else:
+        soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7) * 255
+        alpha = np.where(mask, np.maximum(soft, 128), np.minimum(soft, 127)).astype(np.uint8)
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    x0, y0 = max(x - 2, 0), max(y - 2, 0)
-    return Image.fromarray(np.dstack([picture, alpha])[y0 : y + height + 2, x0 : x + width + 2])
+    around = 2 + math.ceil(feather / 2)
+    x0, y0 = max(x - around, 0), max(y - around, 0)
+    return Image.fromarray(np.dstack([picture, alpha])[y0 : y + height + around, x0 : x + width + around])
 
 
 def png_bytes(image: Image.Image) -> bytes:

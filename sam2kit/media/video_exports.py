@@ -153,7 +153,13 @@ def export_gif(
 
 
 def export_alpha(
-    clip: Clip, masks_of: MasksOf, path: str | Path, *, audio: bool = True, frames: range | None = None
+    clip: Clip,
+    masks_of: MasksOf,
+    path: str | Path,
+    *,
+    audio: bool = True,
+    frames: range | None = None,
+    feather: float = 0.0,
 ) -> Progress:
     """The objects alone, on a transparent ground.
 
@@ -161,15 +167,16 @@ def export_alpha(
         clip, masks_of, frames: as for `export_video`.
         path: .webm (VP9, for browsers), .mov (ProRes 4444, for editors), .zip or a new folder (00000.png, ...).
         audio: take the sound of the clip's file, into .webm and .mov.
+        feather: pixels over which the objects' edges fade.
     Yields:
         the number of frames done, from 1 on.
     Raises:
         ValueError: if the file type holds no transparency, or the folder is not empty.
     """
+    painter = EffectPainter("cut_out", feather=feather)
     if Path(path).suffix.lower() not in ("", ".zip"):
-        return (yield from export_video(clip, masks_of, path, "cut_out", audio=audio, frames=frames))
+        return (yield from export_video(clip, masks_of, path, painter, audio=audio, frames=frames))
     clip, masks_of = part_of(clip, masks_of, frames)
-    painter = EffectPainter("cut_out")
     with FileBundle(path) as bundle:
 
         def write(index: int, masks: FrameMasksById) -> None:
@@ -189,7 +196,8 @@ def _painter(effect: str | EffectPainter, names: Names | None) -> EffectPainter:
 
 
 def _on_white(painted: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] from [H, W, 3], or from [H, W, 4] whose alpha is 0 or 255."""
+    """uint8 [H, W, 3] from [H, W, 3], or from [H, W, 4] with alpha."""
     if painted.shape[2] == 3:
         return painted
-    return np.where(painted[..., 3:] > 0, painted[..., :3], 255).astype(np.uint8)
+    share = painted[..., 3:].astype(np.float32) / 255
+    return (painted[..., :3] * share + 255 * (1 - share)).astype(np.uint8)

@@ -78,8 +78,8 @@ def choose_memories(
 
     past = [(f, (now - f) * step) for f in prompted if future_pointers or (now - f) * step >= 0]
     if reliable is None:
-        latest = [(before(d), d - 1) for d in range(slots - 1, 0, -1)]
-        recent = [(before(d), d) for d in range(1, pointer_frames)]
+        latest = [(f, d - 1) for d in range(slots - 1, 0, -1) if (f := before(d)) is not None]
+        recent = [(f, d) for d in range(1, pointer_frames) if (f := before(d)) is not None]
     else:
         # a prompt ends what was believed before it, but for what pointers reach anyway
         ends = min(((now - f) * step for f in prompted if (now - f) * step > 0), default=math.inf)
@@ -87,14 +87,14 @@ def choose_memories(
         within = [now - step * d for d in distances if d <= max(ends, pointer_frames - 1)]
         taken = [f for f in within if f in conditioning or f == now - step or reliable(f)]
         old = {*anchors} - conditioning - {now - step}
-        old_maps = [f for f in within if f in old and (now - f) * step < ends][: (slots - 1) // 2]
-        ranked = [f for f in taken if f not in old_maps][: slots - 1 - len(old_maps)]
+        stay = [f for f in within if f in old and (now - f) * step < ends][: (slots - 1) // 2]
         # a conditioning frame takes up a rank: it has a place of its own
-        latest = [(f, slots - 1) for f in reversed(old_maps)] + [(f, r) for r, f in reversed([*enumerate(ranked)])]
-        recent = [(f, rank) for rank, f in enumerate(taken[: pointer_frames - 1], start=1)]
-        latest, recent = ([(f, n) for f, n in some if f not in conditioning] for some in (latest, recent))
-    maps = [(f, slots - 1) for f in prompted] + [(f, slot) for f, slot in latest if f is not None]
-    return SelectedMemories(tuple(maps), tuple(past + [(f, d) for f, d in recent if f is not None]))
+        ranked = enumerate([f for f in taken if f not in stay][: slots - 1 - len(stay)])
+        ranks = [(f, rank) for rank, f in ranked if f not in conditioning]
+        latest = [(f, slots - 1) for f in reversed(stay)] + ranks[::-1]
+        recent = [(f, n) for n, f in enumerate(taken[: pointer_frames - 1], start=1) if f not in conditioning]
+    maps = [(f, slots - 1) for f in prompted] + latest
+    return SelectedMemories(tuple(maps), tuple(past + recent))
 
 
 @dataclass(frozen=True)

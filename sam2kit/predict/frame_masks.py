@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from sam2kit.hardware import usable_cores
+from sam2kit.media.drawing import grow_mask
 from sam2kit.model.sam2 import ABSENT_LOGIT
 from sam2kit.predict.geometry import masks_to_image
 from sam2kit.predict.image import detections_of
@@ -264,8 +265,20 @@ class FrameMasks:
     @property
     def masks(self) -> np.ndarray:
         """bool [B, H, W]."""
+        return self.masks_at(self.size_hw)
+
+    def masks_at(self, size_hw: tuple[int, int]) -> np.ndarray:
+        """bool [B, *size_hw], grown or shrunk as the options say; where masks are exclusive, not over others."""
         device = next((r.logits.at_hand.device for r in self.results if r.logits.at_hand is not None), None)
-        return (self.logits_at(self.size_hw, device) > 0).cpu().numpy()
+        masks = (self.logits_at(size_hw, device) > 0).cpu().numpy()
+        if not self.options.grow:
+            return masks
+        pixels, taken = self.options.grow * size_hw[0] / self.size_hw[0], masks.any(axis=0)
+        for i, mask in enumerate(masks):
+            grown = grow_mask(mask, pixels)
+            masks[i] = grown & (mask | ~taken) if self.options.exclusive else grown
+            taken |= masks[i]
+        return masks
 
     @property
     def object_scores(self) -> np.ndarray:

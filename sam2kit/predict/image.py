@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2kit.media.drawing import grow_mask
 from sam2kit.media.pictures import PictureSource, read_picture
 from sam2kit.model.sam2 import SAM2, ImageFeatures, PromptTensors
 from sam2kit.predict.geometry import mask_boxes, masks_to_image, picture_to_square_on
@@ -75,8 +76,12 @@ class Masks:
 
     @property
     def masks(self) -> Tensor:
-        """[B, M, H, W] bool."""
-        return self.logits > self.options.threshold
+        """[B, M, H, W] bool; grown or shrunk as the options say."""
+        masks = self.logits > self.options.threshold
+        if not self.options.grow:
+            return masks
+        grown = [grow_mask(mask, self.options.grow) for mask in masks.flatten(0, 1).cpu().numpy()]
+        return torch.from_numpy(np.stack(grown)).view_as(masks).to(masks.device)
 
     def candidate(self, index: int | Tensor) -> Masks:
         """One candidate of every prompt, the same or one each [B]: M = 1."""

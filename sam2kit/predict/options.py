@@ -15,8 +15,10 @@ from sam2kit.config import SAM2Config, check_number
 from sam2kit.predict.geometry import clean_logits
 
 MemorySelection = Literal["latest", "reliable", "anchored"]
+CAREFUL: MemorySelection = "anchored"  # what "careful tracking" means
 _ENCODED_TOGETHER = 4  # frames: a GPU is busy with a few, and a clip may be short
 _SMALL_AREA = 8.0  # low-res pixels, of which nano's masks have 64 x 64
+_MOST_EDGE = 1000.0  # pixels
 _Options = TypeVar("_Options", bound="CleaningOptions")
 
 
@@ -33,11 +35,15 @@ class CleaningOptions:
     # only the parts of a mask stay that are under a positive click, or in the box that came with it; where there are
     # none, or no positive click was made, all stay
     keep_clicked: bool | None = None
+    grow: float = 0.0  # pixels of the picture by which masks grow, or if it is negative shrink
+    feather: float = 0.0  # pixels of the picture over which the edges of cut-outs and of transparent videos fade
 
     def __post_init__(self) -> None:
         for name in ("max_hole_area", "max_speck_area"):
             if (area := getattr(self, name)) is not None:
                 check_number(name, area, least=0)
+        check_number("grow", self.grow, -_MOST_EDGE, _MOST_EDGE)
+        check_number("feather", self.feather, 0, _MOST_EDGE)
 
     def for_model(self: _Options, config: SAM2Config) -> _Options:
         """The same with what suits the model in place of None."""
@@ -45,6 +51,10 @@ class CleaningOptions:
         area = _SMALL_AREA if ragged else 0.0
         suitable: dict[str, Any] = {"max_hole_area": area, "max_speck_area": area, "keep_clicked": ragged}
         return replace(self, **{name: value for name, value in suitable.items() if getattr(self, name) is None})
+
+    def changed(self: _Options, **changes: Any) -> _Options:
+        """The same with some of these fields as given; None leaves one as it is."""
+        return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
     def _cleaned(self, mask_logits: Tensor, clicked: Tensor | None, **levels: float) -> Tensor:
         areas = {"max_hole_area": self.max_hole_area or 0, "max_speck_area": self.max_speck_area or 0}
@@ -80,6 +90,7 @@ class VideoOptions(CleaningOptions):
     replaced_prompts_linger: bool = False
     lenient_prompts: bool = False  # take clicks outside the clip, and corners of a box in any order (published)
     max_hole_area: float | None = 8.0  # as published
+    remembered_hole_area: float | None = None  # larger holes stay in what the model sees of its answers; None: as above
     cleaned_logit: float = 0.1  # of pixels of filled holes; those of removed specks get its negative
     feeds_back_cleaned: bool = True  # holes of an earlier answer are filled before it becomes a mask prompt
     refines_with_one_mask: bool = False  # a single click on an earlier answer gets one mask, not three candidates
@@ -103,6 +114,8 @@ class VideoOptions(CleaningOptions):
             known = ", ".join(get_args(MemorySelection))
             raise ValueError(f"memory_selection is one of {known}, got {self.memory_selection!r:.80}")
         check_number("reliable_iou", self.reliable_iou, least=0)
+        if self.remembered_hole_area is not None:
+            check_number("remembered_hole_area", self.remembered_hole_area, least=0)
 
     @classmethod
     def official(cls, **changes: Any) -> VideoOptions:
@@ -132,7 +145,14 @@ class VideoOptions(CleaningOptions):
 
     def filled(self, mask_logits: Tensor) -> Tensor:
         """[..., h, w] low-res mask logits without small holes: what the model sees of its answers."""
-        return clean_logits(mask_logits, max_hole_area=self.max_hole_area or 0, beyond=self.cleaned_logit)
+        area = self.max_hole_area if self.remembered_hole_area is None else self.remembered_hole_area
+        return clean_logits(mask_logits, max_hole_area=area or 0, beyond=self.cleaned_logit)
+
+    def changed(self, **changes: Any) -> VideoOptions:
+        """The same with some fields as given, of how answers are cleaned; what the model sees of them stays."""
+        if self.remembered_hole_area is None and changes.get("max_hole_area") is not None:
+            changes["remembered_hole_area"] = self.max_hole_area
+        return super().changed(**changes)
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,8 @@ class VideoStream:
         for item in self.session.objects.values():
             old = [f for f in item.tracked if f <= now - POINTER_FRAMES]
             needed = self.predictor.tracker.recallable(self.session, item, step)[1] if old else ()
-            for frame in set(old) - set(needed):
-                del item.tracked[frame], item.directions[frame]
+            for passed in set(old) - set(needed):
+                del item.tracked[passed], item.directions[passed]
         return found
 
     def add_points(self, object_id: Hashable, points_xy: ArrayLike, labels: ArrayLike | None = None) -> FrameMasks:

@@ -463,6 +463,28 @@ def test_the_empty_fine_tune_tab_invites(come: Come) -> None:
     assert all(page.locator(button).is_disabled() for button in idle)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("tab", ["image", "video"])
+def test_masks_are_cleaned_as_the_sliders_move(come: Come, discs: Path, clip: Path, tab: str) -> None:
+    visitor = come(tab, clip if tab == "video" else discs)
+    x, y, radius = (*centre(0), 20) if tab == "video" else DISC
+    visitor.click(x, y)
+    visitor.wait_rows(1)
+    page, beyond = visitor.page, (x + radius + 12, y)
+    before = visitor.colour_at(*beyond)
+    page.click(f"#{tab}-masks button")
+    number = page.locator(f"#{tab}-grow input[type=number]")
+
+    def grow(by: int) -> None:
+        number.fill(str(by))
+        number.press("Enter")
+
+    visitor.refreshed(lambda: grow(20))
+    assert differs(before, visitor.colour_at(*beyond)), "it has grown"
+    visitor.refreshed(lambda: grow(0))
+    assert not differs(before, visitor.colour_at(*beyond))
+
+
 # clips
 
 

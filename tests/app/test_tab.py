@@ -19,6 +19,7 @@ from sam2kit.app.limits import Limits
 from sam2kit.app.page import SKIP, Page
 from sam2kit.app.tab import ClickTab
 from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.options import CAREFUL
 from tests.app.clicks import Canvas, gesture, masks_in, models_of, names_in, scene_of, tab_of, work_of
 from tests.app.moving_disc import write_disc_clip
 
@@ -197,6 +198,39 @@ def test_values_that_mean_nothing_are_told(tab: ClickTab, tmp_path: Path) -> Non
     Image.fromarray(land).save(tmp_path / "land.tif")
     assert "without 300 values that are no finite numbers" in str(tab.open_upload("me", tmp_path / "land.tif").status)
     assert "Scientific" not in str(tab.open_example(0, "me").status)
+
+
+# options of masks
+
+
+def test_masks_follow_their_options_at_once_and_so_do_files(either: ClickTab) -> None:
+    canvas = Canvas(either)
+    canvas.clicks(*a_place(either))
+    (before,) = masks_in(either.clean("me", False, True, 8, 8, 0, 0, False))
+    page = either.clean("me", False, True, 8, 8, 6, 4, False)
+    (grown,) = masks_in(page)
+    assert grown != before and work_of(either).session.options.feather == 4
+    if not either.is_video:
+        mask = np.array(Image.open(either.downloads.picture_file("mask", "me")))
+        assert len(np.unique(mask)) > 4, "the edge fades"
+    assert masks_in(either.clean("me", False, True, 8, 8, 0, 0, False)) == [before]
+    either.clean("me", True, False, 40, 0, -1.5, 2, True)
+    wanted = {"keep_clicked": False, "max_hole_area": 40, "max_speck_area": 0, "grow": -1.5, "feather": 2}
+    page = either.open_example(0, "me")
+    assert {name: getattr(page, name) for name in wanted} == wanted, "the next file is shown with the same options"
+    options = work_of(either).session.options
+    assert (options.exclusive, page.careful, options.memory_selection) == (True, True, CAREFUL)
+    assert options.remembered_hole_area in (8, None), "what the model sees stays as it was"
+
+
+def test_a_saved_session_brings_its_options(either: ClickTab) -> None:
+    canvas = Canvas(either)
+    canvas.clicks(*a_place(either))
+    either.clean("me", False, False, 0, 0, 3, 0, False)
+    path, _ = either.downloads.session_file("me")
+    either.clean("me", False, True, 8, 8, 0, 0, False)
+    page = either.open_session("me", path)
+    assert (page.grow, page.keep_clicked, work_of(either).session.options.grow) == (3, False, 3)
 
 
 # downloads of a picture

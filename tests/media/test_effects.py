@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2kit.media.drawing import colour_of
+from sam2kit.media.drawing import colour_of, soft_mask
 from sam2kit.media.effects import (
     BACKGROUND_EFFECTS,
     EFFECTS,
@@ -91,6 +91,18 @@ def test_alpha_and_colours() -> None:
     lines, away = painted_by("outline", {3: MASK}), square(64, 48, 16) | ~square(64, 48, 24)
     assert np.array_equal(lines[away], FRAME[away])
     assert lines[28, 64].tolist() == pytest.approx(list(colour_of(3)), abs=25)
+
+
+@pytest.mark.parametrize("effect", BACKGROUND_EFFECTS)
+def test_a_feather_fades_into_the_background(effect: str) -> None:
+    hard, soft = (painted_by(effect, {1: MASK}, feather=feather).astype(int) for feather in (0, 10))
+    inside, outside = square(64, 48, 14), ~square(64, 48, 26)
+    assert np.array_equal(soft[inside], hard[inside]) and np.array_equal(soft[outside], hard[outside])
+    rim = ~inside & ~outside
+    assert (soft[rim] != hard[rim]).any(axis=-1).mean() > 0.5
+    if effect == "cut_out":
+        assert np.array_equal(soft[..., 3], soft_mask(MASK, 10))
+        assert np.array_equal(soft[soft[..., 3] > 0][:, :3], FRAME[soft[..., 3] > 0]), "colours are not darkened"
 
 
 @pytest.mark.parametrize("effect", ["overlay", "outline", "fill_object", "trail"])

@@ -13,10 +13,21 @@ import torch
 from PIL import Image
 
 from sam2kit.config import PRESETS
+from sam2kit.media.drawing import grow_mask
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.image import ImagePredictor, Masks
 from sam2kit.predict.options import ImageOptions, VideoOptions
 from sam2kit.predict.prompts import Prompt
+
+
+def test_masks_of_pictures_grow_too(nano: SAM2, photo: np.ndarray) -> None:
+    predictor = ImagePredictor(nano)
+    embedding, prompt = predictor.encode(photo), Prompt([[30, 20]])
+    plain = predictor.predict(embedding, prompt)
+    grown = predictor.with_options(predictor.options.changed(grow=2.5)).predict(embedding, prompt)
+    assert torch.equal(grown.logits, plain.logits)
+    for was, now in zip(plain.masks.flatten(0, 1).numpy(), grown.masks.flatten(0, 1).numpy(), strict=True):
+        assert np.array_equal(now, grow_mask(was, 2.5))
 
 
 def test_prompts_that_are_understood() -> None:

@@ -15,6 +15,7 @@ import supervision
 import torch
 from PIL import Image
 
+from sam2kit.media.drawing import grow_mask
 from sam2kit.model.memory_bank import choose_memories
 from sam2kit.model.sam2 import SAM2, FrameAnswer
 from sam2kit.predict.frame_masks import FrameMasks
@@ -548,6 +549,36 @@ class TestFrameMasks:
         assert masks.sum(axis=0).max() == 1
         session.options = VideoOptions()
         assert session.masks(0).masks.sum(axis=0).max() == 2, "they overlap"
+
+    def test_masks_grow_and_shrink_and_the_model_does_not_see_it(self, present: SAM2, clip: np.ndarray) -> None:
+        plain = VideoOptions(exact_logits=True)
+        predictor = VideoPredictor(present, plain)
+        session = predictor.open(clip)
+        left, right = np.zeros((2, 48, 64), bool)
+        left[10:30, 8:24], right[10:30, 30:50] = True, True
+        for number, mask in ((1, left), (2, right)):
+            predictor.add_mask(session, 0, number, mask)
+        before = session.masks(0)
+        session.options = plain.changed(grow=4, max_hole_area=20, feather=None)
+        assert session.options.feather == 0 and session.options.remembered_hole_area == plain.max_hole_area
+        for was, now in zip(before.masks, session.masks(0).masks, strict=True):
+            assert np.array_equal(now, grow_mask(was, 4)) and now.sum() > was.sum()
+        half = session.masks(0).masks_at((24, 32))
+        assert np.array_equal(half[0], grow_mask(before.masks_at((24, 32))[0], 2)), "scaled with the view"
+        assert session.masks(0).masks.sum(axis=0).max() == 2
+        session.options = session.options.changed(exclusive=True)
+        apart = session.masks(0).masks
+        assert apart.sum(axis=0).max() == 1 and (apart & ~before.masks).any(), "grown, but not over another"
+        session.options = session.options.changed(grow=-3, exclusive=False)
+        assert np.array_equal(session.masks(0).masks[0], grow_mask(before.masks[0], -3))
+        list(predictor.propagate(session))
+        again = predictor.open(clip)
+        for number, mask in ((1, left), (2, right)):
+            predictor.add_mask(again, 0, number, mask)
+        list(predictor.propagate(again))
+        for number in (1, 2):
+            for frame, result in again.objects[number].tracked.items():
+                assert torch.equal(result.low_res(), session.objects[number].tracked[frame].low_res())
 
 
 @pytest.mark.parametrize(
