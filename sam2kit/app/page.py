@@ -73,9 +73,11 @@ def page_beside(work: Workspace, hint: str | None = None) -> Page:
         return Page(status=hint or "")
     again = work.is_tracked and work.needs_tracking
     left = bool(work.session.plan) and not work.busy
+    frames = work.session.frames
+    helps = frames if work.is_tracked and not work.busy else None
     return Page(
         where=_where_text(work),
-        timeline=timeline_html(work.timeline(), work.session.frames.index(work.editor.frame)),
+        timeline=timeline_html(work.timeline(), frames.index(work.editor.frame), helps),
         status=(SKIP if work.busy else _status_text(work)) if hint is None else hint,
         track=gr.update(value="Track again" if again else "Track", interactive=not work.busy),
         stop=gr.update(visible=work.busy),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -257,8 +258,11 @@ class ClickTab:
         return self._go(key, lambda work: work.editor.frame + by * work.session.frames.step)
 
     def jump(self, key: str, event: gr.EventData) -> Page:
-        """A click on the timeline."""
-        share = sent_with(event).get("share")
+        """A click on the timeline, on a row or on a button that goes where help is needed."""
+        sent = sent_with(event)
+        if "number" in sent:
+            return self._go(key, partial(_help_wanted, number=number_in(sent), place=number_in(sent, "place")))
+        share = sent.get("share")
         if not isinstance(share, (int, float)) or not 0 <= share <= 1:
             return Page()
         return self._go(key, lambda work: work.session.frames[place_at_share(share, len(work.session.frames))])
@@ -343,6 +347,13 @@ class ClickTab:
                 with as_warning():
                     hint = act(work)
             return show(work, key, hint)
+
+
+def _help_wanted(work: Workspace, number: int, place: int) -> int:
+    """The frame of a place, with that object active."""
+    work.editor.select(number)
+    frames = work.session.frames
+    return frames[min(max(place, 0), len(frames) - 1)]
 
 
 def _about_session(session: Session, model: LoadedModel) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from PIL import Image
 
 from sam2kit.media.drawing import LOST_COLOUR, colour_of, rgb
 from sam2kit.media.mask_files import png_bytes
-from sam2kit.predict.tracking_quality import LOST, PRESENT, UNCERTAIN, UNTRACKED
+from sam2kit.predict.tracking_quality import LOST, PRESENT, UNCERTAIN, UNTRACKED, where_to_help
 
 MAX_COLUMNS = 600
 _BAR_HEIGHT = 12  # pixels
@@ -33,6 +33,10 @@ _LEGEND = (
 # drawn anew before it is released
 SCRIPT = """
 let share = null;
+element.addEventListener('click', (e) => {
+  const help = e.target.closest('.help button');
+  if (help) trigger('jump', { place: Number(help.dataset.place), number: Number(help.dataset.number) });
+});
 element.addEventListener('pointerdown', (e) => {
   const box = e.target.closest('.bars')?.getBoundingClientRect();
   share = box ? (e.clientX - box.left) / box.width : null;
@@ -50,9 +54,11 @@ class TimelineRow:
     """One object; places count the frames that are worked on, from 0."""
 
     name: str
+    number: int  # of the object
     colour: int  # what `colour_of` makes its colour of
     states: np.ndarray  # uint8 [T], see `sam2kit.predict.tracking_quality`
     prompted: Sequence[int]  # places with prompts
+    corrected: Sequence[int] = ()  # those of them that are newer than the tracking
 
 
 def column_states(states: np.ndarray, columns: int = MAX_COLUMNS) -> np.ndarray:
@@ -77,10 +83,35 @@ def row_picture(states: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     return picture
 
 
-def timeline_html(rows: Sequence[TimelineRow], place: int) -> str:
-    """The timeline as HTML, with a mark at the place of the frame that is shown."""
+def timeline_html(rows: Sequence[TimelineRow], place: int, frames: range | None = None) -> str:
+    """The timeline as HTML.
+
+    Args:
+        rows: of the objects.
+        place: of the frame that is shown, which gets a mark.
+        frames: of the clip, those that the places count; with them, buttons go where a correction would help most.
+    """
     shown = "".join(_row_html(row, place) for row in rows)
-    return f'<div class="timeline"><div class="rows">{shown}</div><div class="legend">{_LEGEND}</div></div>'
+    helps = "" if frames is None else _help_html({row.number: row for row in rows}, frames)
+    return f'<div class="timeline"><div class="rows">{shown}</div><div class="legend">{_LEGEND}</div>{helps}</div>'
+
+
+def _help_html(rows: Mapping[int, TimelineRow], frames: range) -> str:
+    states = {number: row.states for number, row in rows.items()}
+    corrected = {number: row.corrected for number, row in rows.items()}
+    found = where_to_help(states, {number: row.prompted for number, row in rows.items()}, corrected)
+    if not found and any(corrected.values()):
+        return '<div class="help">Track again to see where else a correction would help.</div>'
+    if not found:
+        bad = sum(int(np.isin(known, (UNCERTAIN, LOST)).sum()) for known in states.values())
+        left = f"the {bad} that are uncertain or lost lie apart" if bad else "no frame is uncertain or lost"
+        return f'<div class="help">More corrections would hardly pay: {left}.</div>'
+    buttons = "".join(
+        f'<button data-number="{number}" data-place="{place}" title="Up to {count} uncertain or lost frames">'
+        f"{html.escape(rows[number].name)}, frame {frames[place]}</button>"
+        for number, place, count in found
+    )
+    return f'<div class="help">A correction would help most here: {buttons}</div>'
 
 
 def _row_html(row: TimelineRow, place: int) -> str:

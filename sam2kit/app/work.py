@@ -252,16 +252,16 @@ class Workspace:
 
     def timeline(self) -> list[TimelineRow]:
         """The rows of the timeline."""
-        objects, frames, colours = self.session.objects, self.session.frames, self.editor.colours_by_id()
-        return [
-            TimelineRow(
-                objects[i].name,
-                colours.get(i, objects[i].number - 1),
-                states,
-                [frames.index(f) for f in sorted(objects[i].prompts) if f in frames],
-            )
-            for i, states in self.states().items()
-        ]
+        colours = self.editor.colours_by_id()
+        return [self._row(i, states, colours) for i, states in self.states().items()]
+
+    def _row(self, object_id: ObjectId, states: np.ndarray, colours: dict[ObjectId, int]) -> TimelineRow:
+        item, frames = self.session.objects[object_id], self.session.frames
+        prompted = {frames.index(f): item.prompts[f] for f in sorted(item.prompts) if f in frames}
+        known = self.tracked_from.get(object_id, frozenset())
+        corrected = [place for place, prompt in prompted.items() if prompt not in known]
+        colour = colours.get(object_id, item.number - 1)
+        return TimelineRow(item.name, item.number, colour, states, list(prompted), corrected)
 
     # effects
 

@@ -8,9 +8,9 @@ prompted always counts as present.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from sam2kit.predict.frame_masks import FrameResult
 from sam2kit.predict.objects import TrackedObject
 from sam2kit.predict.session import Session
 
+AnyId = TypeVar("AnyId", bound=Hashable)
 UNTRACKED, PRESENT, UNCERTAIN, LOST = range(4)  # in the order in which the worse hides the better
 
 
@@ -40,6 +41,7 @@ class QualityLimits:
 
 
 USUAL = QualityLimits()
+_LEAST_GAIN, _LEAST_SHARE = 2, 0.01  # frames, and share of the clip, below which a correction would hardly pay
 
 
 def tracking_quality(session: Session, limits: QualityLimits = USUAL) -> dict[Hashable, np.ndarray]:
@@ -82,6 +84,43 @@ def next_trouble(states: Sequence[np.ndarray], frame: int) -> int | None:
         return None
     later = begins[begins > frame]
     return int(later[0] if len(later) else begins[0])
+
+
+def where_to_help(
+    states: Mapping[AnyId, np.ndarray],
+    prompted: Mapping[AnyId, Collection[int]],
+    corrected: Mapping[AnyId, Collection[int]] | None = None,
+    *,
+    most: int = 3,
+) -> list[tuple[AnyId, int, int]]:
+    """The frames on which a correction would help most, the best first; none where it would hardly pay.
+
+    A correction carries on from its frame, so each stretch of uncertain and lost frames gets one, where it begins as
+    tracking goes. Lost frames count half: an object may really be gone.
+
+    Args:
+        states: of each object, uint8 [T] as `classify` gives them.
+        prompted: of each object, the places of its prompts.
+        corrected: of these, the prompts that are newer than the tracking: their stretches wait for the next one.
+        most: at most so many.
+    Returns:
+        object id, place of the frame among those that are worked on, and how many frames of the stretch may be mended.
+    """
+    found: list[tuple[float, AnyId, int, int]] = []
+    for object_id, known in states.items():
+        bad = np.concatenate([[False], (known == UNCERTAIN) | (known == LOST), [False]])
+        edges = np.flatnonzero(bad[1:] != bad[:-1]).tolist()
+        for begin, end in zip(edges[::2], edges[1::2], strict=True):
+            if not {begin - 1, end}.isdisjoint((corrected or {}).get(object_id, ())):
+                continue
+            doubts = (begin + np.flatnonzero(known[begin:end] == UNCERTAIN)).tolist()
+            forwards = any(place < begin for place in prompted.get(object_id, (-1,)))
+            place = doubts[0 if forwards else -1] if doubts else (begin + end - 1) // 2
+            gain = (len(doubts) + end - begin) / 2
+            if gain >= max(_LEAST_GAIN, _LEAST_SHARE * len(known)):
+                found.append((gain, object_id, place, end - begin))
+    found.sort(key=lambda one: -one[0])
+    return [(object_id, place, count) for _, object_id, place, count in found[:most]]
 
 
 class Readings:

@@ -582,6 +582,23 @@ def test_effects_playing_and_keys(come: Come, clip: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_buttons_go_where_a_correction_would_help_and_become_fewer(come: Come, assets: Path) -> None:
+    visitor = come("video", assets / "clips" / "helmet_leaves.mp4")
+    visitor.click(168, 180)
+    visitor.wait_rows(1)
+    visitor.track()
+    helps = visitor.page.locator("#video-timeline .help button")
+    count, frame = helps.count(), helps.first.inner_text().rpartition(" ")[2]
+    assert count, "this clip has uncertain frames"
+    helps.first.click()
+    visitor.wait_until("where", f"Frame {frame} ")
+    visitor.click(250, 180)
+    visitor.page.wait_for_function(
+        "n => document.querySelectorAll('#video-timeline .help button').length < n", arg=count
+    )
+
+
+@pytest.mark.slow
 def test_who_closes_the_page_leaves_nothing_behind(browser: Any, app: tuple[str, psutil.Process], clip: Path) -> None:
     address, process = app
     visitors = [Visitor(browser, address, "video") for _ in range(3)]

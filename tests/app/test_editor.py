@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
@@ -273,9 +274,25 @@ def test_the_height_of_a_bar_says_the_state() -> None:
 
 def test_clicks_reach_every_frame_and_names_are_text() -> None:
     assert [place_at_share(share, 4) for share in (-0.1, 0, 0.26, 0.999, 1.2)] == [0, 0, 1, 3, 3]
-    page = timeline_html([TimelineRow("<script>alert(1)</script>", 0, np.zeros(3, np.uint8), [1])], 2)
+    page = timeline_html([TimelineRow("<script>alert(1)</script>", 1, 0, np.zeros(3, np.uint8), [1])], 2)
     assert "<script" not in page
     assert page.count("◆") == 2, "in the row, and in the legend"
+
+
+def test_buttons_go_where_help_is_needed_until_it_would_hardly_pay() -> None:
+    states = np.full(20, PRESENT, np.uint8)
+    rows = [TimelineRow("<b>cup</b>", 7, 0, states, [0])]
+    assert "help" not in timeline_html(rows, 0)
+    assert "hardly pay: no frame is uncertain" in timeline_html(rows, 0, range(100, 140, 2))
+    states[12:18] = UNCERTAIN
+    page = timeline_html(rows, 0, range(100, 140, 2))
+    assert 'data-number="7" data-place="12"' in page and "&lt;b&gt;cup&lt;/b&gt;, frame 124</button>" in page
+    rows[0] = replace(rows[0], prompted=[0, 12], corrected=[12])
+    states[12] = PRESENT
+    assert "Track again to see" in timeline_html(rows, 0, range(100, 140, 2)), "it is corrected"
+    states[14:18] = PRESENT
+    rows[0] = replace(rows[0], corrected=[])
+    assert "hardly pay: the 1 that are uncertain or lost lie apart" in timeline_html(rows, 0, range(100, 140, 2))
 
 
 # the walk of a click

@@ -14,6 +14,7 @@ from sam2kit.predict.tracking_quality import (
     classify,
     next_trouble,
     tracking_quality,
+    where_to_help,
 )
 from sam2kit.predict.video import VideoPredictor
 
@@ -44,6 +45,24 @@ def test_trouble_is_found_by_its_beginning_and_all_around() -> None:
     states = np.array([PRESENT, LOST, LOST, PRESENT, UNCERTAIN], np.uint8)
     assert [next_trouble([states], frame) for frame in (0, 1, 4)] == [1, 4, 1]
     assert next_trouble([np.full(3, PRESENT, np.uint8)], 0) is None
+
+
+def test_help_is_wanted_where_long_stretches_begin_as_tracking_goes() -> None:
+    states = np.full(100, PRESENT, np.uint8)
+    states[10:14], states[50:70], states[80:84], states[95] = UNCERTAIN, LOST, UNCERTAIN, UNCERTAIN
+    states[52:55] = UNCERTAIN
+    assert where_to_help({"a": states}, {"a": [30]}) == [("a", 52, 20), ("a", 13, 4), ("a", 80, 4)]
+    assert where_to_help({"a": states}, {"a": [0]}, most=1) == [("a", 52, 20)]
+    assert where_to_help({"a": states}, {"a": [0]})[1] == ("a", 10, 4), "forwards"
+    states[52] = PRESENT  # corrected
+    assert where_to_help({"a": states}, {"a": [30, 52]}, {"a": [52]}) == [("a", 13, 4), ("a", 80, 4)]
+    assert where_to_help({"a": states}, {"a": [30, 52]})[0] == ("a", 53, 17), "tracked again, and still uncertain"
+    states[52] = UNCERTAIN
+    gone = np.where(np.arange(100) >= 60, LOST, PRESENT).astype(np.uint8)
+    both = where_to_help({"a": states, "b": gone}, {"a": [0], "b": [0]}, most=2)
+    assert both == [("b", 79, 40), ("a", 52, 20)], "twenty of forty that may be gone"
+    assert where_to_help({"a": np.array([PRESENT, LOST, UNCERTAIN, PRESENT], np.uint8)}, {"a": [0]}) == []
+    assert where_to_help({"a": np.full(5, UNTRACKED, np.uint8)}, {}) == []
 
 
 def test_a_session_tells_of_every_object(toy: SAM2) -> None:
