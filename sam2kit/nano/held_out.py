@@ -23,10 +23,17 @@ from sam2kit.data.sample import LabelledFrames, Sample
 from sam2kit.files import make_folder
 from sam2kit.media.pictures import read_picture
 from sam2kit.nano.appearance import TextureBank
-from sam2kit.nano.moving_scenes import random_clip
+from sam2kit.nano.moving_scenes import random_clip, staged_clip
 from sam2kit.nano.real_pixels import RealPixels, read_photo_sets
 from sam2kit.nano.scenes import draw_targets, random_scene
 
+STAGES = (  # name, frames in which the thing is gone, and where the one is that looks the same
+    ("always in sight", 0, ""),
+    ("gone for 3 frames", 3, ""),
+    ("gone for 20 frames", 20, ""),
+    ("a look-alike crosses", 0, "crosses"),
+    ("gone for 20 frames beside a look-alike", 20, "beside"),
+)
 PICTURES, CLIPS = 160, 40  # how many, unless asked for fewer
 HELD_OUT_SEED = 20_240_729  # scenes and textures of this seed are never trained on
 Path2D = Callable[[float], tuple[float, float, float, float]]  # time 0..1 -> x, y (shares of the picture), size, angle
@@ -49,6 +56,19 @@ def held_out_clips(number: int = CLIPS, *, side: int = 256, frames: int = 16) ->
         clip = random_clip(np.random.default_rng([HELD_OUT_SEED, 1, n]), bank, side, frames=frames)
         visible = clip.visible(0)[:4]
         yield LabelledFrames(clip.frames, {i: clip.owners == i for i in visible})
+
+
+def held_out_stages(number: int, *, side: int = 256, frames: int = 60) -> dict[str, Iterator[LabelledFrames]]:
+    """So many clips with each thing that may confuse a tracker; object 1 is to be tracked, 2 looks the same."""
+    bank = TextureBank(HELD_OUT_SEED)
+
+    def clips(away: int, rival: str) -> Iterator[LabelledFrames]:
+        for n in range(number):
+            rng = np.random.default_rng([HELD_OUT_SEED, 3, n])
+            clip = staged_clip(rng, bank, side, frames=frames, away=away, rival=rival)
+            yield LabelledFrames(clip.frames, {i: clip.owners == i for i in (1, 2)})
+
+    return {name: clips(away, rival) for name, away, rival in STAGES}
 
 
 def held_out_photos(folder: Path, *, per_picture: int = 6) -> Iterator[tuple[str, LabelledFrames]]:

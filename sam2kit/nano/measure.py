@@ -2,14 +2,17 @@
 
     python -m sam2kit.nano.measure --photos photos --turntables turntables
     python -m sam2kit.nano.measure --answers sam2kit/nano/answers.webp
+    python -m sam2kit.nano.measure --memories 20
 
 Without the two folders, which are not part of this project, their lines are left out. Any model can be measured. The
-second command draws its best and worst answers to one click on the project's own photos.
+second command draws its best and worst answers to one click on the project's own photos, the third says what careful
+tracking brings on so many clips with look-alikes and absences.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -32,9 +35,11 @@ from sam2kit.nano.held_out import (
     held_out_photos,
     held_out_pictures,
     held_out_real_clips,
+    held_out_stages,
     pasted_clips,
 )
 from sam2kit.predict.image import ImagePredictor
+from sam2kit.predict.options import VideoOptions
 from sam2kit.predict.tracking_quality import PRESENT, QualityLimits, Reading, Readings, classify
 from sam2kit.predict.video import VideoPredictor
 from sam2kit.weights import load_model
@@ -49,6 +54,15 @@ CLIP_FIGURES = {
     "copied": "first mask copied", "present_recall": "present", "absent_recall": "absent",
 }  # fmt: skip
 QUALITY_FIGURES = {"right": "called present: right", "shown": "frames called present"}
+MEMORY_FIGURES = {
+    "j": "J where seen", "error": "±", "back": "10 frames after return", "fooled": "ends on the look-alike",
+    "absent": "absent", "ms": "ms a frame",
+}  # fmt: skip
+_CHOICES = {
+    "latest": VideoOptions(),
+    **{f"reliable, IoU over {n}": VideoOptions(memory_selection="reliable", reliable_iou=n) for n in (0.1, 0.3, 0.5)},
+    "anchored": VideoOptions(memory_selection="anchored"),
+}
 _SHOWN, _CELL = 10, 160  # answers of a kind on the sheet; pixels
 _LIMITS, _RIGHT = (0.4, 0.5, 0.6, 0.7, 0.8), 0.5  # predicted IoU; true IoU of a mask that shows its object
 
@@ -115,6 +129,49 @@ def _tracked(predictor: VideoPredictor, clip: LabelledFrames) -> Iterator[tuple[
         yield Readings().of(number, session), ious[number]
 
 
+def memory_figures(model: SAM2, clips: int) -> dict[str, dict[str, float]]:
+    """What the choice of memories brings, on held-out clips of one factor each, tracked from the first mask.
+
+    Returns:
+        stage and choice -> means of MEMORY_FIGURES over the clips, "objects", their number, and "error", the standard
+        error of the difference in "j" to the latest frames.
+    """
+    figures: dict[str, dict[str, float]] = {}
+    for stage, some in held_out_stages(clips).items():
+        rows: dict[str, list[dict[str, float]]] = {}
+        for clip in tqdm(some, desc=stage, total=clips):
+            for name, options in _CHOICES.items():
+                rows.setdefault(name, []).append(_staged(VideoPredictor(model, options), clip))
+        for name, found in rows.items():
+            means = {key: float(np.nanmean([row[key] for row in found])) for key in MEMORY_FIGURES if key != "error"}
+            gained = [row["j"] - before["j"] for row, before in zip(found, rows["latest"], strict=True)]
+            error = float(np.std(gained) / max(len(gained) - 1, 1) ** 0.5)
+            figures[f"{stage}: {name}"] = means | {"error": error, "objects": float(clips)}
+    return figures
+
+
+def _staged(predictor: VideoPredictor, clip: LabelledFrames) -> dict[str, float]:
+    """MEMORY_FIGURES of one clip, nan where it has no such frames."""
+    session = predictor.open(SampleFrames(SampleInMemory("clip", clip)))
+    predictor.add_mask(session, 0, 1, clip.masks[1][0])
+    begin = time.perf_counter()
+    found = [answer.mask(1) for answer in predictor.propagate(session)]
+    seconds = time.perf_counter() - begin
+    mine = np.array([region_similarity(a, b) for a, b in zip(found, clip.masks[1], strict=True)])
+    other = region_similarity(found[-1], clip.masks[2][-1]) if clip.masks[2].any() else np.nan
+    seen = clip.masks[1].any(axis=(1, 2))
+    back = np.flatnonzero(seen & ~np.concatenate([[True], seen[:-1]]))
+    return {
+        "j": mine[seen].mean(),
+        "back": mine[back[0] : back[0] + 10].mean() if len(back) else np.nan,
+        "fooled": np.nan if np.isnan(other) else float(other > mine[-1]),
+        "absent": np.nan
+        if seen.all()
+        else float(np.mean([not mask.any() for mask, s in zip(found, seen, strict=True) if not s])),
+        "ms": 1000 * seconds / len(found),
+    }
+
+
 def answers_sheet(model: SAM2, pictures: Iterable[LabelledFrames]) -> np.ndarray:
     """The ten best and, below, the ten worst answers to one click on an object: uint8 [H, W, 3], with their IoUs."""
     predictor = ImagePredictor(model)
@@ -158,12 +215,16 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="folder of sets of photographs with masks")
     parser.add_argument("--turntables", type=Path, help="folder of rotating objects")
     parser.add_argument("--answers", type=Path, help="picture to draw the best and worst answers into; nothing else")
+    parser.add_argument("--memories", type=int, metavar="CLIPS", help="what careful tracking brings; nothing else")
     parser.add_argument("--model", default="nano")
     arguments = parser.parse_args()
     model = load_model(arguments.model)
     own = [sample.read() for sample in open_dataset(ASSETS).pictures]
     if arguments.answers:
         Image.fromarray(answers_sheet(model, own)).save(arguments.answers, quality=85)
+        return
+    if arguments.memories:
+        print(table(MEMORY_FIGURES, memory_figures(model, arguments.memories)))
         return
     pictures = {
         "assets/photos": picture_figures(model, tqdm(own, desc="assets/photos")),

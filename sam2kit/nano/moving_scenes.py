@@ -135,6 +135,49 @@ def random_clip(
     return MovingScene(shown, owners, np.array([0.0] + [c.area for c in objects]))
 
 
+def staged_clip(
+    rng: Generator, bank: TextureBank, side: int = 256, *, frames: int = 60, away: int = 0, rival: str = ""
+) -> MovingScene:
+    """One thing, object 1, that moves slowly; what may confuse a tracker is one of two factors, or both.
+
+    Args:
+        rng, bank, side, frames: as `random_clip`.
+        away: frames in which it is gone, from the middle on.
+        rival: object 2 looks the same and "crosses" its way in the middle, or is "beside" it all the time.
+    """
+    ground = Canvas(rng, bank, side)
+    paint_background(ground)
+    pixels, radius = None, 0.0
+    while pixels is None:
+        radius, seed = side * rng.uniform(0.13, 0.2), int(rng.integers(2**31))
+        pixels = _cut_out(np.random.default_rng(seed), bank, ground.image, side, radius)
+    way, middle = rng.uniform(0, 2 * np.pi), frames // 2
+    step = 0.2 * side / frames * np.array([np.cos(way), np.sin(way)])
+    path = _still_path(side * rng.uniform(0.42, 0.58, 2) - step * middle, step, rng)
+    path.gone = (middle - away // 2, middle - away // 2 + away)
+    objects = [_CutOut([pixels], path, radius)]
+    if rival:
+        across = np.array([-step[1], step[0]]) / np.hypot(*step)
+        speed = across * 0.7 * side / frames if rival == "crosses" else step
+        start = path.place(middle) - speed * middle if rival == "crosses" else path.centre + 2.6 * radius * across
+        objects.append(_CutOut([pixels], _still_path(start, speed, rng), radius))
+    camera = int(rng.integers(2**31))
+    shown, owners = np.empty((frames, side, side, 3), np.uint8), np.zeros((frames, side, side), np.uint8)
+    for t in range(frames):
+        image = ground.image.copy()
+        for number, cut_out in enumerate(objects, start=1):
+            start, end = cut_out.path.gone
+            if not start <= t < end:
+                _show(image, owners[t], cut_out, t, np.zeros(2), number)
+        shown[t] = photograph(np.random.default_rng(camera), image)
+    return MovingScene(shown, owners, np.array([0.0] + [c.area for c in objects]))
+
+
+def _still_path(centre: np.ndarray, velocity: np.ndarray, rng: Generator) -> _Path:
+    """Straight on, slowly turning."""
+    return _Path(centre, velocity, np.zeros(2), 0.0, rng.normal(0, 0.02), 0.0, 0.0, 0.0, 0.0)
+
+
 def _background_at(background: np.ndarray, side: int, shift: np.ndarray, zoom: float) -> np.ndarray:
     centre = background.shape[0] / 2
     matrix = np.array([[zoom, 0, side / 2 - zoom * centre], [0, zoom, side / 2 - zoom * centre]], np.float32)
