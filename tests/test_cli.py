@@ -48,6 +48,23 @@ def test_masks_are_cleaned_as_asked(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "coffee_table.csv").read_text().splitlines()[1].startswith("1,mask 1,1,")
 
 
+def test_what_looks_alike_in_other_photos_too(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    photos = [tmp_path / f"{name}.png" for name in "ab"]
+    y, x = np.mgrid[:200, :300]
+    for number, path in enumerate(photos):
+        picture = np.full((200, 300, 3), (96, 112, 92), np.uint8)
+        for centre in (60, 150, 240):
+            picture[(x - centre) ** 2 + (y - 100 - 10 * number) ** 2 < 30**2] = (205, 50, 40)
+        Image.fromarray(picture).save(path)
+    out = tmp_path / "out"
+    line = ["alike", *map(str, photos), "--box", "30,70,90,130", "--out", str(out), "--model", "nano", "--json"]
+    assert main(line) == 0
+    for text, path in zip(capsys.readouterr().out.splitlines(), photos, strict=True):
+        assert len(json.loads(text)["masks"]) == len(list(out.glob(f"{path.stem}_mask*.png"))) >= 3
+    assert main([*line[:-1], "--least", "7"]) == 1
+    assert "least must be a number from 0 to 1" in capsys.readouterr().err
+
+
 def test_auto(tmp_path: Path) -> None:
     limits = ["--points-per-side", "4", "--min-iou", "0.3", "--min-stability", "0.5"]
     assert main(["auto", COFFEE, "--out", str(tmp_path), "--model", "nano", *limits]) == 0

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
 import gradio as gr
+import numpy as np
 
 from sam2kit import doctor
 from sam2kit.app.components import ERRORS, as_error, as_warning, in_words, plain_words
@@ -37,11 +38,14 @@ from sam2kit.app.queue import FairQueue
 from sam2kit.app.store import TabStore
 from sam2kit.app.work import Workspace
 from sam2kit.app.zero_gpu import GpuWork, ZeroVideoPredictor, automatic_masks
+from sam2kit.media.mask_files import NamedMask
 from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.alike import AlikeOptions, FindAlike, look_of
 from sam2kit.predict.automatic import FoundMask
 from sam2kit.predict.session import Session
 from sam2kit.predict.video import Direction, VideoPredictor
 
+Finding = Generator[tuple[int, int], None, list[FoundMask]]  # (batches done, batches in all), and at the end the masks
 _SHOW_EVERY = 0.35  # seconds between frames that are shown while tracking runs
 _MEASURING = 20  # seconds for which a GPU is lent
 _PLAY_EVERY = 0.12  # seconds; a browser at the other end of a slow line skips frames, not time
@@ -64,26 +68,57 @@ class Jobs:
         """Ask the running or waiting job to stop."""
         self.store.cancelled(key).set()
 
-    # segment everything
+    # segment everything, find alike
 
     def find_everything(self, key: str, points_per_side: int, min_iou: float, min_stability: float) -> Iterator[Page]:
         """Segment everything in a picture; Stop, or another photo, leaves the work as it was."""
-        cancelled, model = self.store.cancelled(key), self.models.of(key)
+        model = self.models.of(key)
         with as_error():  # the sliders send nothing that is wrong
             options = replace(
                 model.everything, points_per_side=int(points_per_side), min_predicted_iou=min_iou,
                 min_stability=min_stability,
             )  # fmt: skip
+
+        def steps(image: np.ndarray) -> Finding:
+            return automatic_masks(model.images, options).steps(image)
+
+        nothing = "No mask reached the minimum predicted IoU and stability score; lower them and try again."
+        yield from self._find(key, "Segmenting everything", steps, nothing)
+
+    def find_alike(self, key: str, most: float, least: float) -> Iterator[Page]:
+        """Find what looks like the chosen object on the frame that is shown; each becomes an object."""
+        model = self.models.of(key)
+        with as_error():
+            options = AlikeOptions(int(most), least)
         with self.store.using(key) as work:
-            session, frame = (work.session, work.editor.frame) if work.is_open else (None, 0)
+            example = _example(work) if work.is_open else None
+            known = list(work.editor.finished()) if example is not None else []
+        if example is None:
+            gr.Warning("Click on one of the things first: the others are found by it.")
+            yield Page()
+            return
+        picture, mask = example
+
+        def steps(image: np.ndarray) -> Finding:
+            search = FindAlike(model.images, look_of(model.images, picture, mask), options, search=automatic_masks)
+            found = yield from search.steps(image)
+            return [one for one, _ in found if not _is_known(one.mask, known)]
+
+        yield from self._find(key, "Finding what is alike", steps, "Nothing is as alike as that: lower it.")
+
+    def _find(self, key: str, doing: str, make_steps: Callable[[np.ndarray], Finding], nothing: str) -> Iterator[Page]:
+        """Add the masks that a search in the frame that is shown finds; `nothing` is said where it finds none."""
+        cancelled = self.store.cancelled(key)
+        with self.store.using(key) as work:
+            session, frame = (work.session, work.editor.frame) if work.is_open and not work.busy else (None, 0)
             image = None if session is None else session.clip.frame(frame)
         found: list[FoundMask] | None = None
         yield Page(find=gr.update(interactive=False), stop_find=gr.update(interactive=True))
         with self.queue.join(key) as turn:
             yield from (Page(progress=text) for text in turn.wait_texts(cancelled))
             if image is not None and not cancelled.is_set():
-                yield Page(status="Segmenting everything …", progress=progress_bar(0, 1))
-                with as_warning(), closing(automatic_masks(model.images, options).steps(image)) as steps:
+                yield Page(status=f"{doing} …", progress=progress_bar(0, 1))
+                with as_warning(), closing(make_steps(image)) as steps:
                     while found is None and not cancelled.is_set():
                         try:
                             yield Page(progress=progress_bar(*next(steps)))
@@ -92,21 +127,20 @@ class Jobs:
         page = Page()  # Gradio empties all parts where a generator yields nothing
         with self.store.still(key) as there:
             if there is not None and not there.put_aside:  # else the visitor has left, or wants another photo
-                same = session is not None and there.works_on(session)
-                page = self._take_found(there, key, found if same else None)
+                same = session is not None and there.works_on(session) and not there.busy
+                page = self._take_found(there, key, frame, found if same else None, nothing)
         yield page._replace(find=gr.update(interactive=True), stop_find=gr.update(interactive=False), progress="")
 
-    def _take_found(self, work: Workspace, key: str, found: list[FoundMask] | None) -> Page:
+    def _take_found(self, work: Workspace, key: str, frame: int, found: list[FoundMask] | None, nothing: str) -> Page:
         if not work.is_open:
             return empty_page(self.tab)
         hint = "Stopped; nothing was changed."
         if found is not None:
-            hint = ""
+            hint = nothing
             with as_warning():
-                work.predictor.add_found(work.session, work.editor.frame, found)
-                hint = f"{len(found)} masks found; pick one in the list to refine it with clicks."
-        if found == []:
-            hint = "No mask reached the minimum predicted IoU and stability score; lower them and try again."
+                if found:
+                    work.predictor.add_found(work.session, frame, found)
+                    hint = f"{len(found)} masks found; pick one in the list to refine it with clicks."
         return page_of_step(work, key, hint)
 
     # tracking
@@ -257,6 +291,22 @@ class Jobs:
             # the frame is shown already; sent again, it might overtake the answer to a jump
             page = page_beside(work)._replace(where=SKIP) if stays else Page()
         yield page
+
+
+def _example(work: Workspace) -> tuple[np.ndarray, np.ndarray] | None:
+    """A frame uint8 [H, W, 3] with the chosen object's mask bool [H, W]: the one that is shown, if it has a mask."""
+    editor, item, session = work.editor, work.editor.active, work.session
+    for frame in (editor.frame, *sorted(item.prompted)):
+        if item.result(frame) is not None:
+            mask = session.masks(frame).mask(session.active)
+            if mask.any() and not mask.all():
+                return session.clip.frame(frame), mask
+    return None
+
+
+def _is_known(mask: np.ndarray, known: Sequence[NamedMask]) -> bool:
+    """Whether most of a mask is an object already."""
+    return any((mask & one.mask).sum() > 0.5 * min(mask.sum(), one.area) for one in known)
 
 
 def seconds_per_frame(predictor: VideoPredictor, session: Session) -> float:

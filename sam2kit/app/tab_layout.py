@@ -27,6 +27,7 @@ from sam2kit.app.tab import GESTURES, ClickTab
 from sam2kit.app.timeline import SCRIPT
 from sam2kit.app.work import Writing
 from sam2kit.media.effects import BACKGROUND_EFFECTS, EFFECTS, OBJECT_EFFECTS, ORIGINAL
+from sam2kit.predict.alike import AlikeOptions
 
 UNTRAINED = "These weights only know pictures; start the app with a video model, such as sam2.1-hiera-tiny, to track."
 VIDEO_TYPES = ["video", ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".3gp", ".mts", ".ts"]
@@ -105,21 +106,31 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
                 careful = gr.Checkbox(
                     label="Careful tracking: for look-alikes and long absences", elem_id=f"{name}-careful", visible=clip
                 )
-            with gr.Accordion("Segment everything", open=False, elem_id=f"{name}-everything", visible=not clip):
-                points = gr.Slider(
-                    4, 64, value=everything.points_per_side, step=4, label="Points per side", elem_id=f"{name}-points",
-                    buttons=[],
-                )  # fmt: skip
-                min_iou, min_stability = (
-                    gr.Slider(0, 1, value=least, step=0.01, label=label, buttons=[])
-                    for label, least in (
-                        ("Min. predicted IoU", everything.min_predicted_iou),
-                        ("Min. stability score", everything.min_stability),
+            with gr.Accordion(
+                "Find alike" if clip else "Find alike, or everything", open=False, elem_id=f"{name}-everything"
+            ):
+                alike, most = (
+                    gr.Slider(least, top, value=value, step=step, label=label, elem_id=f"{name}-{what}", buttons=[])
+                    for what, label, least, top, value, step in (
+                        ("alike", "At least as alike as", 0, 1, AlikeOptions().least, 0.01),
+                        ("most", "At most so many", 1, 200, AlikeOptions().most, 1),
                     )
                 )
-                with gr.Row():
+                find_alike = button("Find alike", "find-alike", variant="primary")
+                with gr.Column(visible=not clip):
+                    points = gr.Slider(
+                        4, 64, value=everything.points_per_side, step=4, label="Points per side",
+                        elem_id=f"{name}-points", buttons=[],
+                    )  # fmt: skip
+                    min_iou, min_stability = (
+                        gr.Slider(0, 1, value=least, step=0.01, label=label, buttons=[])
+                        for label, least in (
+                            ("Min. predicted IoU", everything.min_predicted_iou),
+                            ("Min. stability score", everything.min_stability),
+                        )
+                    )
                     find = button("Segment everything", "find", variant="primary")
-                    stop_find = button("Stop", "stop-find", interactive=False)
+                stop_find = button("Stop", "stop-find", interactive=False)
                 progress = gr.HTML(elem_id=f"{name}-progress", apply_default_css=False)
             with gr.Accordion(
                 "Effects and downloads" if clip else "Download", open=not clip, elem_id=f"{name}-downloads"
@@ -190,6 +201,7 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
         (track, jobs.track, [key], "track"), (from_here, jobs.track_from_here, [key, direction], "track_here"),
         (resume, jobs.resume, [key], "resume"),
         (find, jobs.find_everything, [key, points, min_iou, min_stability], "everything"),
+        (find_alike, jobs.find_alike, [key, most, alike], "alike"),
     ):  # fmt: skip
         begun = press.click(jobs.begin, key, None, api_name=f"{name}_begin_{called}", **unqueued)
         begun.then(job, given, shown, api_name=f"{name}_{called}", **quiet)

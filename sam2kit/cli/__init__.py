@@ -28,7 +28,7 @@ import typer
 from sam2kit.cli import finetuning_commands as finetuning
 from sam2kit.cli.arguments import Command, ModelCommand, add_command, new_app
 from sam2kit.cli.evaluate_command import EvaluateCommand
-from sam2kit.cli.image_commands import AutoCommand, ImageCommand
+from sam2kit.cli.image_commands import AlikeCommand, AutoCommand, ImageCommand
 from sam2kit.cli.video_batch import VideoCommand
 from sam2kit.cli.video_command import SessionCommand
 from sam2kit.hardware import is_out_of_memory
@@ -49,6 +49,7 @@ class DoctorCommand(ModelCommand):
 
 COMMANDS: dict[str, type[Command]] = {
     "image": ImageCommand,
+    "alike": AlikeCommand,
     "auto": AutoCommand,
     "video": VideoCommand,
     "session": SessionCommand,

@@ -1,4 +1,4 @@
-"""`sam2kit image` and `sam2kit auto`: masks in photos; the same files are written of the session of a photo."""
+"""`sam2kit image`, `alike` and `auto`: masks in photos; the same files are written of the session of a photo."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sam2kit.media.mask_files import NamedMask
+    from sam2kit.predict.prompts import Prompt
 
 _MOST_CUTOUTS = 8  # of "auto", which may find hundreds of masks
 
@@ -33,16 +34,8 @@ class ImageCommand(CleaningCommand):
         from sam2kit.media.pictures import read_picture
         from sam2kit.predict.image import ImagePredictor
         from sam2kit.predict.options import ImageOptions
-        from sam2kit.predict.prompts import Prompt
 
-        points = [numbers_of(p, (2, 3), "--point", "x,y or x,y,0 or x,y,1") for p in self.point]
-        boxes = [numbers_of(b, (4,), "--box", "x0,y0,x1,y1") for b in self.box]
-        if not points and not boxes:
-            raise ValueError("say what you want: give --point x,y or --box x0,y0,x1,y1")
-        if points and len(boxes) > 1:
-            raise ValueError("points go with one box at most; run the command once per object")
-        labels = [p[2] if len(p) == 3 else 1 for p in points]
-        prompt = Prompt([p[:2] for p in points] or None, labels or None, boxes or None)
+        prompt = prompt_of(self.point, self.box)
         check_folder(self.out)
         picture = read_picture(self.photo)
         options = ImageOptions().changed(**self.cleaning)
@@ -52,6 +45,58 @@ class ImageCommand(CleaningCommand):
         found = zip(shown.masks.flatten(0, 1), shown.predicted_iou.flatten(), strict=True)
         objects = [NamedMask.of(f"mask {i}", mask.cpu().numpy(), float(iou)) for i, (mask, iou) in enumerate(found, 1)]
         write_masks(self.out, picture, objects, self.photo.name, as_json=self.json, feather=options.feather)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlikeCommand(CleaningCommand):
+    """masks of all that looks like one thing, in its photo and in others"""
+
+    photos: list[Path] = argument(help="the first shows the example", metavar="PHOTO...")
+    point: list[str] = option([], "a click on the example; 1 this (default), 0 not this", "x,y[,0|1]")
+    box: list[str] = option([], "a box around the example", "x0,y0,x1,y1")
+    most: int = option(50, "masks in a photo")
+    least: float = option(0.5, "how alike they have to be, 0..1")
+
+    def run(self) -> None:
+        from sam2kit.media.mask_files import NamedMask
+        from sam2kit.media.pictures import read_picture
+        from sam2kit.predict.alike import AlikeOptions, FindAlike, look_of
+        from sam2kit.predict.image import ImagePredictor
+        from sam2kit.predict.options import ImageOptions
+
+        prompt, options = prompt_of(self.point, self.box[:1]), AlikeOptions(self.most, self.least)
+        if len(self.box) > 1:
+            raise ValueError("there is one example: give one --box")
+        check_folder(self.out)
+        example = read_picture(self.photos[0])
+        predictor = ImagePredictor(self.load(), ImageOptions().changed(**self.cleaning))
+        answer = predictor.predict(predictor.encode(example), prompt).best()
+        search = FindAlike(predictor, look_of(predictor, example, answer.masks[0, 0].cpu().numpy()), options)
+        for photo in self.photos:
+            picture = read_picture(photo)
+            found = [
+                NamedMask(f"mask {i}", f.runs, alike) for i, (f, alike) in enumerate(search.find(picture), start=1)
+            ]
+            feather = predictor.options.feather
+            write_masks(self.out, picture, found, photo.name, as_json=self.json, feather=feather)
+
+
+def prompt_of(points: Sequence[str], boxes: Sequence[str]) -> Prompt:
+    """What --point and --box say.
+
+    Raises:
+        ValueError: if they say nothing, or what does not go together.
+    """
+    from sam2kit.predict.prompts import Prompt
+
+    clicks = [numbers_of(p, (2, 3), "--point", "x,y or x,y,0 or x,y,1") for p in points]
+    corners = [numbers_of(b, (4,), "--box", "x0,y0,x1,y1") for b in boxes]
+    if not clicks and not corners:
+        raise ValueError("say what you want: give --point x,y or --box x0,y0,x1,y1")
+    if clicks and len(corners) > 1:
+        raise ValueError("points go with one box at most; run the command once per object")
+    labels = [p[2] if len(p) == 3 else 1 for p in clicks]
+    return Prompt([p[:2] for p in clicks] or None, labels or None, corners or None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,11 @@
     python -m sam2kit.nano.measure --photos photos --turntables turntables
     python -m sam2kit.nano.measure --answers sam2kit/nano/answers.webp
     python -m sam2kit.nano.measure --memories 20
+    python -m sam2kit.nano.measure --alike --photos photos
 
 Without the two folders, which are not part of this project, their lines are left out. Any model can be measured. The
 second command draws its best and worst answers to one click on the project's own photos, the third says what careful
-tracking brings on so many clips with look-alikes and absences.
+tracking brings on so many clips with look-alikes and absences, the last how well one of a kind finds the others.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from sam2kit.evaluation.metrics import region_similarity
 from sam2kit.evaluation.reports import ObjectRow, means_of
 from sam2kit.evaluation.semi_supervised import SampleFrames, TrackingProtocol, evaluate_clips
 from sam2kit.media.drawing import draw_masks
+from sam2kit.media.pictures import read_picture
 from sam2kit.model.sam2 import SAM2
 from sam2kit.nano.held_out import (
     held_out_clips,
@@ -38,6 +40,9 @@ from sam2kit.nano.held_out import (
     held_out_stages,
     pasted_clips,
 )
+from sam2kit.nano.real_pixels import read_photo_sets
+from sam2kit.predict.alike import FindAlike, look_of
+from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.predict.options import VideoOptions
 from sam2kit.predict.tracking_quality import PRESENT, QualityLimits, Reading, Readings, classify
@@ -54,10 +59,16 @@ CLIP_FIGURES = {
     "copied": "first mask copied", "present_recall": "present", "absent_recall": "absent",
 }  # fmt: skip
 QUALITY_FIGURES = {"right": "called present: right", "shown": "frames called present"}
+ALIKE_FIGURES = {
+    "precision": "alike: precision", "recall": "recall", "other_precision": "everything of its size: precision",
+    "other_recall": "recall",
+}  # fmt: skip
 MEMORY_FIGURES = {
     "j": "J where seen", "error": "±", "back": "10 frames after return", "fooled": "ends on the look-alike",
     "absent": "absent", "ms": "ms a frame",
 }  # fmt: skip
+_OF_A_KIND = ("mushrooms", "pellets", "cells", "cats")  # sets
+_EVERYTHING = AutomaticOptions(min_predicted_iou=0.5, min_stability=0.7, min_region_area=8)  # as suits nano
 _CHOICES = {
     "latest": VideoOptions(),
     **{f"reliable, IoU over {n}": VideoOptions(memory_selection="reliable", reliable_iou=n) for n in (0.1, 0.3, 0.5)},
@@ -159,7 +170,7 @@ def _staged(predictor: VideoPredictor, clip: LabelledFrames) -> dict[str, float]
     seconds = time.perf_counter() - begin
     mine = np.array([region_similarity(a, b) for a, b in zip(found, clip.masks[1], strict=True)])
     other = region_similarity(found[-1], clip.masks[2][-1]) if clip.masks[2].any() else np.nan
-    seen = clip.masks[1].any(axis=(1, 2))
+    seen = np.asarray(clip.masks[1].any(axis=(1, 2)))
     back = np.flatnonzero(seen & ~np.concatenate([[True], seen[:-1]]))
     return {
         "j": mine[seen].mean(),
@@ -170,6 +181,44 @@ def _staged(predictor: VideoPredictor, clip: LabelledFrames) -> dict[str, float]
         else float(np.mean([not mask.any() for mask, s in zip(found, seen, strict=True) if not s])),
         "ms": 1000 * seconds / len(found),
     }
+
+
+def alike_figures(model: SAM2, folder: Path) -> dict[str, dict[str, float]]:
+    """How well the others of a kind are found by one of them, in held-out photographs: means of ALIKE_FIGURES.
+
+    The example is the true mask of the object of middle size in each photograph. Beside it, "segment everything", of
+    whose masks those count that are from half to twice as large.
+    """
+    predictor, figures = ImagePredictor(model), dict[str, dict[str, float]]()
+    everything = AutomaticMasks(model, _EVERYTHING)
+    for name, photos in read_photo_sets(folder, held_out=True).items():
+        counts = np.zeros((2, 2))  # alike, everything; right, found
+        others = 0
+        for photo in tqdm(photos if name in _OF_A_KIND else [], desc=name):
+            image, masks = read_picture(photo.path), [photo.mask(i) for i in range(len(photo.masks))]
+            masks.sort(key=np.count_nonzero)
+            example = masks.pop(len(masks) // 2)
+            look, area = look_of(predictor, image, example), np.count_nonzero(example)
+            alike = [one.mask for one, _ in FindAlike(predictor, look).find(image)]
+            sized = [one.mask for one in everything.generate(image) if area / 2 <= one.area <= 2 * area]
+            for row, found in zip(counts, (alike, sized), strict=True):
+                new = [mask for mask in found if region_similarity(mask, example) < _RIGHT]
+                row += _right(new, masks), len(new)
+            others += len(masks)
+        if others:
+            pairs = ((right / max(number, 1), right / others) for right, number in counts)
+            figures[name] = dict(zip(ALIKE_FIGURES, chain(*pairs), strict=True)) | {"objects": float(others)}
+    return figures
+
+
+def _right(found: list[np.ndarray], truth: list[np.ndarray]) -> int:
+    """How many masks, the first ones first, find a true mask of their own."""
+    left = list(range(len(truth)))
+    for mask in found:
+        ious = [region_similarity(mask, truth[i]) for i in left]
+        if ious and max(ious) >= _RIGHT:
+            left.pop(int(np.argmax(ious)))
+    return len(truth) - len(left)
 
 
 def answers_sheet(model: SAM2, pictures: Iterable[LabelledFrames]) -> np.ndarray:
@@ -216,6 +265,7 @@ def main() -> None:
     parser.add_argument("--turntables", type=Path, help="folder of rotating objects")
     parser.add_argument("--answers", type=Path, help="picture to draw the best and worst answers into; nothing else")
     parser.add_argument("--memories", type=int, metavar="CLIPS", help="what careful tracking brings; nothing else")
+    parser.add_argument("--alike", action="store_true", help="how the others of a kind are found; nothing else")
     parser.add_argument("--model", default="nano")
     arguments = parser.parse_args()
     model = load_model(arguments.model)
@@ -225,6 +275,9 @@ def main() -> None:
         return
     if arguments.memories:
         print(table(MEMORY_FIGURES, memory_figures(model, arguments.memories)))
+        return
+    if arguments.alike:
+        print(table(ALIKE_FIGURES, alike_figures(model, arguments.photos)))
         return
     pictures = {
         "assets/photos": picture_figures(model, tqdm(own, desc="assets/photos")),

@@ -268,6 +268,27 @@ def test_nothing_is_lost_where_objects_overlap(tab: ClickTab, canvas: Canvas) ->
                 assert np.array_equal(np.array(Image.open(file)) == 255, mask)
 
 
+# find alike
+
+
+def test_what_looks_like_the_chosen_object_becomes_objects(nano: SAM2, tmp_path: Path, warnings: list[str]) -> None:
+    y, x = np.mgrid[:200, :300]
+    picture = np.full((200, 300, 3), (96, 112, 92), np.uint8)
+    for centre in (60, 150, 240):
+        picture[(x - centre) ** 2 + (y - 100) ** 2 < 30**2] = (205, 50, 40)
+    Image.fromarray(picture).save(tmp_path / "discs.png")
+    tab = opened("image", nano, {"image": [tmp_path / "discs.png"]})
+    tab.jobs.begin("me")
+    list(tab.jobs.find_alike("me", 50, 0.5))
+    assert "Click on one of the things first" in warnings[-1]
+    Canvas(tab).asks([], [30, 70, 90, 130])
+    *_, page = tab.jobs.find_alike("me", 50, 0.5)
+    assert "2 masks found" in page.status and len(names_in(page)) == 3, "the example is one already"
+    *_, page = tab.jobs.find_alike("me", 50, 0.5)
+    assert "Nothing is as alike" in page.status and len(names_in(page)) == 3
+    assert len(names_in(tab.edit("me", "undo"))) == 1
+
+
 # segment everything
 
 
