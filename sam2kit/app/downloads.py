@@ -27,6 +27,7 @@ from sam2kit.predict.session import Session
 
 PICTURE_FILES = {
     "mask": "Masks of all objects (PNG)",
+    "each": "One PNG of each object (zip)",
     "cutout": "Cut-out of the chosen object (PNG)",
     "coco": "COCO JSON of all objects",
     "table": "Table of all objects (CSV)",
@@ -186,8 +187,10 @@ def _picture_file(work: Workspace, kind: str, objects: Sequence[NamedMask]) -> P
             raise ValueError(f"{name} has no mask yet: click on it first, or choose another in the list")
         of = f"_{readable_stem(name)}" if len(objects) > 1 else ""
         return write_image(cut_out(image, chosen.mask, feather), target.with_name(f"{target.name}{of}_cutout.png"))
-    if len(objects) > 1 and overlap(item.mask for item in objects):
-        gr.Info("Objects overlap: the zip holds one PNG of all and one of each, so that nothing is lost.")
+    overlaps = kind != "each" and len(objects) > 1 and overlap(item.mask for item in objects)
+    if kind == "each" or overlaps:
+        if overlaps:
+            gr.Info("Objects overlap: the zip holds one PNG of all and one of each, so that nothing is lost.")
         name, path = f"{target.name}_mask.png", target.with_name(f"{target.name}_masks.zip")
         with FileBundle(path) as bundle:
             bundle.write(name, png_bytes(mask_image(objects)))

@@ -171,7 +171,7 @@ def binary_image(mask: np.ndarray) -> Image.Image:
 
 
 def label_image(masks: Mapping[int, np.ndarray], size_hw: Sequence[int], palette: np.ndarray) -> Image.Image:
-    """A palette picture whose pixel value is an object's number, 0 for nothing; the lower number wins.
+    """A palette picture whose pixel value is an object's number, 0 for nothing; smaller objects lie on top.
 
     Args:
         masks: number, 1..255 -> bool [H, W].
@@ -181,7 +181,7 @@ def label_image(masks: Mapping[int, np.ndarray], size_hw: Sequence[int], palette
     if max(len(masks), max(masks, default=0)) > MAX_NUMBER:
         raise ValueError(f"a palette picture holds at most {MAX_NUMBER} objects, got {len(masks)}; use COCO or SA-V")
     labels = np.zeros(size_hw, np.uint8)
-    for number in sorted(masks, reverse=True):
+    for number in sorted(masks, key=lambda n: (-np.count_nonzero(masks[n]), -n)):
         labels[masks[number]] = number
     image = Image.fromarray(labels)
     image.putpalette(palette.tobytes())

@@ -113,10 +113,10 @@ def where_to_help(
         for begin, end in zip(edges[::2], edges[1::2], strict=True):
             if not {begin - 1, end}.isdisjoint((corrected or {}).get(object_id, ())):
                 continue
-            doubts = (begin + np.flatnonzero(known[begin:end] == UNCERTAIN)).tolist()
+            unsure = (begin + np.flatnonzero(known[begin:end] == UNCERTAIN)).tolist()
             forwards = any(place < begin for place in prompted.get(object_id, (-1,)))
-            place = doubts[0 if forwards else -1] if doubts else (begin + end - 1) // 2
-            gain = (len(doubts) + end - begin) / 2
+            place = unsure[0 if forwards else -1] if unsure else (begin + end - 1) // 2
+            gain = (len(unsure) + end - begin) / 2
             if gain >= max(_LEAST_GAIN, _LEAST_SHARE * len(known)):
                 found.append((gain, object_id, place, end - begin))
     found.sort(key=lambda one: -one[0])

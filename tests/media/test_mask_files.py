@@ -43,8 +43,10 @@ def test_what_a_palette_picture_hides_lies_beside_it_and_is_read_back(halves: li
     assert set(np.unique(np.array(mask_image(halves[:1])))) == {0, 255}
     both = mask_image(halves)
     labels = np.array(both)
-    assert both.mode == "P" and (labels[:, :15] == 1).all(), "the earlier object wins"
+    assert both.mode == "P" and (labels[:, :15] == 1).all(), "the earlier of two that are as large"
     assert (labels[:10, 15:] == 2).all() and not labels[10:, 15:].any()
+    small = NamedMask.of("eye", np.pad(np.ones((3, 3), bool), ((2, 15), (2, 25))))
+    assert (np.array(mask_image([*halves, small]))[2:5, 2:5] == 3).all(), "smaller ones lie on top"
     left, top = (item.mask for item in halves)
     assert overlap([left, top]) and not overlap([left, top & ~left]) and not overlap([])
     (tmp_path / "images").mkdir()
