@@ -48,7 +48,7 @@ _TABLE = ("object", "name", "present", "area", "share", "x", "y", "x0", "y0", "x
 def export_davis(clip: Clip, masks_of: MasksOf, path: str | Path, *, frames: range | None = None) -> Progress:
     """Palette PNGs as the DAVIS data set has them: 00000.png, ...; a pixel is the object's number, 0 is nothing.
 
-    Where objects overlap, the smaller one is on top, and objects/NUMBER/00000.png holds each object of that frame alone, so
+    Where objects overlap, the smaller is on top, and objects/NUMBER/00000.png holds each object of that frame alone, so
     that nothing is lost. `objects.json` beside them says which id each number was; ids from 1 to 255 are the numbers
     themselves.
 
