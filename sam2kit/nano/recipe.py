@@ -46,7 +46,7 @@ _START = LossWeights(
 )
 # squared errors of IoUs are small numbers: with less weight, training photographs too get the wrong candidate
 _END = replace(_START, focal=8.0, balanced=0.2, iou=8.0, iou_differences=8.0, others=0.03)
-_CLIP_OBJECT_SCORE = 4.0  # weight of the loss on clips, where objects do disappear
+_CLIP_OBJECT_SCORE = 2.0  # weight of the loss on clips, where objects do disappear
 _LOSSES_CHANGE = (0.35, 0.55)  # progress at which the weights leave _START and reach _END
 _TRAINED_STARTS_AT = 0.55  # progress at which a model that is already trained enters: sharp losses, corrections
 _EXACT_PROMPTS = 0.25  # share of the steps on pictures with clicks in the middle and tight boxes
@@ -67,8 +67,8 @@ class Phase:
 
 _PHASES = (
     Phase(0.45, 0.0, ((0.5, 1.0),), ()),
-    Phase(0.75, 0.5, ((0.5, 0.4), (2 / 3, 0.6)), ((0.5, 1.0),)),
-    Phase(1.0, 0.6, ((2 / 3, 0.5), (1.0, 0.5)), ((0.5, 0.4), (2 / 3, 0.5), (1.0, 0.1))),
+    Phase(0.75, 0.2, ((0.5, 0.4), (2 / 3, 0.6)), ((0.5, 1.0),)),
+    Phase(1.0, 0.35, ((2 / 3, 0.5), (1.0, 0.5)), ((0.5, 0.4), (2 / 3, 0.5), (1.0, 0.1))),
 )
 # per process, by the share of the side: pictures, objects in each; and clips, frames, objects in each
 # twice as many objects cost a quarter more
