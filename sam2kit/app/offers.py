@@ -76,7 +76,7 @@ OFFERS = (
     Offer("sam2.1-hiera-base-plus", 324, 78.2, 29.7, 17.6),
     Offer("sam2.1-hiera-small", 184, 76.6, 14.4, 11.8),
     Offer("sam2.1-hiera-tiny", 156, 76.5, 12.6, 11.8),
-    Offer("edgetam", 56, 71.7, 3.5, 2.8),
+    Offer("edgetam", 56, 71.7, 2.7, 2.7),
     Offer("efficienttam-s-512", 136, None, 2.8, 1.8),
     Offer(YARDSTICK, 72, None, 1.0, 1.0),
     Offer("nano", 0, None, 0.12, 0.08),

@@ -287,6 +287,7 @@ class _EmptyTorchvision(MetaPathFinder, Loader):
 
 class _Anything(ModuleType):
     __path__: list[str] = []
+    __version__ = "0.0"  # transformers asks
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
