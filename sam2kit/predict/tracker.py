@@ -326,6 +326,7 @@ class Tracker:
                 anchor=known.anchor and abs(known.frame - step.frame) < min(prompted, default=math.inf),
             )
             for known in _numbers(item, step)
+            if known.frame in session.frames
         ]
         area, now = int(mask.sum()), session.frames.index(step.frame)
         return replace(result, area=area, anchor=becomes_anchor(now, area, result.predicted_iou, before, mask, others))
