@@ -127,6 +127,7 @@ def filled(nano: SAM2, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("filled")
     photo, clip = folder / "photo.jpg", folder / "clip.mp4"
     shutil.copy(ROOT / "assets" / "photos" / "coffee.jpg", photo)
+    shutil.copy(photo, folder / "other.jpg")
     shutil.copy(ROOT / "assets" / "clips" / "cup_grows.mp4", clip)
     videos = VideoPredictor(nano)
     picture = videos.open(photo)
@@ -169,6 +170,6 @@ def test_the_quick_ones_do_what_they_say(
     work = Path(shutil.copytree(filled, tmp_path / "work"))
     monkeypatch.chdir(work)
     words = shlex.split(command)[1:]
-    if words[0] in ("image", "video") and "--model" not in words:
+    if words[0] in ("image", "alike", "video") and "--model" not in words:
         words += ["--model", "nano"]
     assert main(words) == 0, capsys.readouterr().err

@@ -485,6 +485,19 @@ def test_masks_are_cleaned_as_the_sliders_move(come: Come, discs: Path, clip: Pa
     assert not differs(before, visitor.colour_at(*beyond))
 
 
+@pytest.mark.slow
+def test_what_looks_alike_becomes_objects(come: Come, tmp_path: Path) -> None:
+    places = [(180, 200, 90), (500, 210, 90), (810, 190, 90), (200, 520, 90), (520, 500, 90), (800, 510, 90)]
+    visitor = come(file=write_discs(tmp_path / "discs.png", *places, colours=((210, 50, 40),) * 6))
+    visitor.answered(lambda: visitor.drag(90, 110, 270, 290))
+    visitor.page.click("#image-everything button")
+    visitor.page.click("#image-find-alike")
+    visitor.page.wait_for_function("document.querySelector('#image-status').innerText.includes('masks found')")
+    assert len(visitor.rows()) > 2
+    visitor.press("#undo")
+    assert len(visitor.rows()) == 1
+
+
 # clips
 
 
