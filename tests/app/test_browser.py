@@ -492,8 +492,8 @@ def test_what_looks_alike_becomes_objects(come: Come, tmp_path: Path) -> None:
     visitor.answered(lambda: visitor.drag(90, 110, 270, 290))
     visitor.page.click("#image-everything button")
     visitor.page.click("#image-find-alike")
-    visitor.page.wait_for_function("document.querySelector('#image-status').innerText.includes('masks found')")
-    assert len(visitor.rows()) > 2
+    visitor.page.wait_for_function("document.querySelectorAll('#image-objects .sk-name').length > 2")
+    assert "masks found" in visitor.texts("status")[0]
     visitor.press("#undo")
     assert len(visitor.rows()) == 1
 
