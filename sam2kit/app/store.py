@@ -104,6 +104,10 @@ class VisitorStore:
             visitor.seen = time.monotonic()
             return visitor.token
 
+    def knows(self, key: str) -> bool:
+        """Whether anything is kept of a visitor; no sign of theirs."""
+        return key in self._visitors
+
     def key_of(self, token: str) -> str | None:
         """Whose token this is; None if it brings nothing back any more."""
         with self._lock:

@@ -48,8 +48,11 @@ class Visitors:
         self._goodbyes: dict[str, asyncio.TimerHandle] = {}  # by session; only touched by Gradio's event loop
 
     def keep(self, key: str) -> dict[str, Any]:
-        """A page has work that should outlive it: the token that brings it back, for page.js."""
-        return {"token": self._store.token(key)}
+        """A page has work that should outlive it, or lives on: the token that brings it back, for page.js.
+
+        Where the work was put away, nothing is sent: idle pages must not take the place of those who work.
+        """
+        return {"token": self._store.token(key)} if self._store.knows(key) else gr.skip()
 
     def claim(self, key: str, event: gr.EventData, request: gr.Request) -> dict[str, Any]:
         """A page shows the tokens of earlier ones: the first that has work brings it back.

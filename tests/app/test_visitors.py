@@ -261,6 +261,12 @@ class TestComingAndGoing:
 
 
 class TestTokens:
+    def test_a_page_whose_work_was_put_away_takes_no_place(self, store: TabStore[list], visitors: Visitors) -> None:
+        key = key_in(visitors)
+        assert visitors.keep(key) == gr.skip() and not len(store.visitors)
+        noted(store, key)
+        assert visitors.keep(key)["token"]
+
     def test_a_page_that_is_loaded_again_gets_the_work_of_the_one_before(
         self, store: TabStore[list], visitors: Visitors
     ) -> None:
