@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -41,11 +41,11 @@ from sam2kit.app.zero_gpu import GpuWork, ZeroVideoPredictor, automatic_masks
 from sam2kit.media.mask_files import NamedMask
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.alike import AlikeOptions, FindAlike, look_of
-from sam2kit.predict.automatic import FoundMask
+from sam2kit.predict.automatic import FoundMask, Steps
 from sam2kit.predict.session import Session
 from sam2kit.predict.video import Direction, VideoPredictor
 
-Finding = Generator[tuple[int, int], None, list[FoundMask]]  # (batches done, batches in all), and at the end the masks
+Search = Callable[[np.ndarray], Steps[list[FoundMask]]]  # in a frame uint8 [H, W, 3]
 _SHOW_EVERY = 0.35  # seconds between frames that are shown while tracking runs
 _MEASURING = 20  # seconds for which a GPU is lent
 _PLAY_EVERY = 0.12  # seconds; a browser at the other end of a slow line skips frames, not time
@@ -79,7 +79,7 @@ class Jobs:
                 min_stability=min_stability,
             )  # fmt: skip
 
-        def steps(image: np.ndarray) -> Finding:
+        def steps(image: np.ndarray) -> Steps[list[FoundMask]]:
             return automatic_masks(model.images, options).steps(image)
 
         nothing = "No mask reached the minimum predicted IoU and stability score; lower them and try again."
@@ -100,14 +100,15 @@ class Jobs:
             return
         picture, mask = example
 
-        def steps(image: np.ndarray) -> Finding:
-            search = FindAlike(model.images, look_of(model.images, picture, mask), options, search=automatic_masks)
-            found = yield from search.steps(image)
+        def steps(image: np.ndarray) -> Steps[list[FoundMask]]:
+            embedding = model.images.encode(picture)
+            search = FindAlike(model.images, look_of(embedding, mask), options, search=automatic_masks)
+            found = yield from search.steps(image, embedding if np.array_equal(image, picture) else None)
             return [one for one, _ in found if not _is_known(one.mask, known)]
 
         yield from self._find(key, "Finding what is alike", steps, "Nothing is as alike as that: lower it.")
 
-    def _find(self, key: str, doing: str, make_steps: Callable[[np.ndarray], Finding], nothing: str) -> Iterator[Page]:
+    def _find(self, key: str, doing: str, make_steps: Search, nothing: str) -> Iterator[Page]:
         """Add the masks that a search in the frame that is shown finds; `nothing` is said where it finds none."""
         cancelled = self.store.cancelled(key)
         with self.store.using(key) as work:

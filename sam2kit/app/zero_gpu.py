@@ -45,7 +45,7 @@ from torch import Tensor
 from sam2kit.hardware import THREADS
 from sam2kit.media.pictures import PictureSource, read_picture
 from sam2kit.model.sam2 import SAM2, ImageFeatures
-from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask
+from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask, Steps
 from sam2kit.predict.frame_masks import FrameMasks, FrameResult
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor
 from sam2kit.predict.objects import ObjectId, Step
@@ -99,8 +99,8 @@ class ZeroImagePredictor(ImagePredictor):
 class ZeroAutomaticMasks(AutomaticMasks):
     """AutomaticMasks in one trip to the GPU."""
 
-    def steps(self, picture: PictureSource) -> Generator[tuple[int, int], None, list[FoundMask]]:
-        """As in `AutomaticMasks`; each batch of clicks takes a good deal less than a second."""
+    def steps(self, picture: PictureSource, embedding: ImageEmbedding | None = None) -> Steps[list[FoundMask]]:
+        """As in `AutomaticMasks`, encoded there; each batch of clicks takes a good deal less than a second."""
         seconds = min(_MOST_SECONDS, _SECONDS + self.options.points_per_side**2 // self.options.points_per_batch)
         found: Any = []
         for found in GpuWork.of(self.predictor.model).run(seconds, _search, read_picture(picture), self.options):

@@ -70,13 +70,13 @@ class AlikeCommand(CleaningCommand):
         check_folder(self.out)
         example = read_picture(self.photos[0])
         predictor = ImagePredictor(self.load(), ImageOptions().changed(**self.cleaning))
-        answer = predictor.predict(predictor.encode(example), prompt).best()
-        search = FindAlike(predictor, look_of(predictor, example, answer.masks[0, 0].cpu().numpy()), options)
-        for photo in self.photos:
-            picture = read_picture(photo)
-            found = [
-                NamedMask(f"mask {i}", f.runs, alike) for i, (f, alike) in enumerate(search.find(picture), start=1)
-            ]
+        embedding = predictor.encode(example)
+        mask = predictor.predict(embedding, prompt).best().masks[0, 0].cpu().numpy()
+        search = FindAlike(predictor, look_of(embedding, mask), options)
+        for number, photo in enumerate(self.photos):
+            picture = read_picture(photo) if number else example
+            alike = search.find(picture, None if number else embedding)
+            found = [NamedMask(f"mask {i}", one.runs, score) for i, (one, score) in enumerate(alike, start=1)]
             feather = predictor.options.feather
             write_masks(self.out, picture, found, photo.name, as_json=self.json, feather=feather)
 

@@ -198,8 +198,8 @@ def alike_figures(model: SAM2, folder: Path) -> dict[str, dict[str, float]]:
             image, masks = read_picture(photo.path), [photo.mask(i) for i in range(len(photo.masks))]
             masks.sort(key=np.count_nonzero)
             example = masks.pop(len(masks) // 2)
-            look, area = look_of(predictor, image, example), np.count_nonzero(example)
-            alike = [one.mask for one, _ in FindAlike(predictor, look).find(image)]
+            embedding, area = predictor.encode(image), np.count_nonzero(example)
+            alike = [one.mask for one, _ in FindAlike(predictor, look_of(embedding, example)).find(image, embedding)]
             sized = [one.mask for one in everything.generate(image) if area / 2 <= one.area <= 2 * area]
             for row, found in zip(counts, (alike, sized), strict=True):
                 new = [mask for mask in found if region_similarity(mask, example) < _RIGHT]

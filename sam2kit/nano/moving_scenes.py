@@ -125,10 +125,7 @@ def random_clip(
     owners = np.zeros((frames, side, side), np.uint8)
     for t in range(frames):
         image = _background_at(background.image, side, pan * (t - frames / 2) + shake[t], 1 + zoom * t)
-        for number, cut_out in enumerate(objects, start=1):
-            start, end = cut_out.path.gone
-            if not start <= t < end:
-                _show(image, owners[t], cut_out, t, pan * t + shake[t], number)
+        _show_all(image, owners[t], objects, t, pan * t + shake[t])
         # the same camera on every frame: light, cast, blur and quality do not change
         filmed = photograph(np.random.default_rng(camera), image)
         shown[t] = cv2.add(filmed, rng.normal(0, noise, image.shape), dtype=cv2.CV_8U) if noise else filmed
@@ -165,10 +162,7 @@ def staged_clip(
     shown, owners = np.empty((frames, side, side, 3), np.uint8), np.zeros((frames, side, side), np.uint8)
     for t in range(frames):
         image = ground.image.copy()
-        for number, cut_out in enumerate(objects, start=1):
-            start, end = cut_out.path.gone
-            if not start <= t < end:
-                _show(image, owners[t], cut_out, t, np.zeros(2), number)
+        _show_all(image, owners[t], objects, t, np.zeros(2))
         shown[t] = photograph(np.random.default_rng(camera), image)
     return MovingScene(shown, owners, np.array([0.0] + [c.area for c in objects]))
 
@@ -288,6 +282,14 @@ def _crossing_path(rng: Generator, hidden: _CutOut, radius: float, frames: int) 
     path.centre = hidden.path.place(when) - path.velocity * when
     path.bend, path.away, path.gone = np.zeros(2), None, (0, 0)
     return path
+
+
+def _show_all(image: np.ndarray, owners: np.ndarray, objects: list[_CutOut], t: int, shift: np.ndarray) -> None:
+    """Draw those that are there, back to front."""
+    for number, cut_out in enumerate(objects, start=1):
+        start, end = cut_out.path.gone
+        if not start <= t < end:
+            _show(image, owners, cut_out, t, shift, number)
 
 
 def _show(image: np.ndarray, owners: np.ndarray, cut_out: _CutOut, t: int, shift: np.ndarray, number: int) -> None:

@@ -1,6 +1,6 @@
 """Find all that look like one thing: no training, and one mask of it is enough.
 
-    look = look_of(predictor, "coins.jpg", mask)
+    look = look_of(predictor.encode("coins.jpg"), mask)
     for found, alike in FindAlike(predictor, look).find("other coins.jpg"): ...
 
 A grid of clicks as fine as the example is large goes where a picture's features are more like the example than like
@@ -10,8 +10,7 @@ the model is of them. Small things are also looked for in the quarters of the pi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -22,9 +21,10 @@ from torch import Tensor
 
 from sam2kit.config import check_number, check_whole
 from sam2kit.media.pictures import PictureSource, read_picture
-from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask, unit_grid
-from sam2kit.predict.image import ImagePredictor
+from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask, Steps, run_steps, unit_grid
+from sam2kit.predict.image import ImageEmbedding, ImagePredictor
 
+Alike = tuple[FoundMask, float]  # with how alike it is, 0..1
 Search = Callable[[ImagePredictor, AutomaticOptions], AutomaticMasks]
 _SPACING = 0.5  # of the clicks, in the side of a square as large as the example
 _MOST_PER_SIDE, _LEAST_PER_SIDE = 40, 8  # clicks
@@ -66,25 +66,25 @@ class Look:
         return max(cosine, 0.0) * (small / large * min(max(predicted_iou, 0.0), 1.0)) ** 0.5
 
 
-def look_of(predictor: ImagePredictor, picture: PictureSource, mask: np.ndarray) -> Look:
+def look_of(embedding: ImageEmbedding, mask: np.ndarray) -> Look:
     """What a thing looks like.
 
     Args:
-        picture: whatever `read_picture` takes.
+        embedding: of a picture, from `ImagePredictor.encode`.
         mask: bool [H, W] of the thing in it.
     Raises:
         ValueError: if the mask is empty, covers everything or has another size.
     """
-    image = read_picture(picture)
-    if mask.shape != image.shape[:2] or not mask.any() or mask.all():
-        raise ValueError(f"the example is a mask of a part of the {image.shape[1]}x{image.shape[0]} picture")
-    features = _features(predictor, image)
+    height, width = embedding.size_hw
+    if mask.shape != (height, width) or not mask.any() or mask.all():
+        raise ValueError(f"the example is a mask of a part of the {width}x{height} picture")
+    features = _features(embedding)
     return Look(_mean(features, mask), _mean(features, ~mask), float(mask.mean()))
 
 
-def _features(predictor: ImagePredictor, image: np.ndarray) -> Tensor:
+def _features(embedding: ImageEmbedding) -> Tensor:
     """float32 [C, h, w] on the CPU, of length 1 at each place."""
-    return F.normalize(predictor.encode(image).features.stride16[0].float().cpu(), dim=0)
+    return F.normalize(embedding.features.stride16[0].float().cpu(), dim=0)
 
 
 def _mean(features: Tensor, mask: np.ndarray) -> Tensor:
@@ -105,31 +105,23 @@ class FindAlike:
     """
 
     def __init__(
-        self,
-        predictor: ImagePredictor,
-        look: Look,
-        options: AlikeOptions | None = None,
-        *,
-        search: Search | None = None,
+        self, predictor: ImagePredictor, look: Look, options: AlikeOptions | None = None, search: Search | None = None
     ) -> None:
         self.predictor, self.look, self.options = predictor, look, options or AlikeOptions()
-        self._search = search or (
-            lambda predictor, clicks: AutomaticMasks(predictor.model, clicks, predictor=predictor)
-        )
+        self._search = search or _search_here
 
-    def find(self, picture: PictureSource) -> list[tuple[FoundMask, float]]:
-        """Masks with how alike they are, 0..1, the most alike first; the example is among them, in its own picture."""
-        with closing(self.steps(picture)) as steps:
-            while True:
-                try:
-                    next(steps)
-                except StopIteration as end:
-                    return end.value
+    def find(self, picture: PictureSource, embedding: ImageEmbedding | None = None) -> list[Alike]:
+        """Masks with how alike they are, 0..1, the best first, with the example in its own picture.
 
-    def steps(self, picture: PictureSource) -> Generator[tuple[int, int], None, list[tuple[FoundMask, float]]]:
-        """As `find`, step by step: yields (batches done, batches in all) and returns the masks."""
+        Arguments as of `AutomaticMasks.steps`.
+        """
+        return run_steps(self.steps(picture, embedding))
+
+    def steps(self, picture: PictureSource, embedding: ImageEmbedding | None = None) -> Steps[list[Alike]]:
+        """As `find`, step by step."""
         image = read_picture(picture)
-        features = _features(self.predictor, image)
+        embedding = embedding or self.predictor.encode(image)
+        features = _features(embedding)
         side = int(np.clip(1 / (_SPACING * self.look.area**0.5), _LEAST_PER_SIDE, _MOST_PER_SIDE))
         grid = unit_grid(side).numpy()
         rows, columns = (
@@ -144,7 +136,7 @@ class FindAlike:
             min_predicted_iou=0.0, min_stability=0.3, max_box_overlap=0.95, max_crop_overlap=0.95,
             crop_layers=len(grids) - 1, point_grids=tuple(grids),
         )  # fmt: skip
-        found = yield from self._search(self.predictor, clicks).steps(image)
+        found = yield from self._search(self.predictor, clicks).steps(image, embedding)
         sized = [one for one in found if 1 / _SIZES < one.area / (self.look.area * image[..., 0].size) < _SIZES]
         alike = [self._alike(features, one) for one in sized]
         return self._best(sized, np.array(alike))
@@ -153,10 +145,10 @@ class FindAlike:
         mask = one.mask
         return self.look.alike(_mean(features, mask), float(mask.mean()), one.predicted_iou)
 
-    def _best(self, found: list[FoundMask], alike: np.ndarray) -> list[tuple[FoundMask, float]]:
+    def _best(self, found: list[FoundMask], alike: np.ndarray) -> list[Alike]:
         """The most alike first, without those that lie mostly in what is known by then, or the other way round."""
         taken: list[np.ndarray] = []
-        best: list[tuple[FoundMask, float]] = []
+        best: list[Alike] = []
         for i in np.argsort(-alike, kind="stable").tolist():
             mask = found[i].mask
             if alike[i] < self.options.least or len(best) == self.options.most:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from itertools import count
 from math import ceil, inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ _NEAR_EDGE = 20  # pixels
 _MASKS_AT_A_TIME = 16
 
 Progress = Callable[[int, int], None]
+Found = TypeVar("Found")
+Steps = Generator[tuple[int, int], None, Found]  # (batches done, batches in all), and what is found at the end
 
 
 @dataclass(frozen=True)
@@ -135,17 +137,10 @@ class AutomaticMasks:
             picture: whatever `read_picture` takes.
             progress: called with (batches done, batches in all); may raise to stop.
         """
-        with closing(self.steps(picture)) as steps:
-            while True:
-                try:
-                    report = next(steps)
-                except StopIteration as end:
-                    return end.value
-                if progress is not None:
-                    progress(*report)
+        return run_steps(self.steps(picture), progress)
 
-    def steps(self, picture: PictureSource) -> Generator[tuple[int, int], None, list[FoundMask]]:
-        """As `generate`, step by step: yields (batches done, batches in all) and returns the masks."""
+    def steps(self, picture: PictureSource, embedding: ImageEmbedding | None = None) -> Steps[list[FoundMask]]:
+        """As `generate`, step by step; `embedding` is of the whole picture, where it is at hand."""
         image = read_picture(picture)
         crops = [(crop, self._grid(layer)) for crop, layer in crop_boxes(image.shape[:2], self.options)]
         total = sum(ceil(len(grid) / self.options.points_per_batch) for _, grid in crops)
@@ -154,9 +149,10 @@ class AutomaticMasks:
         for crop, grid in crops:
             of_crop: list[FoundMask] = []
             x0, y0, x1, y1 = crop
-            embedding = self.predictor.encode(np.ascontiguousarray(image[y0:y1, x0:x1]))
+            seen = embedding or self.predictor.encode(np.ascontiguousarray(image[y0:y1, x0:x1]))
+            embedding = None  # it is of the first crop, the whole picture
             for clicks in (grid * torch.tensor([x1 - x0, y1 - y0])).split(self.options.points_per_batch):
-                of_crop += self._search(embedding, clicks, crop, image.shape[:2])
+                of_crop += self._search(seen, clicks, crop, image.shape[:2])
                 yield next(done), total
             found += _distinct(of_crop, [f.predicted_iou for f in of_crop], self.options.max_box_overlap)
         if len(crops) > 1:  # the same thing found in several crops: the smallest crop saw it best
@@ -238,6 +234,18 @@ class AutomaticMasks:
         square = points_to_square(clicks.float(), embedding.size_hw, model.config.side)[:, None].to(model.device)
         labels = torch.ones(square.shape[:2], dtype=torch.int64, device=model.device)
         return self.predictor.predict_square(embedding, PromptTensors(square, labels, low_res), multimask)
+
+
+def run_steps(steps: Steps[Found], progress: Progress | None = None) -> Found:
+    """What a search returns that goes step by step; `progress` is called with each step, and may raise to stop."""
+    with closing(steps):
+        while True:
+            try:
+                report = next(steps)
+            except StopIteration as end:
+                return end.value
+            if progress is not None:
+                progress(*report)
 
 
 def _distinct(found: list[FoundMask], scores: list[float], max_overlap: float) -> list[FoundMask]:

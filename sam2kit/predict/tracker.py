@@ -299,11 +299,13 @@ class Tracker:
 
     def recallable(self, session: Session, item: TrackedObject, step: Step) -> tuple[set[int], set[int]]:
         """The frames of which later steps can still recall the memory, and those of which they need the answer."""
-        prompted = session.conditioning(item)
-        ways = [self.select(session, item, step, prompted, anchored=anchored) for anchored in (True, False)]
+        prompted, anchors = session.conditioning(item), session.options.memory_selection == "anchored"
+        ways = [self.select(session, item, step, prompted)]
+        if anchors:
+            ways.append(self.select(session, item, step, prompted, anchored=False))
         maps = {step.frame} | {f for way in ways for f, _ in way.maps}
         answers = maps | {f for way in ways for f, _ in way.pointers}
-        if session.options.memory_selection == "anchored":
+        if anchors:
             answers.update([known.frame for known in _numbers(item, step) if known.area][:AREAS])
         return maps, answers
 

@@ -41,7 +41,7 @@ def predictor(nano: SAM2) -> ImagePredictor:
 
 def test_all_of_a_kind_are_found_in_the_same_picture_and_in_another(predictor: ImagePredictor) -> None:
     picture = discs([RED] * 6)
-    search = FindAlike(predictor, look_of(predictor, picture, disc(0)))
+    search = FindAlike(predictor, look_of(predictor.encode(picture), disc(0)))
     found = search.find(picture)
     assert len(found_places([one.mask for one, _ in found])) >= 4
     alike = [score for _, score in found]
@@ -52,7 +52,7 @@ def test_all_of_a_kind_are_found_in_the_same_picture_and_in_another(predictor: I
 
 def test_what_is_unlike_scores_less_and_options_limit(predictor: ImagePredictor) -> None:
     picture = discs([RED, RED, BLUE, RED, BLUE, BLUE])
-    look = look_of(predictor, picture, disc(0))
+    look = look_of(predictor.encode(picture), disc(0))
     found = FindAlike(predictor, look, AlikeOptions(least=0)).find(picture)
     scores = {found_places([one.mask])[0]: score for one, score in found if found_places([one.mask])}
     assert min(scores[i] for i in (0, 1, 3)) > max((scores[i] for i in (2, 4, 5) if i in scores), default=0)
@@ -64,7 +64,7 @@ def test_what_is_unlike_scores_less_and_options_limit(predictor: ImagePredictor)
 @pytest.mark.parametrize("mask", [np.zeros((260, 400), bool), np.ones((260, 400), bool), disc(0)[:100]])
 def test_an_example_is_a_part_of_the_picture(predictor: ImagePredictor, mask: np.ndarray) -> None:
     with pytest.raises(ValueError, match="a mask of a part of the 400x260 picture"):
-        look_of(predictor, discs([RED] * 6), mask)
+        look_of(predictor.encode(discs([RED] * 6)), mask)
 
 
 def test_options_are_checked() -> None:
