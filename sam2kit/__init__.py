@@ -19,6 +19,7 @@ from sam2kit.media.clips import open_clip
 from sam2kit.media.pictures import read_picture
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask, to_detections
+from sam2kit.predict.detector import Detector, DetectorOptions
 from sam2kit.predict.frame_masks import FrameMasks
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor, Masks
 from sam2kit.predict.options import ImageOptions, SpeedOptions, VideoOptions
@@ -34,6 +35,8 @@ __all__ = [
     "AutomaticMasks",
     "AutomaticOptions",
     "Clip",
+    "Detector",
+    "DetectorOptions",
     "FoundMask",
     "FrameMasks",
     "FramePrompt",

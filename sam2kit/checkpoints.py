@@ -32,7 +32,8 @@ from sam2kit.model.sam2 import SAM2
 from sam2kit.transformers_format import is_transformers_layout, to_official_names
 
 METADATA_KEY = "sam2kit"
-PICTURE_PARTS = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
+HEAD = "detection_head."  # start of the names of weights that only models with classes have
+PICTURE_PARTS = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed", HEAD)
 MEMORY_PARTS = (
     "memory_attention.", "memory_encoder.", "maskmem_tpos_enc", "mask_downsample.", "no_mem_pos_enc", "obj_ptr_",
     "no_obj_", "spatial_perceiver.",
@@ -188,6 +189,11 @@ def plain_state_of(model: SAM2, dtype: torch.dtype | None = None) -> dict[str, T
     if any(LORA_BASE in key for key in state):
         raise ValueError("the model has LoRA layers; merge_lora(model) makes them part of its weights first")
     return storable(state, dtype)
+
+
+def without_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights but for those of the detection head."""
+    return {name: tensor for name, tensor in state.items() if not name.startswith(HEAD)}
 
 
 def storable(state: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from typing import Any
 
 __version__ = "0.1.0"  # of sam2kit
 _LARGEST_SIDE = 8192  # pixels
+_MOST_CLASSES = 10_000
 
 
 def _whole(default: int, least: int, most: int) -> Any:
@@ -178,10 +179,12 @@ class SAM2Config:
     trunk: TrunkConfig = field(default_factory=HieraConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+    classes: tuple[str, ...] = ()  # names of what a fine-tuned model finds by itself; without any it has no head for it
 
     def __post_init__(self) -> None:
         _check_side(self.side)
         _check_fields(self)
+        _check_classes(self.classes)
         dim, decoder = self.hidden_dim, self.decoder
         if dim % 16 or dim % self.memory.dim:
             raise ValueError(f"hidden_dim must be a multiple of 16 and of the memory's {self.memory.dim}, got {dim}")
@@ -217,7 +220,8 @@ class SAM2Config:
     def as_dict(self) -> dict[str, Any]:
         """Nested plain dict, ready for JSON."""
         kind = next(name for name, kind in _TRUNK_KINDS.items() if isinstance(self.trunk, kind))
-        return asdict(self) | {"trunk": {"kind": kind, **asdict(self.trunk)}}
+        values = asdict(self) | {"trunk": {"kind": kind, **asdict(self.trunk)}}
+        return values if self.classes else {name: value for name, value in values.items() if name != "classes"}
 
     @classmethod
     def from_dict(cls, values: object) -> SAM2Config:
@@ -235,7 +239,7 @@ class SAM2Config:
         values = {**values, "decoder": {"ragged_masks": ragged, **decoder}}
         try:
             built = {name: part(**_tuples(values[name])) for name, part in parts.items() if name in values}
-            return cls(**{**values, **built})
+            return cls(**_tuples({**values, **built}))
         except (TypeError, KeyError) as error:
             raise ValueError(f"this model config cannot be read ({error}); update sam2kit") from error
 
@@ -247,6 +251,14 @@ def _trunk(kind: str = "hiera", **values: Any) -> TrunkConfig:
 def _check_side(side: object) -> None:
     if not isinstance(side, int) or isinstance(side, bool) or not 32 <= side <= _LARGEST_SIDE or side % 32:
         raise ValueError(f"side must be a multiple of 32 pixels from 32 to {_LARGEST_SIDE}, got {side!r}")
+
+
+def _check_classes(classes: object) -> None:
+    names = classes if isinstance(classes, tuple) else None
+    if names is None or not all(isinstance(name, str) and name.strip() for name in names):
+        raise ValueError(f"classes must be names, got {classes!r:.80}")
+    if len(set(names)) < len(names) or len(names) > _MOST_CLASSES:
+        raise ValueError(f"classes must be at most {_MOST_CLASSES} different names, got {len(names)}")
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -26,12 +26,14 @@ import torch
 from torch import Tensor
 
 from sam2kit.checkpoints import (
+    HEAD,
     LORA_BASE,
     LOW_RANK,
     read_about,
     read_safetensors,
     seen_from,
     storable,
+    without_head,
     write_safetensors,
 )
 from sam2kit.config import PRESETS, SAM2Config, __version__
@@ -121,7 +123,9 @@ class Changes:
         Raises:
             ValueError: if a change is for a weight that the base has not, or has in another shape.
         """
-        odd = [k for k, v in self.tensors.items() if k not in base or v.shape != base[k].shape]
+        base = base if self.config is None else without_head(base)  # which comes whole, if there is one
+        whole = without_head(self.tensors)
+        odd = [k for k, v in whole.items() if k not in base or v.shape != base[k].shape]
         odd += [k for k, pair in self.low_rank.items() if k not in base or not pair.fits(base[k])]
         if odd:
             raise ValueError(
@@ -193,8 +197,11 @@ def save_finetuned(
     if isinstance(trained, SAM2):
         config, memory_is_trained, trained = trained.config, trained.memory_is_trained, trained.state_dict()
     pairs = dict(low_rank or {})
-    _check_same_model(trained, base_state, pairs)
-    changed = {k: v for k, v in trained.items() if not torch.equal(_exact(v), _exact(base_state[k]))}
+    _check_same_model(without_head(trained), without_head(base_state), pairs)
+    head = {k: v for k, v in trained.items() if k.startswith(HEAD)}
+    changed = head | {
+        k: v for k, v in without_head(trained).items() if not torch.equal(_exact(v), _exact(base_state[k]))
+    }
     halves = {k + _DOWN: p.down for k, p in pairs.items()} | {k + _UP: p.up for k, p in pairs.items()}
     metadata = {
         "config": None if config is None else config.as_dict(),
@@ -280,6 +287,15 @@ def check_base(about: FineTuning, base_state: Mapping[str, Tensor], folder: Path
             f"{folder} was fine-tuned from other weights than {about.base!r} holds now (fingerprint {found[:12]}, "
             f"wanted {about.base_fingerprint[:12] or 'one'}); give it the base that it was trained from"
         )
+
+
+def add_detection_head(folder: str | os.PathLike[str], model: SAM2) -> None:
+    """Put a model's detection head into a result that is already saved, in place of any that is there."""
+    path = Path(folder) / FINETUNED_WEIGHTS
+    tensors, metadata = read_safetensors(path)
+    head = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(HEAD)}
+    about = read_about(metadata, path) | {"config": model.config.as_dict()}
+    write_safetensors(storable(without_head(tensors) | head), path, about)
 
 
 def with_metrics(folder: str | os.PathLike[str], metrics: dict[str, Any]) -> FineTuning:

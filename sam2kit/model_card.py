@@ -4,7 +4,8 @@ Everything on it is read from the folder, so the page cannot say what the files 
 the same on the terminal, in notebooks and on the page. It is made of the metrics that finetuned.json keeps:
 
     {"before": {measure: mean}, "after": {measure: mean},
-     "intervals": {measure: {"before": [low, high], "after": [low, high], "change": [low, high], "objects": count}}}
+     "intervals": {measure: {"before": [low, high], "after": [low, high], "change": [low, high], "objects": count}},
+     "found": {"detector AP50": value, ...}}  if it finds objects by itself, see evaluation/detection.py
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ _PARTS = {
     "image_encoder.": "image encoder",
     "sam_prompt_encoder.": "prompt encoder",
     "sam_mask_decoder.": "mask decoder",
+    "detection_head.": "detection head",
     **dict.fromkeys(MEMORY_PARTS, "memory"),
 }
 
@@ -129,10 +131,21 @@ def _before_and_after(about: FineTuning) -> list[str]:
         return []
     if isinstance(intervals, Mapping):
         words = f"{about.data.get('held_out_words', '')} {UNITS} {' '.join(about.data.get('notes', []))}".strip()
-        return [f"## Before and after\n\n{words}\n\n{score_table(about.metrics)}"]
+        found = found_words(about.metrics.get("found", {}))
+        return [f"## Before and after\n\n{words}\n\n{score_table(about.metrics)}\n\n{found}".rstrip()]
     both = {name: (value, after[name]) for name, value in before.items() if name in after}
     rows = [f"| {name} | {value} | {later} |" for name, (value, later) in both.items()]  # perhaps no shares
     return ["\n".join(["## Before and after\n", "| measure | base | fine-tuned |", "| --- | --- | --- |", *rows])]
+
+
+def found_words(found: Mapping[str, float]) -> str:
+    """What a model finds without a prompt, in a sentence; nothing if it was not measured."""
+    if not found:
+        return ""
+    named = [
+        f"{name.removeprefix('detector ')} {100 * value:.1f}" for name, value in found.items() if name != "pictures"
+    ]
+    return f"Without a click, on {found['pictures']:.0f} held-out pictures: {', '.join(named)} (in percent)."
 
 
 def _limits(names: list[str]) -> str:

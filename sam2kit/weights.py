@@ -10,9 +10,11 @@ import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import CommitOperationAdd, HfApi
+from torch import Tensor
 
 from sam2kit.checkpoints import (
     METADATA_KEY,
@@ -23,6 +25,7 @@ from sam2kit.checkpoints import (
     in_dtype,
     plain_state_of,
     read_weights,
+    without_head,
     write_safetensors,
 )
 from sam2kit.config import PRESETS
@@ -228,7 +231,8 @@ def save_official(model: SAM2, path: str | os.PathLike[str]) -> Path:
         )
     make_folder(path.parent)
     with atomic_write(path) as unfinished:
-        torch.save({"model": plain_state_of(model), METADATA_KEY: json.dumps(about_model(model))}, unfinished)
+        state, about = _without_detection(model)
+        torch.save({"model": state, METADATA_KEY: json.dumps(about)}, unfinished)
     return path
 
 
@@ -245,15 +249,22 @@ def save_transformers(model: SAM2, folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     if folder.is_file():
         raise ValueError(f"transformers opens folders, and {folder} is a file; give the name of a folder")
-    state = plain_state_of(model)
+    state, about = _without_detection(model)
     config = transformers_config(model.config, videos=model.memory_is_trained, dtype=model.weight_dtype)
     if not model.memory_is_trained:
         state = {key: value for key, value in state.items() if key.startswith(PICTURE_PARTS)}
-    write_safetensors(to_transformers_names(state), folder / TRANSFORMERS_FILE, about_model(model))
+    write_safetensors(to_transformers_names(state), folder / TRANSFORMERS_FILE, about)
     write_json(config, folder / "config.json", indent=2)
     for name, kind in (("preprocessor", "image"), ("video_preprocessor", "video")):
         write_json(preprocessor_config(model.config.side, kind), folder / f"{name}_config.json", indent=2)
     return folder
+
+
+def _without_detection(model: SAM2) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights, and what is said of them, for programs that know no detection head."""
+    about = about_model(model)
+    about["config"].pop("classes", None)
+    return without_head(plain_state_of(model)), about
 
 
 def push_to_hub(

@@ -38,6 +38,7 @@ from sam2kit.media.effects import EffectPainter
 from sam2kit.media.mask_files import NamedMask, write_image
 from sam2kit.media.pictures import read_picture
 from sam2kit.media.video_exports import Progress
+from sam2kit.predict.detector import Detector, DetectorOptions
 from sam2kit.predict.image import ImageEmbedding
 from sam2kit.predict.prompt_lists import PlacedPrompt, place_prompts, prompts_of
 from sam2kit.predict.prompts import FramePrompt, Prompt
@@ -127,6 +128,25 @@ class Endpoints:
             objects = [NamedMask(f"object {i}", f.runs, f.predicted_iou) for i, f in enumerate(found, start=1)]
             return _answer(objects, picture.shape[:2], name)
 
+    def detect(self, image: File, least: float | None = None) -> tuple[File, dict[str, Any]]:
+        """Find objects in a picture without prompts, with a model that was fine-tuned to do so (SAM 2).
+
+        Args:
+            image: The picture: JPEG, PNG, WebP, HEIC and others.
+            least: Score that an object must reach, 0 to 1; left out, a value that suits most.
+        Returns:
+            A PNG in which each pixel is the number of its object, from 1, 0 for none; and COCO JSON with a run-length mask per object, best first, with its class and its score.
+        """  # noqa: E501
+        with as_error():
+            path, name = _uploaded(image, self.limits)
+            options = DetectorOptions() if least is None else DetectorOptions(_within("least", least, 0, 1))
+            detector = Detector(self.model.images.model, options, predictor=self.model.images)
+            picture = read_picture(path, max_pixels=self.limits.picture_pixels)
+            with self.jobs.join() as turn:
+                turn.wait()
+                found = detector.find(picture)
+            return _answer([NamedMask(f.name, f.runs, f.score) for f in found], picture.shape[:2], name)
+
     def track_video(
         self,
         video: File,
@@ -206,6 +226,7 @@ def add_api(model: LoadedModel, jobs: FairQueue, limits: Limits) -> Endpoints:
     endpoints = Endpoints(model, jobs, limits)
     _add(endpoints.segment_image, at_once=4)
     _add(endpoints.segment_everything)
+    _add(endpoints.detect)
     if model.can_track:
         _add(endpoints.track_video)
     return endpoints

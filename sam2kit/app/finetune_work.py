@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from sam2kit.app.canvas import jpeg_url, scaled
 from sam2kit.app.components import plain_stem
@@ -24,14 +25,16 @@ from sam2kit.app.editor import Editor
 from sam2kit.app.finetune_run import PREDICTIONS, CarryOut, FinetunePlan, FinetuneRun, train
 from sam2kit.app.limits import Limits
 from sam2kit.app.store import VisitorFolder
-from sam2kit.data.mask_folders import write_labelled
+from sam2kit.data.coco import CocoContent
 from sam2kit.data.sample import counted
 from sam2kit.files import FileBundle
 from sam2kit.finetuned import is_finetuned, read_finetuned
 from sam2kit.hub import FINETUNED_JSON, FINETUNED_WEIGHTS
 from sam2kit.media.drawing import draw_masks
+from sam2kit.media.mask_files import jpeg_bytes, png_bytes
 from sam2kit.media.pictures import read_picture
 from sam2kit.predict.frame_masks import FrameResult
+from sam2kit.predict.objects import class_of
 from sam2kit.predict.video import VideoPredictor
 
 if TYPE_CHECKING:
@@ -182,16 +185,29 @@ class FinetuneWork:
         return self.ready() or f"Ready to train: {photos} to train on, {held_out} held out for evaluation.{left_out}"
 
     def write_dataset(self, path: Path) -> Path:
-        """Write the labelled photos to a new folder or a .zip, complete or not at all: train/ and val/, for `sam2kit
-        train` and others; ValueError if there is none, or one whose masks are all empty."""
+        """Write the labelled photos to a new folder or a .zip, complete or not at all: COCO in train/ and val/, for
+        `sam2kit train` and others; ValueError if there is none, or one whose masks are all empty."""
         labelled, held_out = self.labelled(), self.held_out()
         if not labelled:
             raise ValueError("no photo has objects yet; click the things in one first")
+        contents = {"train": CocoContent(), "val": CocoContent()}
         with FileBundle(path) as bundle:
             for photo in labelled:
-                name, split = Path(photo.file_name), "val" if photo in held_out else "train"
-                objects, lossy = photo.editor.finished(), name.suffix in _LOSSY
-                write_labelled(bundle, split, name.stem, photo.image, objects, lossy=lossy)
+                split, objects = "val" if photo in held_out else "train", photo.editor.finished()
+                full = [item for item in objects if item.area]
+                if not full:
+                    raise ValueError(
+                        f"{photo.file_name} has no object that covers anything; click one, or leave the photo out"
+                    )
+                lossy, stem = Path(photo.file_name).suffix in _LOSSY, Path(photo.file_name).stem
+                name = f"{stem}.jpg" if lossy else f"{stem}.png"  # what was a JPEG before loses nothing by another one
+                content = jpeg_bytes(photo.image) if lossy else png_bytes(Image.fromarray(photo.image))
+                bundle.write(f"{split}/{name}", content)
+                contents[split].add_image(name, photo.image.shape[:2])
+                for item in full:
+                    contents[split].add_mask(item.mask, class_of(item.name))
+            for split, written in contents.items():
+                bundle.write(f"{split}/_annotations.coco.json", json.dumps(written.as_dict()))
         return path
 
     # training

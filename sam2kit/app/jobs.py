@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -38,10 +38,10 @@ from sam2kit.app.queue import FairQueue
 from sam2kit.app.store import TabStore
 from sam2kit.app.work import Workspace
 from sam2kit.app.zero_gpu import GpuWork, ZeroVideoPredictor, automatic_masks
-from sam2kit.media.mask_files import NamedMask
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.alike import AlikeOptions, FindAlike, look_of
 from sam2kit.predict.automatic import FoundMask, Steps
+from sam2kit.predict.detector import Detector, covers
 from sam2kit.predict.session import Session
 from sam2kit.predict.video import Direction, VideoPredictor
 
@@ -68,7 +68,7 @@ class Jobs:
         """Ask the running or waiting job to stop."""
         self.store.cancelled(key).set()
 
-    # segment everything, find alike
+    # segment everything, find alike, find all
 
     def find_everything(self, key: str, points_per_side: int, min_iou: float, min_stability: float) -> Iterator[Page]:
         """Segment everything in a picture; Stop, or another photo, leaves the work as it was."""
@@ -92,7 +92,7 @@ class Jobs:
             options = AlikeOptions(int(most), least)
         with self.store.using(key) as work:
             example = _example(work) if work.is_open and not work.busy else None
-            known = work.editor.finished() if example is not None else []
+            known = [one.mask for one in work.editor.finished()] if example is not None else []
             why = RUNNING if work.busy else "Click on one of the things first: the others are found by it."
         if example is None:
             gr.Warning(why)
@@ -104,9 +104,27 @@ class Jobs:
             embedding = model.images.encode(picture)
             search = FindAlike(model.images, look_of(embedding, mask), options, search=automatic_masks)
             found = yield from search.steps(image, embedding if np.array_equal(image, picture) else None)
-            return [one for one, _ in found if not _is_known(one.mask, known)]
+            return [one for one, _ in found if not covers(one.mask, known)]
 
         yield from self._find(key, "Finding what is alike", steps, "Nothing is as alike as that: lower it.")
+
+    def find_all(self, key: str) -> Iterator[Page]:
+        """Find what the model was fine-tuned to find, on the frame that is shown; each becomes an object."""
+        model = self.models.of(key)
+        with self.store.using(key) as work:
+            known = [one.mask for one in work.editor.finished()] if work.is_open and not work.busy else []
+        try:
+            detector = Detector(model.images.model, predictor=model.images)
+        except ValueError:
+            gr.Warning("This model finds nothing by itself: train one in the Fine-tune tab, and use it here.")
+            yield Page()
+            return
+
+        def steps(image: np.ndarray) -> Steps[list[FoundMask]]:
+            yield 0, 1
+            return [one for one in detector.find(image) if not covers(one.mask, known)]
+
+        yield from self._find(key, "Finding all", steps, "Nothing new was found.")
 
     def _find(self, key: str, doing: str, make_steps: Search, nothing: str) -> Iterator[Page]:
         """Add the masks that a search in the frame that is shown finds; `nothing` is said where it finds none."""
@@ -304,11 +322,6 @@ def _example(work: Workspace) -> tuple[np.ndarray, np.ndarray] | None:
             if mask.any() and not mask.all():
                 return session.clip.frame(frame), mask
     return None
-
-
-def _is_known(mask: np.ndarray, known: Sequence[NamedMask]) -> bool:
-    """Whether most of a mask is an object already."""
-    return any((mask & one.mask).sum() > 0.5 * min(mask.sum(), one.area) for one in known)
 
 
 def seconds_per_frame(predictor: VideoPredictor, session: Session) -> float:

@@ -17,16 +17,12 @@ from sam2kit.app.zero_gpu import is_zero_gpu, predictor_kinds
 from sam2kit.config import NANO
 from sam2kit.hub import HubError
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict.automatic import AutomaticOptions
+from sam2kit.predict.automatic import AutomaticOptions, everything_options
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.predict.tracking_quality import QualityLimits
 from sam2kit.predict.video import VideoPredictor
 from sam2kit.weights import choose_device, choose_dtype, load_model
 
-# where the sliders of "segment everything" start: half of the published grid, for a wait that people accept
-_EVERYTHING = AutomaticOptions(points_per_side=16)
-# nano predicts lower IoUs, the boundaries of its masks are less stable, and it leaves specks
-_EVERYTHING_NANO = AutomaticOptions(points_per_side=16, min_predicted_iou=0.5, min_stability=0.7, min_region_area=8)
 _QUALITY_NANO = QualityLimits(min_iou=0.4)
 
 AUTO, DEFAULT = "auto", "sam2.1-hiera-tiny"  # the former chooses by what is quick enough, the latter is for GPUs
@@ -100,13 +96,13 @@ class LoadedModel:
     @classmethod
     def of(cls, model: SAM2, name: str, passes: FairQueue) -> LoadedModel:
         """What the app does with a model."""
-        is_nano = replace(NANO, side=model.config.side) == model.config  # also where nano was fine-tuned
+        is_nano = replace(model.config, side=NANO.side, classes=()) == NANO  # also where nano was fine-tuned
         images, videos = predictor_kinds(model)
         return cls(
             name,
             images(model, lock=passes),
             videos(model, lock=passes),
-            _EVERYTHING_NANO if is_nano else _EVERYTHING,
+            everything_options(model.config),
             _QUALITY_NANO if is_nano else QualityLimits(),
             passes,
         )

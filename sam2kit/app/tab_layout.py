@@ -107,8 +107,11 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
                     label="Careful tracking: for look-alikes and long absences", elem_id=f"{name}-careful", visible=clip
                 )
             with gr.Accordion(
-                "Find alike" if clip else "Find alike, or everything", open=False, elem_id=f"{name}-everything"
+                "Find all, or alike" if clip else "Find all, alike or everything",
+                open=False,
+                elem_id=f"{name}-everything",
             ):
+                find_all = button("Find all", "find-all", variant="primary")
                 alike, most = (
                     gr.Slider(least, top, value=value, step=step, label=label, elem_id=f"{name}-{what}", buttons=[])
                     for what, label, least, top, value, step in (
@@ -201,6 +204,7 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
         (track, jobs.track, [key], "track"), (from_here, jobs.track_from_here, [key, direction], "track_here"),
         (resume, jobs.resume, [key], "resume"),
         (find, jobs.find_everything, [key, points, min_iou, min_stability], "everything"),
+        (find_all, jobs.find_all, key, "detect"),
         (find_alike, jobs.find_alike, [key, most, alike], "alike"),
     ):  # fmt: skip
         begun = press.click(jobs.begin, key, None, api_name=f"{name}_begin_{called}", **unqueued)

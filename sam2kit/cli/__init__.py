@@ -2,6 +2,7 @@
 
     sam2kit image PHOTO --point 120,80 --out masks
     sam2kit auto PHOTO --out masks
+    sam2kit predict FOLDER --model mine --out found
     sam2kit video CLIP --prompt frame=0,object=1,point=120,80 --effect overlay --out tracked
     sam2kit session work.session.safetensors --out masks
     sam2kit evaluate DATA --model nano
@@ -29,6 +30,7 @@ from sam2kit.cli import finetuning_commands as finetuning
 from sam2kit.cli.arguments import Command, ModelCommand, add_command, new_app
 from sam2kit.cli.evaluate_command import EvaluateCommand
 from sam2kit.cli.image_commands import AlikeCommand, AutoCommand, ImageCommand
+from sam2kit.cli.predict_command import PredictCommand
 from sam2kit.cli.video_batch import VideoCommand
 from sam2kit.cli.video_command import SessionCommand
 from sam2kit.hardware import is_out_of_memory
@@ -51,6 +53,7 @@ COMMANDS: dict[str, type[Command]] = {
     "image": ImageCommand,
     "alike": AlikeCommand,
     "auto": AutoCommand,
+    "predict": PredictCommand,
     "video": VideoCommand,
     "session": SessionCommand,
     "train": finetuning.TrainCommand,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from sam2kit.cli.arguments import MODEL_HELP, ModelCommand, argument, option
 
 if TYPE_CHECKING:
+    from sam2kit.data.sample import Dataset
     from sam2kit.evaluation.metrics import Scoring
     from sam2kit.evaluation.reports import ObjectRow, Report
 
@@ -48,6 +49,7 @@ class EvaluateCommand(ModelCommand):
     missing_empty: bool = option(False, "with --masks: a missing file is an empty mask")
     youtube: Path | None = option(None, "also give YouTube-VOS G; with --unseen", "meta.json")
     unseen: Path | None = option(None, "names of the categories not seen in training", "FILE")
+    detect: bool = option(False, "measure what is found without a click (AP, PQ), beside segment everything")
     out: Path | None = option(None, "folder for tables and rows; an interrupted run goes on there")
     model: str = option("nano", MODEL_HELP)
 
@@ -55,6 +57,8 @@ class EvaluateCommand(ModelCommand):
         self._check()
         if self.masks and self.truth:
             self._score_folders(self.masks, self.truth)
+        elif self.data and self.detect:
+            self._score_detection(self.data)
         elif self.data:
             self._score_data(self.data)
 
@@ -69,6 +73,9 @@ class EvaluateCommand(ModelCommand):
             ),
             "--youtube and --unseen belong together: meta.json, and a file with names of categories": (
                 (self.youtube is None) != (self.unseen is None)
+            ),
+            "--detect looks at pictures without prompts; it does not go with --protocol": (
+                self.detect and self.protocol is not None
             ),
             "--davis and --youtube count frames differently; give one of them": bool(self.davis and self.youtube),
             f"--youtube scores tracked masks; it does not go with --protocol {self.protocol}": (
@@ -106,7 +113,6 @@ class EvaluateCommand(ModelCommand):
     def _score_data(self, data: Path) -> None:
         from tqdm import tqdm
 
-        from sam2kit.data.opening import open_dataset
         from sam2kit.evaluation.runs import Settings, evaluate_dataset, samples_to_score
         from sam2kit.evaluation.semi_supervised import TrackingProtocol
         from sam2kit.processes import join_team
@@ -115,11 +121,7 @@ class EvaluateCommand(ModelCommand):
         tracking = TrackingProtocol(self.prompt, self.non_overlap, self._scoring())
         numbers = (self.clicks, self.frames, tracking, self.limit)
         settings = Settings(self.protocol, *numbers, include_training=self.include_training)
-        dataset = open_dataset(data)
-        if self.split:
-            dataset = dataset.of_split(self.split)
-            if not len(dataset):
-                raise ValueError(f"{data} has nothing in split {self.split!r}; without --split all of it is used")
+        dataset = self._dataset(data)
         settings.chosen_for(dataset)  # before the model is loaded
         team = join_team(self.device)
         model = self.load(team.device)
@@ -140,6 +142,36 @@ class EvaluateCommand(ModelCommand):
         if report is not None:
             about = {"name": self.model, **report.about}
             self._print_report(replace(report, about=about, totals=totals(report.rows)))
+
+    def _dataset(self, data: Path) -> Dataset:
+        """The data, or the wanted split of it."""
+        from sam2kit.data.opening import open_dataset
+
+        dataset = open_dataset(data)
+        if self.split:
+            dataset = dataset.of_split(self.split)
+            if not len(dataset):
+                raise ValueError(f"{data} has nothing in split {self.split!r}; without --split all of it is used")
+        return dataset
+
+    def _score_detection(self, data: Path) -> None:
+        from tqdm import tqdm
+
+        from sam2kit.evaluation.detection import evaluate_detection
+        from sam2kit.evaluation.runs import Settings, samples_to_score
+        from sam2kit.predict.automatic import everything_options
+        from sam2kit.predict.detector import Detector
+
+        settings = Settings("clicks", limit=self.limit, include_training=self.include_training)
+        dataset = self._dataset(data)
+        detector = Detector(self.load())
+        samples, notes = samples_to_score(detector.model, dataset, settings)
+        with tqdm(desc="evaluating", unit="sample", total=len(samples), disable=self.json) as bar:
+            everything = everything_options(detector.model.config)
+            report = evaluate_detection(
+                detector, samples, everything, progress=lambda done, total: bar.update(done - bar.n) and None
+            )
+        self._print_report(replace(report, notes=notes, about={"name": self.model, **report.about}))
 
     def _print_report(self, report: Report) -> None:
         from sam2kit.evaluation.reports import markdown, write_report

@@ -58,7 +58,7 @@ class CheckCommand(DataCommand):
 class ConvertCommand(DataCommand):
     """write a dataset in another format, masks unchanged"""
 
-    to: Literal["coco", "yolo", "davis", "sav"] = option()
+    to: Literal["coco", "yolo", "davis", "sav", "masks"] = option()
     out: Path = option(help="a new or empty folder, or a .zip")
 
     def run(self) -> None:
@@ -90,6 +90,9 @@ class TrainCommand(Command):
     seed: int = option(0)
     device: str = option("auto", DEVICE_HELP)
     precision: str = option("auto", "auto, float32, bfloat16 or float16")
+    detect: bool | None = option(
+        None, "learn to find the objects without a click (default: if they have classes, or are several in a picture)"
+    )
     separate_parts: bool = option(False, PARTS_HELP)
     json: bool = option(False, JSON_HELP)
 

@@ -43,6 +43,9 @@ class VideoCommand(ExportCommand, CleaningCommand):
         "frame=0,object=1,point=x,y[,0|1]",
     )
     prompts: Path | None = option(None, "a list of such prompts; see the README", "FILE.json")
+    find_every: int | None = option(
+        None, "find what a model with classes knows, on the first frame and every N-th, and follow it", "N"
+    )
     start: int = option(0, "first frame to use; frames count in the whole clip")
     stop: int | None = option(None, "frame to end before")
     every: int = option(1, "use every N-th frame", "N")
@@ -65,7 +68,7 @@ class VideoCommand(ExportCommand, CleaningCommand):
         refuse_lost_prompts(prompts, "the list of prompts")
         if self.resume and not self.session_file.exists():
             raise ValueError(f"there is no session to resume in {self.out}; run without --resume first")
-        if not self.resume and not prompts:
+        if not self.resume and not prompts and self.find_every is None:
             raise ValueError("say what to follow: --prompt frame=0,object=1,point=x,y, or --prompts FILE.json")
         self._follow(self.clip, prompts)
         return None
@@ -96,6 +99,7 @@ class VideoCommand(ExportCommand, CleaningCommand):
             predictor: None loads the model, after the clip was opened: weights may have to be downloaded.
         """
         from sam2kit.media.clips import open_clip
+        from sam2kit.predict.detector import Detector, follow_all
 
         with open_clip(path) as whole:
             predictor = predictor or self._predictor()
@@ -107,15 +111,21 @@ class VideoCommand(ExportCommand, CleaningCommand):
             session.options = session.options.changed(**self.cleaning, **chosen)
             for index, object_id, prompt in place_prompts(prompts, numbers):
                 predictor.add_prompt(session, index, object_id, prompt)
-            if not self.resume or prompts:
+            if prompts:
                 session.plan = predictor.plan(session, direction=self.direction)
-            track(predictor, session, self.session_file, quiet=self.json)
+            if self.find_every is None:
+                steps = predictor.resume(session)
+            else:
+                steps = follow_all(Detector(predictor.model), predictor, session, every=self.find_every)
+            track(predictor, session, self.session_file, steps, quiet=self.json)
             self.write_exports(session, path.stem)
 
     def _run_batch(self, batch: Path) -> int:
         """Follow what a list says; returns 1 if a clip failed."""
         if self.prompt or self.prompts:
             raise ValueError("with --batch, the list says what to follow; leave --prompt and --prompts out")
+        if self.find_every is not None:
+            raise ValueError("--find-every is for one clip; leave it out with --batch")
         settings = {name: getattr(self, name) for name in _SETTINGS} | self.cleaning
         clips = read_batch(batch, self.out, settings)
         for one in clips:

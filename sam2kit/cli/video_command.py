@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from sam2kit.media.effects import EFFECTS, EffectPainter
 from sam2kit.predict.prompt_lists import PlacedPrompt, prompt_of
 
 if TYPE_CHECKING:
+    from sam2kit.predict.frame_masks import FrameMasks
     from sam2kit.predict.session import Session
     from sam2kit.predict.video import VideoPredictor
 
@@ -172,14 +173,16 @@ def parse_prompt(text: str) -> PlacedPrompt:
     return prompt_of(entry, f"--prompt {text!r}", Path())
 
 
-def track(predictor: VideoPredictor, session: Session, saved: Path, *, quiet: bool) -> None:
-    """Go through the plan with a progress bar; whatever happens, the session is written."""
+def track(
+    predictor: VideoPredictor, session: Session, saved: Path, steps: Iterator[FrameMasks], *, quiet: bool
+) -> None:
+    """Go through the frames with a progress bar; whatever happens, the session is written."""
     from tqdm import tqdm
 
     last, done = time.monotonic(), False
     try:
-        with tqdm(desc="tracking", total=len(session.plan), unit="frame", disable=quiet) as bar:
-            for _ in predictor.resume(session):
+        with tqdm(desc="tracking", total=len(session.plan) or len(session.frames), unit="frame", disable=quiet) as bar:
+            for _ in steps:
                 bar.update()
                 if time.monotonic() - last > _SAVE_EVERY:
                     predictor.save(session, saved)

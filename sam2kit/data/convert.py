@@ -6,6 +6,7 @@ Each format has its own limits; what it cannot hold is kept in a way that only s
     yolo    one polygon per mask; masks that no polygon gives back are kept in exact_masks.json besides
     davis   one label picture per frame; clips whose objects overlap get one file per object
     sav     run lengths for every annotated frame, null for the others
+    masks   pictures and mask pictures; annotated frames of clips become pictures
 
 A picture is a clip of one frame for davis and sav. Picture files are copied as they are, unless they lie sideways.
 """
@@ -32,10 +33,12 @@ from sam2kit.data.yolo import EXACT_MASKS, outline_line, wrong_pixels, yaml_text
 from sam2kit.files import FileBundle
 from sam2kit.media.mask_files import (
     MAX_NUMBER,
+    NamedMask,
     RunLengths,
     binary_image,
     davis_palette,
     label_image,
+    mask_image,
     mask_to_runs,
     overlap,
     png_bytes,
@@ -72,7 +75,7 @@ def convert(dataset: Dataset, format: str, out: str | PathLike[str]) -> Conversi
 
     Args:
         dataset: from `open_dataset`.
-        format: "coco", "yolo", "davis" or "sav".
+        format: "coco", "yolo", "davis", "sav" or "masks".
         out: a new or empty folder, or a file that ends in .zip.
     Returns:
         what was written; samples that cannot be read are skipped and named in it.
@@ -88,7 +91,7 @@ def convert(dataset: Dataset, format: str, out: str | PathLike[str]) -> Conversi
         _WRITERS[format](dataset, bundle, result)
         if not result.pictures + result.clips:
             raise ValueError(f"no sample of {dataset.path} can be read: {result.skipped[-1]}")
-    if format in ("davis", "sav") and dataset.classes:
+    if format in ("davis", "sav", "masks") and dataset.classes:
         result.notes.append(f"{format} keeps no classes: {_some(dataset.classes)} are left out")
     return result
 
@@ -294,4 +297,29 @@ def _write_sav(dataset: Dataset, bundle: FileBundle, result: Conversion) -> None
         bundle.write(f"{place}_manual.json", json.dumps(content))
 
 
-_WRITERS = {"coco": _write_coco, "yolo": _write_yolo, "davis": _write_davis, "sav": _write_sav}
+def _write_masks(dataset: Dataset, bundle: FileBundle, result: Conversion) -> None:
+    """images/ and masks/, in a folder for each split; what is read again is what was written.
+
+    images/a.png   masks/a.png            a number per object; black and white if there is only one
+    images/b.jpg   masks/b/1.png, 2.png   one file per object, where objects overlap or are too many
+    """
+    pictures = 0
+    for path, sample, masks in _each(dataset, result):
+        root = f"{sample.split}/" if sample.split else ""
+        for index in masks.runs:
+            stem = _one_folder(path) if sample.is_picture else f"{_one_folder(path)}__{index:05d}"
+            objects = [NamedMask(str(number), runs) for number, runs in masks.runs[index].items()]
+            _copy_frame(sample, index, bundle, f"{root}images/{stem}")
+            pictures += 1
+            if len(objects) <= MAX_NUMBER and not overlap(one.mask for one in objects):
+                both = {f"{root}masks/{stem}.png": objects}
+            else:
+                both = {f"{root}masks/{stem}/{n}.png": [one] for n, one in enumerate(objects, start=1)}
+            for place, shown in both.items():
+                bundle.write(place, png_bytes(mask_image(shown)))
+    result.pictures, result.clips = pictures, 0
+
+
+_WRITERS = {
+    "coco": _write_coco, "yolo": _write_yolo, "davis": _write_davis, "sav": _write_sav, "masks": _write_masks,
+}  # fmt: skip

@@ -9,7 +9,7 @@ images/a.jpg   masks/a.png, objects/1/a.png, ...     single objects, where they 
 JPEGImages/a.jpg   SegmentationObject/a.png, SegmentationClass/a.png; lists in ImageSets, CVAT's colours in labelmap.txt
 
 VOC's objects come from SegmentationObject and their classes from SegmentationClass; with classes alone, everything of
-one class is one object, unless parts are separated. `write_labelled` writes such folders, picture by picture.
+one class is one object, unless parts are separated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from sam2kit.data.label_images import VOID, Colour, LabelImage, check_count, parts_of, read_label_image
 from sam2kit.data.layouts import (
@@ -37,8 +36,7 @@ from sam2kit.data.layouts import (
 )
 from sam2kit.data.sample import Dataset, Sample, TrueMasks, Truth
 from sam2kit.data.stored import FrameSize, Note, frame_files, pictures_in
-from sam2kit.files import FileBundle
-from sam2kit.media.mask_files import MAX_NUMBER, OVERLAPS, NamedMask, jpeg_bytes, mask_image, overlap, png_bytes
+from sam2kit.media.mask_files import OVERLAPS
 
 _WORDS = "masks?|gt|ground_?truth|seg|segmentation|labels?|annotations?|matte|labelids|instanceids"
 _AFTER = re.compile(rf"[_\-. ](?:{_WORDS})$", re.IGNORECASE)
@@ -271,33 +269,3 @@ def _listed(root: Path, stems: list[str]) -> dict[str, str | None]:
             stem = line.split()[0]
             listed[stem] = split_named(file.stem) or listed.get(stem)
     return listed or dict.fromkeys(stems)
-
-
-def write_labelled(
-    bundle: FileBundle, split: str, stem: str, image: np.ndarray, objects: Sequence[NamedMask], *, lossy: bool = False
-) -> None:
-    """Add one picture and its masks, so that what is read again is what was written.
-
-        train/images/a.png   train/masks/a.png            a number per object; black and white if there is only one
-        train/images/b.jpg   train/masks/b/1.png, 2.png   one file per object, where objects overlap or are too many
-
-    Args:
-        bundle: the folder or the zip; all stems of a split must differ, whatever their case.
-        split: "train", "val" or "test".
-        stem: of the file names; plain, without folders and suffix.
-        image: uint8 [H, W, 3].
-        objects: with masks of the size of the picture; empty ones are left out.
-        lossy: write the picture as JPEG, which is enough for what was one before. Masks are always exact.
-    Raises:
-        ValueError: if no object is left.
-    """
-    full = [item for item in objects if item.area]
-    if not full:
-        raise ValueError(f"{stem} has no object that covers anything; click one, or leave the picture out")
-    suffix, content = ("jpg", jpeg_bytes(image)) if lossy else ("png", png_bytes(Image.fromarray(image)))
-    bundle.write(f"{split}/images/{stem}.{suffix}", content)
-    if len(full) <= MAX_NUMBER and not overlap(item.mask for item in full):
-        bundle.write(f"{split}/masks/{stem}.png", png_bytes(mask_image(full)))
-        return
-    for number, item in enumerate(full, start=1):
-        bundle.write(f"{split}/masks/{stem}/{number}.png", png_bytes(mask_image([item])))

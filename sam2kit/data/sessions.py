@@ -20,6 +20,7 @@ from sam2kit.data.sample import Dataset, Sample, TrueMasks, Truth
 from sam2kit.data.stored import BadSampleError, Frames, FrameSize, opened_clip, stamp_of
 from sam2kit.files import MALFORMED
 from sam2kit.media.clips import VIDEO_SUFFIXES
+from sam2kit.predict.objects import class_of
 from sam2kit.predict.session import Session
 from sam2kit.predict.session_file import session_clip_path
 
@@ -104,6 +105,8 @@ def _read_answers(file: Path, clip: Path | None, frame: int, size: FrameSize) ->
     known = session.masks(frame)
     truth = TrueMasks(dict(zip(known.numbers, known.masks, strict=True)) if len(known) else {})
     for item in session.objects.values():
+        if (kind := class_of(item.name)) is not None:
+            truth.labels[item.number] = kind
         prompt = item.prompts.get(frame)
         if prompt is not None and prompt.mask is not None:
             truth.add(prompt.mask, number=item.number)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ from torch.nn.init import trunc_normal_
 from sam2kit.config import SAM2Config
 from sam2kit.hardware import fit_threads
 from sam2kit.model.attention import exact_convolutions, quick_products
+from sam2kit.model.detection_head import DetectionHead
 from sam2kit.model.image_encoder import ImageEncoder
 from sam2kit.model.layers import MLP, resize_smoothly, within_range
 from sam2kit.model.mask_decoder import Candidates, MaskDecoder, choose_candidates
@@ -150,6 +151,18 @@ class SAM2(nn.Module):
             self.no_obj_embed_spatial = _learned(1, memory.dim)
         if memory.dates_object_pointers:
             self.obj_ptr_tpos_proj = nn.Linear(dim, memory.dim)
+        if config.classes:
+            self.set_classes(config.classes)
+
+    def set_classes(self, classes: tuple[str, ...]) -> None:
+        """Take a new detection head, untrained, for these classes; none for none."""
+        self.config = replace(self.config, classes=classes)
+        if classes:
+            takes_detail = self.config.decoder.takes_detail
+            head = DetectionHead(self.config.hidden_dim, len(classes), takes_detail=takes_detail)
+            self.detection_head = head.to(self.device, self.weight_dtype)
+        elif hasattr(self, "detection_head"):
+            del self.detection_head
 
     @property
     def device(self) -> torch.device:
@@ -206,6 +219,10 @@ class SAM2(nn.Module):
             return ImageFeatures(stride16)
         fine, coarse = self.sam_mask_decoder.project_detail(*detail)
         return ImageFeatures(stride16=stride16, stride8=coarse, stride4=fine)
+
+    def detect(self, features: ImageFeatures) -> tuple[Tensor, Tensor]:
+        """Depth and boxes of the classes' things in B pictures, see `DetectionHead`; only models with classes can."""
+        return self.detection_head(features.stride16, features.stride8)
 
     def without_memory(self, stride16: Tensor) -> Tensor:
         """[B, dim, h, w] raw features -> the image embedding of a frame that remembers nothing."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from math import ceil, inf
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2kit.config import check_number, check_whole
+from sam2kit.config import SAM2Config, check_number, check_whole
 from sam2kit.hardware import is_out_of_memory
 from sam2kit.media.mask_files import RunLengths, mask_to_runs, run_counts, runs_to_mask
 from sam2kit.media.pictures import PictureSource, read_picture
@@ -76,6 +76,15 @@ class AutomaticOptions:
             raise ValueError(f"point_grids must hold one grid per layer, {self.crop_layers + 1} in all")
 
 
+def everything_options(config: SAM2Config) -> AutomaticOptions:
+    """What suits a model, with half of the published grid, for a wait that people accept."""
+    options = AutomaticOptions(points_per_side=16)
+    if not config.decoder.ragged_masks:
+        return options
+    # nano predicts lower IoUs, the boundaries of its masks are less stable, and it leaves specks
+    return replace(options, min_predicted_iou=0.5, min_stability=0.7, min_region_area=8)
+
+
 @dataclass(frozen=True)
 class FoundMask:
     """One mask of "segment everything"."""
@@ -86,6 +95,8 @@ class FoundMask:
     stability: float
     point_xy: tuple[float, float]  # the click that found it
     crop_xyxy: tuple[int, int, int, int]  # the crop it was found in
+    name: str = ""  # its class, where one is known
+    score: float = 1.0  # how sure that is, 0..1
 
     @property
     def mask(self) -> np.ndarray:
@@ -288,10 +299,20 @@ def _cut_off(boxes: Tensor, crop: Box, size_hw: tuple[int, int]) -> Tensor:
     return (at_crop & ~at_picture).any(dim=1)
 
 
-def to_detections(found: Sequence[FoundMask]) -> supervision.Detections:
-    """Found masks as `supervision.Detections`, with predicted IoU as confidence."""
+def to_detections(found: Sequence[FoundMask], classes: Sequence[str] = ()) -> supervision.Detections:
+    """Found masks as `supervision.Detections`.
+
+    Args:
+        classes: as `Detector.classes`: they number the masks' names, and the score is the confidence. Without any,
+            every mask is a class of its own, and predicted IoU the confidence.
+    """
     if not found:
         import supervision
 
         return supervision.Detections.empty()
-    return detections_of(np.stack([f.mask for f in found]), np.array([f.predicted_iou for f in found]))
+    masks = np.stack([f.mask for f in found])
+    if not classes:
+        return detections_of(masks, np.array([f.predicted_iou for f in found]))
+    numbers = np.array([list(classes).index(f.name) for f in found])
+    scores, names = np.array([f.score for f in found]), np.array([f.name for f in found])
+    return detections_of(masks, scores, class_id=numbers, names=names)

@@ -12,6 +12,7 @@ What a frame may hold for an object:
 from __future__ import annotations
 
 import numbers
+import re
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -91,6 +92,12 @@ def checked_name(name: str, taken: Collection[str]) -> str:
     if name in taken:
         raise ValueError(f"there is a “{name}” already; choose another name")
     return name
+
+
+def class_of(name: str) -> str | None:
+    """The class that an object's name tells: "coin" of "coin (2)" and "coin 3"; None of a name like "Object 4"."""
+    kind = re.sub(r"(?<=\w)\s*(\(\d+\)|[ _-]?\d+)$", "", name).strip()
+    return None if kind.casefold() in ("", "object") or kind.isdecimal() else kind
 
 
 def free_name(wanted: str, taken: Collection[str]) -> str:

@@ -143,9 +143,13 @@ class Session:
         """Take an object into the list under a number and a name of its own, and make it active."""
         item.number = self._next_number()
         usual = object_id if isinstance(object_id, str) else f"Object {object_id}"
-        item.name = name or free_name(usual, self._names())
+        item.name = name or self.free_name(usual)
         self.objects[object_id], self.active = item, object_id
         return item
+
+    def free_name(self, wanted: str) -> str:
+        """A name for a new object: the wanted one, or if it is taken with a number behind it."""
+        return free_name(wanted, self._names())
 
     def check_room(self, more: int) -> None:
         """Raises ValueError if there would be more objects than a session may have."""

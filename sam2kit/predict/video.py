@@ -221,7 +221,7 @@ class VideoPredictor:
         return FrameMasks(frame, (object_id,), (result,), (known.number,), session.clip.size_hw, session.options, names)
 
     def add_found(self, session: Session, frame: int, found: Sequence[FoundMask]) -> list[ObjectId]:
-        """Add masks that `AutomaticMasks` found as objects, one step for undo; further clicks refine them."""
+        """Add masks that were found as objects, named by their class, one step for undo; further clicks refine them."""
         frame = session.frame_in_use(frame)
         session.check_room(len(found))
         session.remember()
@@ -237,7 +237,7 @@ class VideoPredictor:
                 item.prompts[frame] = FramePrompt(mask=one.mask)
                 item.prompted[frame] = self.tracker.take_mask(session, frame, item.prompts[frame])
             added.append(session.next_id())
-            session.put_object(added[-1], item)
+            session.put_object(added[-1], item, session.free_name(one.name) if one.name else None)
         return added
 
     def _ask(

@@ -22,19 +22,21 @@ from tqdm import tqdm
 
 EVALUATION_BEFORE, TRAINING, EVALUATION = "evaluation before", "training", "evaluation"  # phases
 FORGETTING_CHECK = "forgetting check"  # before and after, on other data than the user's
+DETECTION = "learning to find objects"  # after the training of the masks
 
 
 @dataclass(frozen=True)
 class TrainingEvent:
     """Something that happened."""
 
-    phase: str  # EVALUATION_BEFORE (of the base model), TRAINING, EVALUATION or FORGETTING_CHECK
+    phase: str  # EVALUATION_BEFORE (of the base model), TRAINING, EVALUATION, FORGETTING_CHECK, DETECTION
     step: int = 0  # steps taken so far
     seconds: float = 0.0  # of the time that counts for a budget of minutes
     progress: float = 0.0  # 0..1
     epoch: int = 0  # that is evaluated
     figures: dict[str, float] = field(default_factory=dict)  # of a step: "loss", its terms, ...; empty as a part begins
-    done: int = 0  # samples that are evaluated, of this process's `total`; an event comes before each of them
+    # samples that are evaluated, of this process's `total`; an event comes before each. Of DETECTION, steps
+    done: int = 0
     total: int = 0
     scores: dict[str, float] = field(default_factory=dict)  # when an evaluation is over: "score", its measures, ...
     saved: bool = False  # then: these weights are the best so far, and in the folder
@@ -87,7 +89,8 @@ class ProgressBar(Callback):
             self._show("training", 100, round(100 * event.progress, 2), "%", event.figures)
         elif event.total:
             words = {EVALUATION: f"evaluating epoch {event.epoch}", EVALUATION_BEFORE: "evaluating the base model"}
-            self._show(words.get(event.phase, event.phase), event.total, event.done, "sample", {})
+            unit = "step" if event.phase == DETECTION else "sample"
+            self._show(words.get(event.phase, event.phase), event.total, event.done, unit, {})
         elif event.scores and self._bar is not None:
             self._bar.update(self._bar.total - self._bar.n)
             self.close()
@@ -98,6 +101,7 @@ class ProgressBar(Callback):
             self._part, self._bar = part, tqdm(total=total, initial=done, desc=part, unit=unit)
         if figures:
             self._bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
+        self._bar.total = total  # of a limit of time it is guessed
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:

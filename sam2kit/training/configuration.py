@@ -86,6 +86,8 @@ class TrainingConfig:
     evaluated_samples: int = 64  # held-out samples that each evaluation uses, at most
     forgetting_check: bool = True  # also evaluate, before and after, on scenes unlike the data; takes its time
     pictures: int = 6  # held-out samples that predictions.jpg shows; 0 writes none
+    # afterwards
+    detect: bool | None = None  # learn to find the objects without a click; None: if they have classes, or are several
     # where
     seed: int = 0
     device: str = "auto"

@@ -29,13 +29,16 @@ from accelerate.utils import gather_object
 from sam2kit.data.opening import open_dataset
 from sam2kit.data.sample import Dataset
 from sam2kit.data.splitting import content_keys, fingerprint
+from sam2kit.evaluation.detection import evaluate_detection
 from sam2kit.evaluation.reports import ObjectRow, means_of
-from sam2kit.finetuned import FineTuning, save_finetuned, this_environment, with_metrics
+from sam2kit.finetuned import FineTuning, add_detection_head, save_finetuned, this_environment, with_metrics
 from sam2kit.finetuned import fingerprint as weights_fingerprint
 from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.detector import Detector
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.processes import join_processes
 from sam2kit.training.callbacks import (
+    DETECTION,
     EVALUATION,
     EVALUATION_BEFORE,
     FORGETTING_CHECK,
@@ -46,7 +49,8 @@ from sam2kit.training.callbacks import (
     announce,
 )
 from sam2kit.training.configuration import TrainingConfig, recipe_named
-from sam2kit.training.memory_plan import MicroBatch, micro_batch_for
+from sam2kit.training.detection import classes_of, train_detection, worth_detecting
+from sam2kit.training.memory_plan import MicroBatch, free_bytes, micro_batch_for
 from sam2kit.training.trained_parameters import lora_pairs, plain_state
 from sam2kit.training.trainer import MIXED_PRECISION, LoopOptions, Trainer, dtype_for_all
 from sam2kit.training.training_report import (
@@ -58,7 +62,7 @@ from sam2kit.training.training_report import (
     write_curves,
     write_predictions,
 )
-from sam2kit.training.training_step import FineTuningSteps
+from sam2kit.training.training_step import KEPT_SHARE, FineTuningSteps, encoder_parameters
 from sam2kit.training.validation import (
     Validation,
     forgetting_rows,
@@ -72,6 +76,8 @@ from sam2kit.weights import choose_device, load_model
 
 _LEAST_STEPS = 25  # per epoch: a handful of pictures is gone through several times before the next evaluation
 _EVALUATION_SHARE, _CHECK_SHARE = 1 / 8, 1 / 16  # of a budget of minutes, at most
+_DETECTION_SHARE = 1 / 4  # of a budget of minutes, where objects are to be found; else as long as the masks took, or
+_LEAST_DETECTION = 120.0  # so many seconds, if that is more
 _TRAINING_PER_EVALUATION = 3.0  # as much time between two evaluations, at least, as one takes
 
 
@@ -115,6 +121,7 @@ class _FineTuningRun:
         train, self.held_out = parts_of(data, overfit=config.overfit, held_out=config.held_out, seed=config.seed)
         config.check_fit(train, self.model)
         self.train = train.samples
+        self.detects = worth_detecting(train) if config.detect is None else config.detect
         some = some_of(self.held_out, config.evaluated_samples, config.seed)
         self.validation = Validation(some, self.accelerator, held_out_rows)
         self.check = Validation([], self.accelerator, forgetting_rows)
@@ -149,6 +156,8 @@ class _FineTuningRun:
         options = self._loop_options()
         torch.manual_seed(config.seed)  # LoRA begins at random, and alike on all processes
         config.prepare(self.model)
+        if self.detects or any(p.requires_grad for p in encoder_parameters(self.model)):
+            self.model.set_classes(())  # the base's head, if there is one, only knows the base's features
         if history.micro_batch:  # a run that goes on takes the same: with another one it would be another training
             size = MicroBatch(**history.micro_batch)
         else:
@@ -178,6 +187,8 @@ class _FineTuningRun:
     def _loop_options(self) -> LoopOptions:
         """With a budget of minutes, what the end will take is left free."""
         minutes, seconds = self.config.minutes, self.history.seconds
+        if minutes is not None and self.detects:
+            minutes *= 1 - _DETECTION_SHARE
         if minutes is not None:  # the end may have as much as it takes, but half of what the evaluation has left
             left = 60 * minutes - seconds.get("held out", 0.0) - seconds.get("forgetting", 0.0)
             at_the_end = min(sum(seconds.values()), max(left, 0.0) / 2)
@@ -330,6 +341,8 @@ class _FineTuningRun:
             known = intervals_of(self.history.rows_of("before"), rows)
             result = replace(result, after=result.after | means_of(checked), intervals=known)
         if self.accelerator.is_main_process:
+            if self.detects:
+                result = replace(result, found=self._detection(best, seconds))
             with_metrics(self.out, result.metrics)
             (self.out / "result.md").write_text(result.text() + "\n")
             if config.pictures:
@@ -340,6 +353,25 @@ class _FineTuningRun:
                 count, samples = config.pictures, self.validation.samples
                 write_predictions(path, samples, rows, *both, count=count, enough=lambda: time.monotonic() > end)
         return result
+
+    def _detection(self, best: SAM2, seconds: float) -> dict[str, float]:
+        """Let the best model learn to find objects; what it finds on held-out samples, see `figures_of`."""
+        minutes, clock = self.config.minutes, self.trainer
+        assert clock is not None, "the masks were trained"
+        limit = 60 * minutes * _DETECTION_SHARE if minutes is not None else max(seconds, _LEAST_DETECTION)
+        room = KEPT_SHARE * free_bytes(torch.device("cpu"), self.accelerator)
+
+        def progress(done: int, total: int) -> None:
+            self._announce(DETECTION, done=done, total=total)
+
+        classes = classes_of(self.train)
+        train_detection(
+            best, self.train, classes, seed=self.config.seed, seconds=0.8 * limit, room=room, progress=progress
+        )
+        add_detection_head(self.out, best)
+        end, samples = time.monotonic() + 0.2 * limit, self.validation.samples
+        report = evaluate_detection(Detector(best), samples, enough=lambda: time.monotonic() > end)
+        return dict(report.totals) | {"pictures": float(len(samples))}
 
 
 def load_base(base: str, config: TrainingConfig) -> tuple[Accelerator, SAM2]:

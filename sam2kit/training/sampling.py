@@ -80,17 +80,26 @@ class SampledClip:
     clip: TrainingClip  # B = 1
     name: str  # of the sample
     keys: list[ViewKey | None]  # of each frame: the same for the same pixels; None where the view will not come again
+    labels: list[str | None]  # of each object its class, where that is known
 
 
 def sample_clip(
-    sample: Sample, rng: Generator, augmentation: Augmentation, *, side: int, frames: int, objects: int
+    sample: Sample,
+    rng: Generator,
+    augmentation: Augmentation,
+    *,
+    side: int,
+    frames: int,
+    objects: int | None,
+    whole: bool = True,
 ) -> SampledClip | None:
     """A random training clip from one sample; all its frames and masks are changed alike.
 
     Args:
         side: of the model's square, in pixels.
         frames: of a clip, at most.
-        objects: at most; drawn among those that are visible on the first frame.
+        objects: at most; drawn among those that are visible on the first frame; None takes all.
+        whole: whether every object has to stay in the view, at least in part.
     Returns:
         None if the sample shows no object, or none that is large enough for the square.
     """
@@ -98,23 +107,24 @@ def sample_clip(
     if drawn is None:
         return None
     read, numbers = drawn
-    pictures, tracks = read.frames, list(read.masks.values())
+    pictures, tracks, labels = read.frames, list(read.masks.values()), read.picture_labels
     visible = [n for n, track in enumerate(tracks) if track[0].any()]
     chosen = sorted(rng.permutation(visible)[:objects])
     if not chosen:
         return None
     masks = np.stack([tracks[n] for n in chosen], axis=1)  # [T, N, H, W]
     flip = bool(rng.random() < augmentation.flip)
-    pictures, masks = _cut_out(rng, augmentation, pictures, masks)
+    pictures, masks = _cut_out(rng, augmentation, pictures, masks, whole=whole)
     pixels, squares = _to_square(pictures, masks, side)
-    squares = squares[:, squares[0].flatten(1).any(dim=1)]  # some are too small for the square
-    if not squares.shape[1]:
+    seen = squares[0].flatten(1).any(dim=1)  # some are too small for the square
+    if not seen.any():
         return None
+    squares, labels = squares[:, seen], [labels[n] for n, is_seen in zip(chosen, seen.tolist(), strict=True) if is_seen]
     pixels, squares = _warp(rng, augmentation, _recolour(rng, augmentation, pixels), squares)
     if flip:
         pixels, squares = pixels.flip(-1), squares.flip(-1)
     keys = [(sample.name, n, side, flip) if augmentation.comes_again else None for n in numbers]
-    return SampledClip(TrainingClip(pixels[:, None], squares[:, None]), sample.name, keys)
+    return SampledClip(TrainingClip(pixels[:, None], squares[:, None]), sample.name, keys, labels)
 
 
 def _sample_window(
@@ -135,9 +145,9 @@ def _sample_window(
 
 
 def _cut_out(
-    rng: Generator, augmentation: Augmentation, pictures: np.ndarray, masks: np.ndarray
+    rng: Generator, augmentation: Augmentation, pictures: np.ndarray, masks: np.ndarray, *, whole: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A part of the picture around one of the objects; the whole one if an object would be lost on the first frame."""
+    """A part of the picture around one of the objects; all of it if an object would be lost that has to stay."""
     share = rng.uniform(augmentation.zoom, 1.0)
     if share == 1:
         return pictures, masks
@@ -148,7 +158,7 @@ def _cut_out(
     y = int(np.clip(rows[at] - rng.integers(h), 0, height - h))
     x = int(np.clip(columns[at] - rng.integers(w), 0, width - w))
     cut = masks[..., y : y + h, x : x + w]
-    kept = cut[0].any(axis=(1, 2)).all()
+    kept = not whole or cut[0].any(axis=(1, 2)).all()
     return (pictures[:, y : y + h, x : x + w], cut) if kept else (pictures, masks)
 
 

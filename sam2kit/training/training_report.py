@@ -16,7 +16,7 @@ from sam2kit.evaluation.semi_supervised import compare
 from sam2kit.files import atomic_write, read_json, write_json
 from sam2kit.media.drawing import POSITIVE
 from sam2kit.model.sam2 import SAM2
-from sam2kit.model_card import COUNTS, JUDGED, UNITS, score_table
+from sam2kit.model_card import COUNTS, JUDGED, UNITS, found_words, score_table
 from sam2kit.predict.image import ImagePredictor
 
 _FILE = "history.json"
@@ -124,6 +124,7 @@ class Result:
     intervals: dict[str, dict[str, Any]] = field(default_factory=dict)  # by measure, see model_card.score_table
     held_out: str = ""  # what was evaluated on, in words
     notes: list[str] = field(default_factory=list)  # sentences about how far the numbers can be trusted
+    found: dict[str, float] = field(default_factory=dict)  # what it finds by itself, see evaluation/detection.py
 
     @property
     def better(self) -> bool:
@@ -133,7 +134,8 @@ class Result:
     @property
     def metrics(self) -> dict[str, Any]:
         """What finetuned.json keeps of it."""
-        return {"before": self.before, "after": self.after, "intervals": self.intervals}
+        found = {"found": self.found} if self.found else {}
+        return {"before": self.before, "after": self.after, "intervals": self.intervals, **found}
 
     def table(self, *, aligned: bool = False) -> str:
         """All measures before and after, with their intervals, as Markdown; aligned for a terminal."""
@@ -146,6 +148,7 @@ class Result:
             f"{self.held_out} {UNITS}".strip(),
             self.table(aligned=aligned),
             f"{epochs}; {self.seconds / 60:.1f} minutes; {self.folder}",
+            found_words(self.found),
             *self.notes,
         ]
         change = self.intervals.get("score", {}).get("change")

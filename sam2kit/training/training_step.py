@@ -27,7 +27,7 @@ from sam2kit.training.memory_plan import MicroBatch, free_bytes
 from sam2kit.training.sampling import SampledClip, ViewKey, sample_clip, sample_prompts
 from sam2kit.training.trainer import Backward
 
-_KEPT_SHARE = 0.25  # of the free memory, for features that are kept
+KEPT_SHARE = 0.25  # of the free memory, for features that are kept
 
 
 class FineTuningSteps:
@@ -49,7 +49,7 @@ class FineTuningSteps:
         self._encoder_is_trained = any(p.requires_grad for p in encoder_parameters(model))
         keeps = config.augmentation.comes_again and not self._encoder_is_trained
         self._features: dict[ViewKey | None, ImageFeatures] = {}
-        self._most = _KEPT_SHARE * free_bytes(torch.device("cpu"), accelerator) if keeps else 0.0  # bytes of features
+        self._most = KEPT_SHARE * free_bytes(torch.device("cpu"), accelerator) if keeps else 0.0  # bytes of features
         self._room = self._most  # of these bytes, what is left
         self._ahead: dict[int, Future[SampledClip | None]] = {}
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="training samples")
@@ -111,9 +111,11 @@ class FineTuningSteps:
         order = np.random.default_rng([self.config.seed, 0, turn]).permutation(len(self.samples))
         sample, size = self.samples[order[place]], self.micro_batch
         rng = np.random.default_rng([self.config.seed, 1, number])
-        limits = {"side": size.side, "frames": size.frames, "objects": self.config.objects}
         try:
-            clip = sample_clip(sample, rng, self.config.augmentation, **limits)
+            clip = sample_clip(
+                sample, rng, self.config.augmentation,
+                side=size.side, frames=size.frames, objects=self.config.objects,
+            )  # fmt: skip
             if clip is not None:
                 return clip
             reason = f"{sample.name} shows no object that is large enough"
