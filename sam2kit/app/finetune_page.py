@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,6 +24,7 @@ from sam2kit.app.finetune_work import PHOTO_GESTURES, FinetuneWork
 from sam2kit.app.tab import GESTURES
 from sam2kit.data.sample import counted
 from sam2kit.media.drawing import PALETTE
+from sam2kit.model_card import found_words
 
 if TYPE_CHECKING:
     from sam2kit.app.finetune_tab import FinetuneTab
@@ -143,21 +145,26 @@ def curve_update(rows: Sequence[dict[str, float | str]]) -> Any:
 def results_html(run: FinetuneRun) -> str:
     """The numbers before and after, and the picture of both models' masks, if there is one."""
     assert run.result is not None, "only runs that left a model are shown"
-    before, after, predictions = run.result.before, run.result.after, run.plan.out / PREDICTIONS
+    result, predictions = run.result, run.plan.out / PREDICTIONS
+    before, after = result.before, result.after
     rows = ""
     for name, words in MEASURES.items():
         if name in before and name in after:
-            change = 100 * (after[name] - before[name])
+            change, known = 100 * (after[name] - before[name]), result.intervals.get(name, {})
+            low, high = (100 * end for end in known.get("change", (0.0, 0.0)))
+            between = f" <small>({low:+.1f} to {high:+.1f})</small>" if "change" in known else ""
             rows += (
                 f"<tr><td>{words}</td><td>{100 * before[name]:.1f}</td><td>{100 * after[name]:.1f}</td>"
-                f'<td class="{"better" if change > 0 else "worse"}">{change:+.1f}</td></tr>'
+                f'<td class="{"better" if change > 0 else "worse"}">{change:+.1f}{between}</td></tr>'
             )
-    titles = "<th>mIoU on the held-out photos, in percent</th><th>before</th><th>after</th><th></th>"
+    titles = "<th>mIoU on the held-out photos, in percent</th><th>before</th><th>after</th><th>change</th>"
+    sentences = (result.held_out, result.verdict, found_words(result.found), *result.notes)
+    about = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences if sentence)
     shown = ""
     if predictions.exists():
         url = f"data:image/jpeg;base64,{b64encode(predictions.read_bytes()).decode()}"
         shown = f'<figure><img alt="Held-out photos: true masks, before, after" src="{url}"></figure>'
-    return f'<div class="finetune-results"><table><tr>{titles}</tr>{rows}</table>{shown}</div>'
+    return f'<div class="finetune-results"><table><tr>{titles}</tr>{rows}</table>{about}{shown}</div>'
 
 
 def build_finetune_tab(tab: FinetuneTab, key: gr.State, choice: gr.Dropdown, answering: gr.State) -> list[Any]:

@@ -31,7 +31,7 @@ from sam2kit.hardware import is_out_of_memory
 from sam2kit.hub import HubError
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.image import ImagePredictor
-from sam2kit.training.callbacks import EVALUATION, EVALUATION_BEFORE, TRAINING, Callback, TrainingEvent
+from sam2kit.training.callbacks import DETECTION, EVALUATION, EVALUATION_BEFORE, TRAINING, Callback, TrainingEvent
 from sam2kit.weights import choose_device, load_model
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ _STATUS = {
     EVALUATION_BEFORE: "Evaluating the model as it is: photo {photo} of {total} …",
     EVALUATION: "Evaluating the fine-tuned model: photo {photo} of {total} …",
     TRAINING: "Training: step {step}, {progress:.0%} of the time.",
+    DETECTION: "Learning to find the objects without a click: step {photo} of {total} …",
     COMPARING: "Comparing on the held-out photos …",
 }
 _CURVE_POINTS = 150

@@ -143,13 +143,10 @@ class FinetuneTab:
         cancelled, model = self.store.cancelled(key), self.models.of(key)
         with self.store.using(key) as work:
             run = work.start(model, recipe, minutes, trainer_of(model.images.model))
-        try:
-            while not run.finished.wait(_LOOK_AGAIN):
-                if cancelled.is_set():
-                    run.stop()
-                yield FinetunePage(**_progress(run))
-        finally:
-            run.stop()  # if the page was closed
+        while not run.finished.wait(_LOOK_AGAIN):  # if the page is closed, it goes on as long as the work is kept
+            if cancelled.is_set():
+                run.stop()
+            yield FinetunePage(**_progress(run))
         if run.end is not None and run.end.error:
             gr.Warning(plain_words(run.end.error))
         yield self._end_page(key, run)
@@ -165,16 +162,20 @@ class FinetuneTab:
             return self._page(key, work)._replace(**self._results(key, work), **shown)
 
     def follow(self, key: str) -> Iterator[FinetunePage]:
-        """After `bring_back`: a training that ended with the old page, or is about to, and what came of it."""
+        """After `bring_back`: a training that goes on, or has ended meanwhile, and what came of it."""
         with self.store.still(key) as work:
             run = work.runs[-1] if work is not None and work.runs else None
         yield FinetunePage()  # Gradio empties all parts where a generator yields nothing
         if run is None:
             return
+        cancelled = self.store.cancelled(key)
         while not run.finished.wait(_LOOK_AGAIN):
-            run.stop()  # nobody drives it any more
-            yield FinetunePage(**_progress(run))
-        yield self._end_page(key, run)._replace(train=gr.update(interactive=True))
+            if cancelled.is_set():
+                run.stop()
+            buttons = {"train": gr.update(interactive=False), "stop": gr.update(visible=True)}
+            yield FinetunePage(**_progress(run), **buttons)
+        ended = self._end_page(key, run)
+        yield ended._replace(train=gr.update(interactive=True), stop=gr.update(visible=False))
 
     # the result
 
@@ -232,7 +233,7 @@ class FinetuneTab:
         runs = [run for run in work.runs if run.result is not None]
         if not runs:
             return {}
-        choices = self.models.choices([run.name for run in runs])
+        choices = self.models.choices([run.name for run in runs], measured=True)
         return {
             "results": gr.update(value=results_html(runs[-1]), visible=True),
             "choice": gr.update(choices=choices, value=self.models.of(key).name, visible=True),

@@ -26,6 +26,7 @@ from sam2kit.app.finetune_run import PREDICTIONS, CarryOut, FinetunePlan, Finetu
 from sam2kit.app.limits import Limits
 from sam2kit.app.store import VisitorFolder
 from sam2kit.data.coco import CocoContent
+from sam2kit.data.convert import may_be_copied
 from sam2kit.data.sample import counted
 from sam2kit.files import FileBundle
 from sam2kit.finetuned import is_finetuned, read_finetuned
@@ -55,6 +56,7 @@ class Photo:
 
     editor: Editor
     held_out: bool | None = None  # None: not said yet
+    file: Path | None = None  # that was added, if it is an upright picture with exactly these pixels
     _thumbnail: tuple[list[FrameResult], str] | None = None  # answers of the model, URL
 
     @property
@@ -66,6 +68,15 @@ class Photo:
     def image(self) -> np.ndarray:
         """uint8 [H, W, 3]."""
         return self.editor.session.clip.frame(0)
+
+    def as_file(self) -> tuple[str, bytes]:
+        """Name and content of a picture file: the one that was added, so that it is recognised later, or a new one."""
+        stem, suffix = Path(self.file_name).stem, Path(self.file_name).suffix
+        if self.file is not None and self.file.is_file():
+            return self.file_name, self.file.read_bytes()
+        if suffix in _LOSSY:  # it loses little by being a JPEG again
+            return f"{stem}.jpg", jpeg_bytes(self.image)
+        return f"{stem}.png", png_bytes(Image.fromarray(self.image))
 
     def labels(self) -> list[FrameResult]:
         """The answers of the model that have a mask, one per object."""
@@ -107,9 +118,11 @@ class FinetuneWork:
             raise ValueError(f"{path.name} was not added: this app takes {limits.photos} photos; remove some first")
         image = read_picture(path)
         limits.check_picture(image.shape[:2], path.name)
-        session = predictor.open(_not_too_large(image))
+        kept = _not_too_large(image)
+        session = predictor.open(kept)
         session.file_name = self._free_name(path)
-        self.photos.append(Photo(Editor(session, predictor)))
+        own = path if kept is image and may_be_copied(path) else None
+        self.photos.append(Photo(Editor(session, predictor), file=own))
 
     def _free_name(self, path: Path) -> str:
         """A name whose stem no other photo has, fit for files."""
@@ -199,9 +212,7 @@ class FinetuneWork:
                     raise ValueError(
                         f"{photo.file_name} has no object that covers anything; click one, or leave the photo out"
                     )
-                lossy, stem = Path(photo.file_name).suffix in _LOSSY, Path(photo.file_name).stem
-                name = f"{stem}.jpg" if lossy else f"{stem}.png"  # what was a JPEG before loses nothing by another one
-                content = jpeg_bytes(photo.image) if lossy else png_bytes(Image.fromarray(photo.image))
+                name, content = photo.as_file()
                 bundle.write(f"{split}/{name}", content)
                 contents[split].add_image(name, photo.image.shape[:2])
                 for item in full:

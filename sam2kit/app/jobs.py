@@ -38,6 +38,7 @@ from sam2kit.app.queue import FairQueue
 from sam2kit.app.store import TabStore
 from sam2kit.app.work import Workspace
 from sam2kit.app.zero_gpu import GpuWork, ZeroVideoPredictor, automatic_masks
+from sam2kit.data.sample import counted
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.alike import AlikeOptions, FindAlike, look_of
 from sam2kit.predict.automatic import FoundMask, Steps
@@ -160,7 +161,7 @@ class Jobs:
             with as_warning():
                 if found:
                     work.predictor.add_found(work.session, frame, found)
-                    hint = f"{len(found)} masks found; pick one in the list to refine it with clicks."
+                    hint = f"{counted(len(found), 'mask')} found; pick one in the list to refine it with clicks."
         return page_of_step(work, key, hint)
 
     # tracking

@@ -28,6 +28,7 @@ _GONE = (
     "and has room. Session files last."
 )
 _VISITORS_WITH_CLIPS = 12  # each may hold a hundred megabytes of decoded frames, or of photos
+_DEVICES = {"cuda": "this GPU", "mps": "this GPU"}
 _UNSEEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -49,16 +50,15 @@ def build_app(app_model: AppModel, photos: list[Path], clips: list[Path], *, lim
         choices = models.choices()
         with gr.Row(elem_id="top"):
             gr.Markdown(
-                f"# sam2kit\nClick on a thing in your photo or video, correct, download. "
-                f"Model: **{base.name}** on {'ZeroGPU' if is_zero_gpu() else app_model.model.device.type.upper()}.",
+                "# sam2kit\nClick on a thing in your photo or video, correct, download. Computed on "
+                f"{'a lent GPU' if is_zero_gpu() else _DEVICES.get(app_model.model.device.type, 'the CPU')}.",
                 elem_id="head",
             )
             choice = gr.Dropdown(
                 choices, value=base.name, label="Which model answers", visible=len(choices) > 1, filterable=False,
                 container=False, elem_id="model",
             )  # fmt: skip
-        if app_model.notice:
-            gr.HTML(_banner(app_model), elem_id="banner", apply_default_css=False)
+        banner = gr.HTML(_banner(app_model), visible=bool(app_model.notice), elem_id="banner", apply_default_css=False)
         tabs: list[tuple[ClickTab | FinetuneTab, list[Any]]] = []
         with gr.Tabs():
             with gr.Tab("Image"):
@@ -73,6 +73,8 @@ def build_app(app_model: AppModel, photos: list[Path], clips: list[Path], *, lim
         for tab, parts in tabs:
             if isinstance(tab, ClickTab):
                 answering.change(tab.change_model, key, parts, **_UNSEEN)
+        if app_model.notice:  # which is about the app's model
+            answering.change(lambda name: gr.update(visible=name == base.name), answering, banner, **_UNSEEN)
         if len(choices) > 1:
             app.load(finetuning.offer, key, choice, **_UNSEEN)
         _bring_work_back(app, Visitors(app, key, store, jobs), tabs, key, limits.minutes_after_leaving)

@@ -19,7 +19,7 @@ import torch
 from sam2kit.config import preset
 from sam2kit.doctor import quicker_of_two, seconds_per_frame
 from sam2kit.files import write_json
-from sam2kit.hardware import processor_name
+from sam2kit.hardware import THREADS, fit_threads, processor_name
 from sam2kit.hub import cached_weights, hub_source
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.image import ImagePredictor
@@ -28,6 +28,7 @@ from sam2kit.predict.video import VideoPredictor
 
 YARDSTICK = "efficienttam-ti-512"
 AT_ONCE = 1.0  # seconds within which a first click feels answered at once
+_BUSY = 0.5  # cores that other programs use
 _measuring = Lock()
 
 
@@ -91,6 +92,7 @@ def offer_for_clicks(yardstick: Seconds) -> Offer:
 def measured_seconds(dtype: torch.dtype) -> Seconds:
     """What the yardstick takes on the CPU; measured once for a machine, and kept among the user's caches."""
     file = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "sam2kit" / "seconds.json"
+    fit_threads()
     machine = f"{processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {dtype}"
     with _measuring:
         known: dict[str, dict[str, float]] = {}
@@ -99,6 +101,8 @@ def measured_seconds(dtype: torch.dtype) -> Seconds:
         with suppress(KeyError, TypeError):
             return Seconds(**known[machine])
         taken = seconds_of(YARDSTICK, dtype)
+        if (THREADS.others or 0.0) >= _BUSY:  # what other programs cost is not to be remembered
+            return taken
         with suppress(OSError):  # then it is measured again
             write_json({**known, machine: asdict(taken)}, file)
         return taken

@@ -57,6 +57,8 @@ class Page(NamedTuple):
     feather: Any = SKIP
     exclusive: Any = SKIP
     careful: Any = SKIP
+    effect: Any = SKIP
+    ground: Any = SKIP
 
     @property
     def following(self) -> list[Any]:

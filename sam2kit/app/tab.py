@@ -40,7 +40,7 @@ from sam2kit.app.queue import FairQueue
 from sam2kit.app.store import TabStore
 from sam2kit.app.timeline import place_at_share
 from sam2kit.app.work import OpenedFile, Workspace, open_picture, open_video
-from sam2kit.media.effects import combined
+from sam2kit.media.effects import combined, parts_of
 from sam2kit.predict.options import CAREFUL
 from sam2kit.predict.session import Session
 from sam2kit.predict.session_file import is_picture_session
@@ -193,7 +193,8 @@ class ClickTab:
                     return Page()
                 if not work.busy or time.monotonic() > deadline:
                     work.playing = work.previews = work.put_aside = False
-                    return page_of_file(work, key)
+                    effect, ground = parts_of(work.effect)
+                    return page_of_file(work, key)._replace(effect=effect, ground=ground)
             time.sleep(0.05)
 
     def start_over(self, key: str) -> Page:

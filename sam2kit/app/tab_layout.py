@@ -32,7 +32,7 @@ from sam2kit.predict.alike import AlikeOptions
 UNTRAINED = "These weights only know pictures; start the app with a video model, such as sam2.1-hiera-tiny, to track."
 VIDEO_TYPES = ["video", ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".3gp", ".mts", ".ts"]
 _DIRECTIONS = [("On to the end", "forward"), ("Back to the beginning", "backward"), ("Both", "both")]
-_BELOW = 284  # pixels below the frame of a clip: its hint, the status, the slider, and the rows of four objects
+_BELOW = 320  # pixels below the frame of a clip: hint, status, slider, rows of four objects, and where help is wanted
 
 
 def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
@@ -169,7 +169,7 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
     parts = Page(
         upload, tools, opened, view, status, slider, where, timeline, track, stop, resume, play, previews, first, last,
         every, draft, estimate, shorten, writing, find, stop_find, progress,
-        keep_clicked, holes, specks, grow, feather, exclusive, careful,
+        keep_clicked, holes, specks, grow, feather, exclusive, careful, effect, ground,
     )  # fmt: skip
     shown = list(parts)
     jobs, downloads = tab.jobs, tab.downloads

@@ -151,6 +151,7 @@ class Workspace:
     seconds: dict[int, float] = field(default_factory=dict)  # per frame of tracking, by number of objects
     warned: bool = False  # the visitor knows that tracking takes long
     tracked_from: dict[ObjectId, frozenset[FramePrompt]] = field(default_factory=dict)  # prompts of the latest tracking
+    tracked_with: str = ""  # how memories were chosen then
     writing: Writing = field(default_factory=Writing)
     _readings: Readings = field(default_factory=Readings)
 
@@ -169,7 +170,7 @@ class Workspace:
         """Go on with a saved session of the open clip."""
         self.draft, self.seconds, self.cleaning = draft, {}, {}
         self.editor = Editor(session, self.predictor)
-        self.tracked_from = self._all_prompts()
+        self.tracked_from, self.tracked_with = self._all_prompts(), session.options.memory_selection
         self.editor.go_to(min((f for item in session.objects.values() for f in item.prompts), default=0))
 
     def close(self) -> None:
@@ -215,7 +216,7 @@ class Workspace:
     def plan(self, start: int | None, direction: Direction) -> int:
         """Decide which frames will be tracked, and say how many. Raises ValueError if there is nothing to track."""
         self.session.plan = self.predictor.plan(self.session, start, direction)
-        self.tracked_from = self._all_prompts()
+        self.tracked_from, self.tracked_with = self._all_prompts(), self.session.options.memory_selection
         return len(self.session.plan)
 
     @property
@@ -230,8 +231,10 @@ class Workspace:
 
     @property
     def needs_tracking(self) -> bool:
-        """Whether a prompt came or went since the latest tracking, or an object was not tracked yet."""
+        """Whether prompts or the choice of memories changed since the latest tracking, or an object was not tracked."""
         session, prompts = self.session, self._all_prompts()
+        if self.is_tracked and session.options.memory_selection != self.tracked_with:
+            return True
         if prompts != {i: known for i, known in self.tracked_from.items() if i in session.objects}:
             return True
         planned = {i for step in session.plan for i in step.object_ids}

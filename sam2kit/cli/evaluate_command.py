@@ -102,11 +102,14 @@ class EvaluateCommand(ModelCommand):
         return partial(youtube_vos_g, categories=read_meta(self.youtube), unseen=read_categories(self.unseen))
 
     def _score_folders(self, masks: Path, truth: Path) -> None:
+        from tqdm import tqdm
+
         from sam2kit.evaluation.reports import Report
         from sam2kit.evaluation.scored_folders import score_folders
 
         totals = self._totals()
-        rows = list(score_folders(masks, truth, self._scoring(), missing_is_empty=self.missing_empty))
+        scored = score_folders(masks, truth, self._scoring(), missing_is_empty=self.missing_empty)
+        rows = list(tqdm(scored, desc="scoring", unit="object"))
         about = {"masks": str(masks), "truth": str(truth)}
         self._print_report(Report(f"{masks} against {truth}", rows, about, totals=totals(rows)))
 
@@ -127,7 +130,7 @@ class EvaluateCommand(ModelCommand):
         model = self.load(team.device)
         for note in samples_to_score(model, dataset, settings)[1] if team.is_main else ():  # before hours of work
             print(f"sam2kit: {note}", file=sys.stderr)
-        with tqdm(desc="evaluating", unit="sample", disable=self.json or not team.is_main) as bar:
+        with tqdm(desc="evaluating", unit="sample", disable=not team.is_main) as bar:
 
             def progress(done: int, total: int) -> None:
                 if bar.total != total:
@@ -166,7 +169,7 @@ class EvaluateCommand(ModelCommand):
         dataset = self._dataset(data)
         detector = Detector(self.load())
         samples, notes = samples_to_score(detector.model, dataset, settings)
-        with tqdm(desc="evaluating", unit="sample", total=len(samples), disable=self.json) as bar:
+        with tqdm(desc="evaluating", unit="sample", total=len(samples)) as bar:
             everything = everything_options(detector.model.config)
             report = evaluate_detection(
                 detector, samples, everything, progress=lambda done, total: bar.update(done - bar.n) and None

@@ -137,7 +137,9 @@ class TrainCommand(Command):
     def _what_next(self, result: Result) -> str:
         """How the result is looked at and used, and how to train it longer."""
         longer = f"--epochs {2 * result.epochs}"
-        if self.minutes:
+        if self.minutes and result.stood_still:  # with epochs, it does not end for that
+            longer += f" in place of --minutes {self.minutes:g}"
+        elif self.minutes:
             longer = f"--minutes {2 * self.minutes:g} in place of {self.minutes:g}"
         pictures = " and predictions.jpg" if (result.folder / "predictions.jpg").exists() else ""
         return (

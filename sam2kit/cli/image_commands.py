@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sam2kit.cli.arguments import CleaningCommand, ResultsCommand, argument, numbers_of, option
 from sam2kit.files import check_folder, make_folder
@@ -105,22 +105,22 @@ class AutoCommand(ResultsCommand):
 
     photo: Path = argument(metavar="PHOTO")
     points_per_side: int = option(32)
-    min_iou: float = option(0.8, "predicted IoU that a mask must reach")
-    min_stability: float = option(0.95)
+    min_iou: float | None = option(None, "predicted IoU that a mask must reach (default: as suits the model)")
+    min_stability: float | None = option(None, "the same for stability")
 
     def run(self) -> None:
         from tqdm import tqdm
 
         from sam2kit.media.mask_files import NamedMask
         from sam2kit.media.pictures import read_picture
-        from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
+        from sam2kit.predict.automatic import AutomaticMasks, everything_options
 
-        settings = AutomaticOptions(
-            points_per_side=self.points_per_side, min_predicted_iou=self.min_iou, min_stability=self.min_stability
-        )
         check_folder(self.out)
-        picture = read_picture(self.photo)
-        search = AutomaticMasks(self.load(), settings)
+        picture, model = read_picture(self.photo), self.load()
+        given = {"min_predicted_iou": self.min_iou, "min_stability": self.min_stability}
+        chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        settings = replace(everything_options(model.config), points_per_side=self.points_per_side, **chosen)
+        search = AutomaticMasks(model, settings)
         with tqdm(desc="segmenting everything", disable=self.json) as bar:
 
             def progress(done: int, total: int) -> None:

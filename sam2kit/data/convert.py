@@ -176,15 +176,21 @@ def _copy_frame(sample: Sample, index: int, bundle: FileBundle, place: str) -> s
         the suffix.
     """
     files = sample.pixels.files
-    if len(files) == sample.frame_count and files[index].suffix.lower() in _COPIED:
+    if len(files) == sample.frame_count:
         picture_of(files[index], files[index])  # nothing is copied that is no picture
-        with open_image(files[index]) as opened:
-            is_upright = opened.getexif().get(0x0112, 1) == 1
-        if is_upright:
+        if may_be_copied(files[index]):
             bundle.write(place + (suffix := files[index].suffix.lower()), files[index].read_bytes())
             return suffix
     bundle.write(f"{place}.png", png_bytes(Image.fromarray(sample.frame(index))))
     return ".png"
+
+
+def may_be_copied(path: Path) -> bool:
+    """Whether a picture file is of a kind that all programs read, and upright."""
+    if path.suffix.lower() not in _COPIED:
+        return False
+    with open_image(path) as opened:
+        return opened.getexif().get(0x0112, 1) == 1
 
 
 def _some(names: tuple[str, ...] | list[str]) -> str:

@@ -158,7 +158,7 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def content_keys(samples: Sequence[Sample]) -> list[str]:
-    """16 hexadecimal digits for each sample that recognise its pixels, whatever its name, place and annotations.
+    """16 hexadecimal digits for each sample that recognise its files, whatever its name, place and annotations.
 
     The picture's file counts, of a clip the video's, or its first, middle and last frame's; of a large file only size,
     beginning and end. A picture that was saved anew is another one.

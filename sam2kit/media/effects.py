@@ -55,6 +55,13 @@ def combined(objects: str, background: str) -> str:
     return _ALONG.join(effect for effect in both if effect != ORIGINAL) or ORIGINAL
 
 
+def parts_of(effect: str) -> tuple[str, str]:
+    """The effect for the objects and the one for everything else, of which `combined` made one."""
+    parts, both = effect.split(_ALONG), (OBJECT_EFFECTS, BACKGROUND_EFFECTS)
+    objects, background = (next((one for one in parts if one in kind), ORIGINAL) for kind in both)
+    return objects, background
+
+
 class EffectPainter:
     """Paints an effect, or several one after the other, on frame after frame.
 

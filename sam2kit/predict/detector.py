@@ -112,7 +112,7 @@ class Detector:
         height, width = embedding.size_hw
         prompts = torch.cat([points[:, None], boxes.view(-1, 2, 2)], dim=1) * self.model.config.side  # [N, 3, 2]
         labels = torch.tensor(_CLICK_AND_BOX, device=prompts.device).expand(len(prompts), -1)
-        for some in torch.arange(len(prompts), device=prompts.device).split(_AT_A_TIME):
+        for some in torch.arange(len(prompts), device=prompts.device).split(_AT_A_TIME) if len(prompts) else ():
             tensors = PromptTensors(prompts[some], labels[some])
             answer = self.predictor.predict_square(embedding, tensors, multimask=False)
             masks, steady = answer.masks[:, 0], stability(answer.raw[:, 0], offset=1.0).tolist()

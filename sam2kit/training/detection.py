@@ -27,7 +27,6 @@ from sam2kit.model.detection_head import STRIDE
 from sam2kit.model.sam2 import SAM2, ImageFeatures
 from sam2kit.training.sampling import Augmentation, sample_clip
 
-STEPS = 600
 _RATE, _FINAL_SHARE, _WARM_UP, _WEIGHT_DECAY, _BATCH = 1e-3, 0.01, 20, 0.05, 4
 _FOCUS, _DEPTHS = 2.0, 4.0  # power of how far off a depth is, by which its loss counts; and how much against the boxes
 _VIEWS = Augmentation(zoom=0.6, light=0.15)
@@ -74,7 +73,7 @@ def train_detection(
     *,
     seed: int = 0,
     seconds: float = math.inf,
-    steps: int = STEPS,
+    steps: int = 600,
     room: float = 2.0**30,
     progress: Progress = lambda done, total: None,
 ) -> None:

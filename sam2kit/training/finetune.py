@@ -77,6 +77,7 @@ from sam2kit.weights import choose_device, load_model
 _LEAST_STEPS = 25  # per epoch: a handful of pictures is gone through several times before the next evaluation
 _EVALUATION_SHARE, _CHECK_SHARE = 1 / 8, 1 / 16  # of a budget of minutes, at most
 _DETECTION_SHARE = 1 / 4  # of a budget of minutes, where objects are to be found; else as long as the masks took, or
+_DETECTION_STEPS = 600  # at most
 _LEAST_DETECTION = 120.0  # so many seconds, if that is more
 _TRAINING_PER_EVALUATION = 3.0  # as much time between two evaluations, at least, as one takes
 
@@ -332,6 +333,9 @@ class _FineTuningRun:
         self.accelerator.wait_for_everyone()
         skipped = set().union(*gather_object([steps.skipped | self.validation.skipped]))
         result = self.history.result(self.out, seconds, sorted(skipped))
+        assert self.trainer is not None, "the masks were trained"
+        still = self.history.stands_still(config.patience) and not self.trainer.finished
+        result = replace(result, stood_still=still)
         best = load_model(self.out, self.accelerator.device, self.dtype, trainable=True)  # to compare like with like
         if self.check.samples:
             self.model = best
@@ -366,7 +370,14 @@ class _FineTuningRun:
 
         classes = classes_of(self.train)
         train_detection(
-            best, self.train, classes, seed=self.config.seed, seconds=0.8 * limit, room=room, progress=progress
+            best,
+            self.train,
+            classes,
+            seed=self.config.seed,
+            seconds=0.8 * limit,
+            steps=_DETECTION_STEPS,
+            room=room,
+            progress=progress,
         )
         add_detection_head(self.out, best)
         end, samples = time.monotonic() + 0.2 * limit, self.validation.samples

@@ -22,6 +22,7 @@ from sam2kit.predict.image import ImagePredictor
 _FILE = "history.json"
 _PANEL = 500  # pixels of a picture's longer side, at least, in predictions.jpg
 _ABOUT_TIME = ("epoch", "step", "seconds")
+FEW = 5  # objects; of fewer an interval says nothing
 
 
 @dataclass
@@ -124,6 +125,7 @@ class Result:
     intervals: dict[str, dict[str, Any]] = field(default_factory=dict)  # by measure, see model_card.score_table
     held_out: str = ""  # what was evaluated on, in words
     notes: list[str] = field(default_factory=list)  # sentences about how far the numbers can be trusted
+    stood_still: bool = False  # whether it ended because nothing got better any more
     found: dict[str, float] = field(default_factory=dict)  # what it finds by itself, see evaluation/detection.py
 
     @property
@@ -141,23 +143,39 @@ class Result:
         """All measures before and after, with their intervals, as Markdown; aligned for a terminal."""
         return score_table(self.metrics, aligned=aligned)
 
+    @property
+    def _why_it_ended(self) -> str:
+        if not self.stood_still:
+            return ""
+        return f", as the {self.epochs - self.best_epoch} after it were no better"
+
+    @property
+    def verdict(self) -> str:
+        """What has to be said of the change of the score; nothing where it is plainly better."""
+        known = self.intervals.get("score", {})
+        change, objects = known.get("change"), int(known.get("objects", self.after.get("objects", FEW)))
+        if not self.better:
+            return "No epoch was better than the base model on held-out samples: keep using the base model."
+        if objects < FEW:
+            few = "is too few" if objects == 1 else "are too few"
+            return f"{counted(objects, 'held-out object')} {few} to tell whether it got better: label more."
+        if change and change[0] <= 0:
+            chance = "The change of the score may be chance: its interval holds 0."
+            return f"{chance} Hold out more objects, or train longer."
+        return ""
+
     def text(self, *, aligned: bool = False) -> str:
         """The table, and what it means, for people; aligned for a terminal."""
         epochs = f"epoch {self.best_epoch} of {self.epochs} is kept"
         lines = [
             f"{self.held_out} {UNITS}".strip(),
             self.table(aligned=aligned),
-            f"{epochs}; {self.seconds / 60:.1f} minutes; {self.folder}",
+            f"{epochs}{self._why_it_ended}; {self.seconds / 60:.1f} minutes; {self.folder}",
             found_words(self.found),
             *self.notes,
         ]
-        change = self.intervals.get("score", {}).get("change")
-        if not self.better:
-            lines.append("No epoch was better than the base model on held-out samples: keep using the base model.")
-        elif change and change[0] <= 0:
-            lines.append(
-                "The change of the score may be chance: its interval holds 0. Hold out more objects, or train longer."
-            )
+        if self.verdict:
+            lines.append(self.verdict)
         if self.skipped:
             lines.append(f"{len(self.skipped)} samples could not be used; `sam2kit data check` says why.")
         return "\n\n".join(line for line in lines if line)
@@ -172,7 +190,11 @@ def result_so_far(folder: Path) -> Result | None:
 def intervals_of(before: list[ObjectRow], after: list[ObjectRow]) -> dict[str, dict[str, Any]]:
     """95 % intervals of every measure and of its change, over the objects; see model_card.score_table."""
     return {
-        name: {key: [s.low, s.high] for key, s in zip(("before", "after", "change"), parts, strict=True)}
+        name: {
+            key: [s.low, s.high]
+            for key, s in zip(("before", "after", "change"), parts, strict=True)
+            if s.objects >= FEW
+        }
         | {"objects": parts[-1].objects}
         for name, parts in paired(_with_score(before), _with_score(after)).items()
     }
@@ -215,6 +237,8 @@ def notes_on(
         if test
         else "A split named test would be left alone here, for `sam2kit evaluate` in the end."
     )
+    if any(sample.split == "test" for sample in held_out.samples):
+        advice = "They are the data's test split; with one named val, it would be left for `sam2kit evaluate`."
     notes = [f"The best epoch was chosen on these same samples, so expect a little less on new ones. {advice}"]
     known = len(base.seen.get("training", frozenset()) & set(seen["validation"]))
     if known:

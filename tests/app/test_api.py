@@ -33,7 +33,7 @@ from sam2kit.model.sam2 import SAM2
 from tests.app.moving_disc import SIZE_HW, centre, disc, iou, write_disc_clip
 from tests.test_package import ROOT, readme_blocks
 
-NAMES = {"/segment_image", "/segment_everything", "/track_video"}
+NAMES = {"/segment_image", "/segment_everything", "/detect", "/track_video"}
 LIMITS = Limits(upload_mb=2, picture_megapixels=1, clip_seconds=30)
 
 

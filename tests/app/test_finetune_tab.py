@@ -203,7 +203,7 @@ def test_the_dataset_holds_what_was_labelled(tab: FinetuneTab, paths: list[str],
     assert [p.name for p in work_of(tab).folder.iterdir()] == ["labelled-photos.zip"]
     samples = open_dataset(tmp_path / "data").samples
     assert {sample.name for sample in samples} == {
-        "train/images/photo_0.png", "val/images/photo_1.png", "train/images/photo_4.png"
+        "train/photo_0.png", "val/photo_1.png", "train/photo_4.png"
     }  # fmt: skip
     for sample in samples:
         photo = next(p for p in work_of(tab).photos if p.file_name == Path(sample.name).name)

@@ -70,7 +70,7 @@ def test_on_other_machines(launched: list, monkeypatch: pytest.MonkeyPatch) -> N
     ((page, options),) = launched
     assert (options["server_name"], options["server_port"], options["mcp_server"]) == (None, None, None)
     names = set(page.get_api_info()["named_endpoints"])
-    assert names == {"/segment_image", "/segment_everything", "/track_video"}
+    assert names == {"/segment_image", "/segment_everything", "/detect", "/track_video"}
 
 
 def test_as_a_space_with_zero_gpu(launched: list, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,7 @@ QUICK = {"rate": 1e-3, "corrections": 1, "forgetting_check": False, "pictures": 
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few steps per epoch, and one scene for the forgetting check."""
     monkeypatch.setattr(module, "_LEAST_STEPS", 4)
+    monkeypatch.setattr(module, "_DETECTION_STEPS", 2)
     monkeypatch.setattr(module, "forgetting_samples", lambda clips: [one_scene()])
 
 
