@@ -5,7 +5,7 @@ the same on the terminal, in notebooks and on the page. It is made of the metric
 
     {"before": {measure: mean}, "after": {measure: mean},
      "intervals": {measure: {"before": [low, high], "after": [low, high], "change": [low, high], "objects": count}},
-     "found": {"detector AP50": value, ...}}  if it finds objects by itself, see evaluation/detection.py
+     "found": {"detector AP50": value, ...}}  if it finds objects by itself, see evaluation/found_objects.py
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class EvaluateCommand(ModelCommand):
         model = self.load(team.device)
         for note in samples_to_score(model, dataset, settings)[1] if team.is_main else ():  # before hours of work
             print(f"sam2kit: {note}", file=sys.stderr)
-        with tqdm(desc="evaluating", unit="sample", disable=not team.is_main) as bar:
+        with tqdm(desc="evaluating", unit="sample", disable=self.json or not team.is_main) as bar:
 
             def progress(done: int, total: int) -> None:
                 if bar.total != total:
@@ -160,7 +160,7 @@ class EvaluateCommand(ModelCommand):
     def _score_detection(self, data: Path) -> None:
         from tqdm import tqdm
 
-        from sam2kit.evaluation.detection import evaluate_detection
+        from sam2kit.evaluation.found_objects import evaluate_detection
         from sam2kit.evaluation.runs import Settings, samples_to_score
         from sam2kit.predict.automatic import everything_options
         from sam2kit.predict.detector import Detector
@@ -169,7 +169,7 @@ class EvaluateCommand(ModelCommand):
         dataset = self._dataset(data)
         detector = Detector(self.load())
         samples, notes = samples_to_score(detector.model, dataset, settings)
-        with tqdm(desc="evaluating", unit="sample", total=len(samples)) as bar:
+        with tqdm(desc="evaluating", unit="sample", total=len(samples), disable=self.json) as bar:
             everything = everything_options(detector.model.config)
             report = evaluate_detection(
                 detector, samples, everything, progress=lambda done, total: bar.update(done - bar.n) and None

@@ -74,7 +74,7 @@ def train_detection(
     seed: int = 0,
     seconds: float = math.inf,
     steps: int = 600,
-    room: float = 2.0**30,
+    most_bytes: float = 2.0**30,
     progress: Progress = lambda done, total: None,
 ) -> None:
     """Give a model a detection head, and train it on pictures, and on single frames of clips.
@@ -84,7 +84,7 @@ def train_detection(
         samples: with true masks of everything that is to be found.
         classes: of the masks; those of a class that is not among them count as the first one.
         seconds: no further step is begun after them.
-        room: bytes for features that are kept.
+        most_bytes: of features that are kept.
         progress: called with steps done, of how many; with a limit of time these are guessed.
     Raises:
         ValueError: if no sample shows an object.
@@ -93,7 +93,7 @@ def train_detection(
     model.eval().set_classes(classes)
     head = model.detection_head.float().train()
     optimizer = torch.optim.AdamW(head.parameters(), lr=_RATE, weight_decay=_WEIGHT_DECAY)
-    views = _Views(model, samples, classes, seed, room)
+    views = _Views(model, samples, classes, seed, most_bytes)
     rng = np.random.default_rng([seed, 5])
     started, step, done = time.monotonic(), 0, 0.0
     while done < 1:
@@ -122,13 +122,13 @@ class _Views:
     """Views of the training pictures, encoded and kept."""
 
     def __init__(
-        self, model: SAM2, samples: Sequence[Sample], classes: tuple[str, ...], seed: int, room: float
+        self, model: SAM2, samples: Sequence[Sample], classes: tuple[str, ...], seed: int, most_bytes: float
     ) -> None:
         self.model, self.samples, self.seed = model, samples, seed
         self.number = {name: n for n, name in enumerate(classes)}
         self.kept: list[_View] = []
         self._tried, self._seconds = 0, 0.0
-        self._room = room
+        self._room = most_bytes
 
     def grow(self, elapsed: float) -> None:
         """Encode more of them: at first one of each picture, then as there is time and memory."""

@@ -29,7 +29,7 @@ from accelerate.utils import gather_object
 from sam2kit.data.opening import open_dataset
 from sam2kit.data.sample import Dataset
 from sam2kit.data.splitting import content_keys, fingerprint
-from sam2kit.evaluation.detection import evaluate_detection
+from sam2kit.evaluation.found_objects import evaluate_detection
 from sam2kit.evaluation.reports import ObjectRow, means_of
 from sam2kit.finetuned import FineTuning, add_detection_head, save_finetuned, this_environment, with_metrics
 from sam2kit.finetuned import fingerprint as weights_fingerprint
@@ -363,7 +363,7 @@ class _FineTuningRun:
         minutes, clock = self.config.minutes, self.trainer
         assert clock is not None, "the masks were trained"
         limit = 60 * minutes * _DETECTION_SHARE if minutes is not None else max(seconds, _LEAST_DETECTION)
-        room = KEPT_SHARE * free_bytes(torch.device("cpu"), self.accelerator)
+        most_bytes = KEPT_SHARE * free_bytes(torch.device("cpu"), self.accelerator)
 
         def progress(done: int, total: int) -> None:
             self._announce(DETECTION, done=done, total=total)
@@ -376,7 +376,7 @@ class _FineTuningRun:
             seed=self.config.seed,
             seconds=0.8 * limit,
             steps=_DETECTION_STEPS,
-            room=room,
+            most_bytes=most_bytes,
             progress=progress,
         )
         add_detection_head(self.out, best)

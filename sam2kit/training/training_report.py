@@ -126,7 +126,7 @@ class Result:
     held_out: str = ""  # what was evaluated on, in words
     notes: list[str] = field(default_factory=list)  # sentences about how far the numbers can be trusted
     stood_still: bool = False  # whether it ended because nothing got better any more
-    found: dict[str, float] = field(default_factory=dict)  # what it finds by itself, see evaluation/detection.py
+    found: dict[str, float] = field(default_factory=dict)  # what it finds by itself, see evaluation/found_objects.py
 
     @property
     def better(self) -> bool:

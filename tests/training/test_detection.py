@@ -14,7 +14,7 @@ from sam2kit.cli import main
 from sam2kit.config import SAM2Config
 from sam2kit.data.opening import open_dataset
 from sam2kit.data.sample import Dataset, LabelledFrames, SampleInMemory
-from sam2kit.evaluation.detection import average_precision, evaluate_detection, panoptic_quality
+from sam2kit.evaluation.found_objects import average_precision, evaluate_detection, panoptic_quality
 from sam2kit.media.mask_files import NamedMask
 from sam2kit.model.detection_head import STRIDE, DetectionHead, boxes_of
 from sam2kit.model.sam2 import SAM2
