@@ -208,6 +208,7 @@ def build_finetune_tab(tab: FinetuneTab, key: gr.State, choice: gr.Dropdown, ans
             with gr.Row():
                 new_object = button("New object", "new", interactive=False)
                 undo = button("Undo", "undo", 60, interactive=False)
+            find = button("Find the others", "find")
             aside = gr.Checkbox(label="Hold this photo out for evaluation", elem_id="finetune-aside", interactive=False)
             recipe = gr.Radio(_RECIPES, value="decoder", label="What is trained", elem_id="finetune-recipe")
             most = tab.limits.finetune_minutes
@@ -246,6 +247,7 @@ def build_finetune_tab(tab: FinetuneTab, key: gr.State, choice: gr.Dropdown, ans
             getattr(place, what)(_handler(act, what), key, shown, **quick)
     new_object.click(partial(tab.edit, what="new"), key, shown, **quick)
     undo.click(partial(tab.edit, what="undo"), key, shown, **quick)
+    find.click(tab.find_others, key, shown, api_name="finetune_find", **quiet)
     aside.input(tab.hold_out, [key, aside], shown, **quick)
     train.click(tab.begin, key, None, queue=False, api_visibility="undocumented", api_name="finetune_begin").then(
         tab.train, [key, recipe, minutes], shown, api_name="finetune_train", **quiet

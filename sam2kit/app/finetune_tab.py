@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from sam2kit.app.canvas import PromptRequest
 from sam2kit.app.components import ERRORS, as_error, as_warning, number_in, plain_words, sent_with
@@ -25,12 +26,18 @@ from sam2kit.app.finetune_page import (
     results_html,
 )
 from sam2kit.app.finetune_run import FinetuneRun, trainer_of
-from sam2kit.app.finetune_work import PHOTO_GESTURES, FinetuneWork
+from sam2kit.app.finetune_work import PHOTO_GESTURES, Example, FinetuneWork
 from sam2kit.app.limits import Limits
 from sam2kit.app.models import Models
 from sam2kit.app.queue import FairQueue
 from sam2kit.app.store import TabStore
 from sam2kit.app.tab import EDITS, GESTURES, answer_request
+from sam2kit.app.zero_gpu import automatic_masks
+from sam2kit.data.sample import counted
+from sam2kit.predict.alike import FindAlike, look_of
+from sam2kit.predict.automatic import FoundMask
+from sam2kit.predict.detector import Detector, covers
+from sam2kit.predict.image import ImagePredictor
 
 _PHOTOS_FILE = "labelled-photos.zip"
 _LOOK_AGAIN = 0.5  # seconds between looks at the training
@@ -104,6 +111,39 @@ class FinetuneTab:
     def gesture(self, key: str, what: str, event: gr.EventData) -> FinetunePage:
         """Do one of GESTURES; what is no event changes nothing."""
         return self._step(key, lambda work: GESTURES[what](work.photo.editor, sent_with(event)))
+
+    def find_others(self, key: str) -> Iterator[FinetunePage]:
+        """Label the other things in the photo that is shown: those that the model was fine-tuned to find, or, with
+        another model, those that look like an object that is labelled already."""
+        model, cancelled = self.models.of(key), self.store.cancelled(key)
+        with self.store.using(key) as work:
+            photo = work.photo if work.photos else None
+            example = work.example()
+            known = [] if photo is None else [one.mask for one in photo.editor.finished()]
+        finds = bool(model.images.model.config.classes)
+        if photo is None or (example is None and not finds):
+            click = "Click on one of the things first: the others are found by it."
+            gr.Warning(click if photo else "Add photos first.")
+            yield FinetunePage()
+            return
+        yield FinetunePage(status="Looking for the others …")
+        found: list[FoundMask] = []
+        with self.jobs.join(key) as place, as_warning():
+            yield from (FinetunePage(status=text) for text in place.wait_texts(cancelled))
+            if finds:
+                found = Detector(model.images.model, predictor=model.images).find(photo.image)
+            elif example is not None:
+                found = _alike(model.images, example, photo.image)
+        new = [one for one in found if not covers(one.mask, known)]
+        with self.store.still(key) as there:
+            if there is None or photo not in there.photos:
+                yield FinetunePage()
+                return
+            with as_warning():
+                photo.editor.predictor.add_found(photo.editor.session, 0, new)
+            page = self._page(key, there)
+        said = f"{counted(len(new), 'object')} found; remove what is wrong." if new else "No other one was found."
+        yield page._replace(status=f"{said} {page.status}")
 
     # training
 
@@ -254,6 +294,13 @@ class FinetuneTab:
                 work.photo  # noqa: B018 - says what is missing
                 act(work)
             return self._page(key, work)
+
+
+def _alike(predictor: ImagePredictor, example: Example, image: np.ndarray) -> list[FoundMask]:
+    embedding = predictor.encode(example.image)
+    search = FindAlike(predictor, look_of(embedding, example.mask), search=automatic_masks)
+    same = embedding if np.array_equal(image, example.image) else None
+    return [replace(one, name=example.kind) for one, _ in search.find(image, same)]
 
 
 def _progress(run: FinetuneRun) -> dict[str, Any]:

@@ -94,6 +94,15 @@ class Photo:
         return self._thumbnail[1]
 
 
+@dataclass(frozen=True)
+class Example:
+    """A thing that others may be like."""
+
+    image: np.ndarray  # uint8 [H, W, 3]
+    mask: np.ndarray  # bool [H, W]
+    kind: str  # its class; "" where its name tells none
+
+
 @dataclass
 class FinetuneWork:
     """Photos and trainings; see the module's text."""
@@ -163,6 +172,17 @@ class FinetuneWork:
     def _check(self, number: int) -> None:
         if not 0 <= number < len(self.photos):
             raise ValueError("there is no such photo any more; choose one of those that are shown")
+
+    def example(self) -> Example | None:
+        """An object that others may be like: the chosen one of the photo that is shown, or one of another photo."""
+        for photo in [self.photo, *self.photos] if self.photos else ():
+            session = photo.editor.session
+            labelled = [i for i, item in session.objects.items() if item.result(0) is not None]
+            for object_id in sorted(labelled, key=lambda i: i != session.active):
+                mask = session.masks(0).mask(object_id)
+                if mask.any() and not mask.all():
+                    return Example(photo.image, mask, class_of(session.objects[object_id].name) or "")
+        return None
 
     # which photos are for what
 

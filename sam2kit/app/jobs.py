@@ -43,6 +43,7 @@ from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.alike import AlikeOptions, FindAlike, look_of
 from sam2kit.predict.automatic import FoundMask, Steps
 from sam2kit.predict.detector import Detector, covers
+from sam2kit.predict.objects import class_of
 from sam2kit.predict.session import Session
 from sam2kit.predict.video import Direction, VideoPredictor
 
@@ -93,6 +94,7 @@ class Jobs:
             options = AlikeOptions(int(most), least)
         with self.store.using(key) as work:
             example = _example(work) if work.is_open and not work.busy else None
+            kind = class_of(work.editor.active.name) or "" if example is not None else ""
             known = [one.mask for one in work.editor.finished()] if example is not None else []
             why = RUNNING if work.busy else "Click on one of the things first: the others are found by it."
         if example is None:
@@ -105,7 +107,7 @@ class Jobs:
             embedding = model.images.encode(picture)
             search = FindAlike(model.images, look_of(embedding, mask), options, search=automatic_masks)
             found = yield from search.steps(image, embedding if np.array_equal(image, picture) else None)
-            return [one for one, _ in found if not covers(one.mask, known)]
+            return [replace(one, name=kind) for one, _ in found if not covers(one.mask, known)]
 
         yield from self._find(key, "Finding what is alike", steps, "Nothing is as alike as that: lower it.")
 

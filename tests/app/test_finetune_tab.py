@@ -25,7 +25,9 @@ from sam2kit.app.models import LoadedModel, Models
 from sam2kit.app.queue import FairQueue
 from sam2kit.app.store import TabStore
 from sam2kit.data.opening import open_dataset
+from sam2kit.data.sample import LabelledFrames, SampleInMemory
 from sam2kit.model.sam2 import SAM2
+from sam2kit.training.detection import train_detection
 from sam2kit.weights import load_model
 
 PHOTOS = 5
@@ -316,3 +318,37 @@ class TestTraining:
         assert not folder.exists()
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("fine-tune")]
         work.close()
+
+
+def test_one_click_labels_the_others(tab: FinetuneTab, tmp_path: Path) -> None:
+    """By what they look like; or, once a model has learnt to find them, by itself."""
+    ys, xs = np.mgrid[:120, :160]
+    discs, paths = ((30, 30), (90, 40), (60, 125)), []
+    for number in range(3):
+        image = np.random.default_rng(number).integers(60, 90, (120, 160, 3), np.uint8)
+        for y, x in discs:
+            image[(ys - y) ** 2 + (xs - x) ** 2 < 15**2] = (220, 60, 40)
+        paths.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(image).save(paths[-1])
+    assert list(tab.find_others("me")) == [FinetunePage()], "there is no photo yet"
+    tab.add_photos("me", paths)
+    assert list(tab.find_others("me")) == [FinetunePage()], "there is nothing that they could be like"
+    ask(tab, [[30, 30, 1]])
+    session = work_of(tab).photo.editor.session
+    session.rename(session.active, "leaf")
+    last = list(tab.find_others("me"))[-1]
+    assert last.status.startswith("2 objects found; remove what is wrong.")
+    assert [item.name for item in session.objects.values()] == ["leaf", "leaf (2)", "leaf (3)"]
+    assert list(tab.find_others("me"))[-1].status.startswith("No other one was found.")
+    tab.on_photos("me", "pick", about(1))
+    assert notes(list(tab.find_others("me"))[-1])[1].startswith("3 objects"), "by an example in another photo"
+
+    model = load_model("nano", "cpu")
+    masks = [(ys - y) ** 2 + (xs - x) ** 2 < 15**2 for y, x in discs]
+    image = np.asarray(Image.open(paths[0]))
+    train_detection(model, [SampleInMemory("0", LabelledFrames.of_picture(image, masks))], ("thing",), steps=60)
+    work_of(tab).chosen = LoadedModel.of(model, "mine", FairQueue())
+    tab.on_photos("me", "pick", about(2))
+    list(tab.find_others("me"))
+    names = [item.name for item in work_of(tab).photo.editor.session.objects.values()]
+    assert names == ["thing", "thing (2)", "thing (3)"]
