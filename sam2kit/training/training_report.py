@@ -145,9 +145,7 @@ class Result:
 
     @property
     def _why_it_ended(self) -> str:
-        if not self.stood_still:
-            return ""
-        return f", as the {self.epochs - self.best_epoch} after it were no better"
+        return ", and as no later one was better, training ended" if self.stood_still else ""
 
     @property
     def verdict(self) -> str:

@@ -283,7 +283,8 @@ class TestTraining:
         page = tab.bring_back("you")
         assert len(page.photos["rows"]) == PHOTOS
         last = list(tab.follow("you"))[-1]
-        assert "minutes" in last.progress
+        assert last.progress.startswith("Done"), "it went on while the page was loaded again"
+        assert (last.train["interactive"], last.stop["visible"]) == (True, False)
         assert "before" in last.results["value"]
         assert last.choice["choices"][1] == ("mine-1", "mine-1")
         assert tab.bring_back("you").results["value"] == last.results["value"], "and one more"
@@ -350,5 +351,5 @@ def test_one_click_labels_the_others(tab: FinetuneTab, tmp_path: Path) -> None:
     work_of(tab).chosen = LoadedModel.of(model, "mine", FairQueue())
     tab.on_photos("me", "pick", about(2))
     list(tab.find_others("me"))
-    names = [item.name for item in work_of(tab).photo.editor.session.objects.values()]
+    names = [one.name for one in work_of(tab).photo.editor.finished()]
     assert names == ["thing", "thing (2)", "thing (3)"]

@@ -86,6 +86,8 @@ class TestMenu:
             return Seconds(0.25, 0.5)
 
         monkeypatch.setattr(offers, "seconds_of", measure)
+        monkeypatch.setattr(offers.THREADS, "others", 0.0)
+        monkeypatch.setattr(offers, "fit_threads", lambda: None)
         assert measured_seconds(torch.float32) == measured_seconds(torch.float32) == Seconds(0.25, 0.5)
         assert asked == ["efficienttam-ti-512"]
         assert measured_seconds(torch.bfloat16) and len(asked) == 2, "another precision is another matter"
@@ -93,6 +95,11 @@ class TestMenu:
         assert len(json.loads(file.read_text())) == 2
         file.write_text("[1]")  # somebody else's
         assert measured_seconds(torch.float32) == Seconds(0.25, 0.5) and len(asked) == 3
+        file.unlink()
+        monkeypatch.setattr(offers.THREADS, "others", 1.5)
+        monkeypatch.setattr(offers, "_measured_here", {})
+        assert measured_seconds(torch.float32) == measured_seconds(torch.float32) and len(asked) == 4
+        assert not file.exists(), "other programs made it slow"
 
     def test_a_model_is_measured(self) -> None:
         taken = seconds_of("nano")

@@ -19,7 +19,7 @@ from PIL import Image
 from sam2kit.app import downloads, jobs, page
 from sam2kit.app.layout import build_app
 from sam2kit.app.models import AppModel, Models, model_at_side
-from sam2kit.app.page import SKIP, Page
+from sam2kit.app.page import MASK_OPTIONS, SKIP, Page
 from sam2kit.app.tab import ClickTab
 from sam2kit.media.clips import open_clip
 from sam2kit.media.drawing import PALETTE, rgb
@@ -289,6 +289,11 @@ def test_the_lines_say_what_is_true_after_each_step(
     undone = tab.edit("me", "undo")
     assert "Track again" not in undone.status, "without the correction there is nothing to track again"
     assert (undone.track["value"], undone.estimate) == ("Track", "")
+    options = work_of(tab).session.options
+    values = [getattr(options, name) for name in MASK_OPTIONS]
+    for careful, said in ((True, "Press Track again"), (False, everything)):
+        tab.clean("me", careful, *values)
+        assert said in tab.show_frame("me", 4).status, "memories are to be chosen otherwise, or not"
     tab.edit("me", "clear")
     assert everything in tab.edit("me", "undo").status
     tab.edit("me", "new")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from sam2kit.cli import main
+from sam2kit.cli.finetuning_commands import TrainCommand
 from sam2kit.data.opening import open_dataset
 from sam2kit.data.sample import SampleInMemory
+from sam2kit.evaluation.reports import ObjectRow
 from sam2kit.finetuned import read_finetuned
 from sam2kit.model.sam2 import SAM2
 from sam2kit.model_card import model_card
@@ -34,11 +37,11 @@ from sam2kit.training.callbacks import EVALUATION, EVALUATION_BEFORE, TRAINING, 
 from sam2kit.training.configuration import RECIPES, TrainingConfig
 from sam2kit.training.finetune import finetune
 from sam2kit.training.memory_plan import MicroBatch
-from sam2kit.training.training_report import History, Result, result_so_far
+from sam2kit.training.training_report import History, Result, intervals_of, result_so_far
 from sam2kit.training.training_step import FineTuningSteps
 from sam2kit.training.validation import Validation, held_out_means
 from sam2kit.weights import load_model
-from tests.training.conftest import assert_same_weights, weights_of
+from tests.training.conftest import assert_same_weights, weights_of, write_pictures
 
 ROOT = Path(__file__).parent.parent.parent
 QUICK = {"rate": 1e-3, "corrections": 1, "forgetting_check": False, "pictures": 0}
@@ -136,6 +139,26 @@ class TestResults:
             (split_pictures / here).rename(swapped / there)
         result = finetune(out, swapped, "decoder", out=tmp_path / "two", epochs=1, **QUICK)
         assert any("trained on 4 of the 4 held-out samples" in note for note in result.notes)
+
+    def test_a_test_split_in_place_of_val_and_few_objects(self, base: Path, tmp_path: Path) -> None:
+        data = write_pictures(tmp_path / "data", ["train"] * 3 + ["test"], lambda number: 1)
+        text = finetune(base, data, "decoder", out=tmp_path / "out", epochs=1, **QUICK).text()
+        assert "They are the data's test split" in text and "left alone" not in text
+        better = Result(tmp_path, "decoder", {"score": 0.5}, {"score": 0.6}, 1, 1, 1.0)
+        for count, said in ((1, "1 held-out object is too few"), (4, "4 held-out objects are too few"), (5, "")):
+            rows = [[ObjectRow("a", str(n), {"click1": value + n / 50}) for n in range(count)] for value in (0.5, 0.6)]
+            known = intervals_of(*rows)
+            assert ("change" in known["score"]) == (count >= 5)
+            verdict = replace(better, intervals=known).verdict
+            assert verdict.startswith(said) if said else not verdict
+
+    def test_it_says_that_nothing_got_better(self, base: Path, pictures: Path, tmp_path: Path) -> None:
+        still = {**QUICK, "rate": 1e-12, "patience": 1}
+        result = finetune(base, pictures, "decoder", out=tmp_path / "out", minutes=5, **still)
+        assert result.stood_still and result.seconds < 200
+        assert "as no later one was better, training ended" in result.text()
+        command = TrainCommand(data=pictures, base="nano", out=tmp_path, minutes=5)
+        assert f"--epochs {2 * result.epochs} in place of --minutes 5" in command._what_next(result)
 
 
 class TestRefusals:
