@@ -17,9 +17,11 @@ from PIL import Image
 
 import app
 from sam2kit.cli import commands, main
+from sam2kit.finetuned import add_detection_head
 from sam2kit.model.sam2 import SAM2
 from sam2kit.nano import recipe as nano_recipe
 from sam2kit.predict.video import VideoPredictor
+from sam2kit.weights import load_model
 from tests.evaluation.samples_in_memory import write_labels
 from tests.finetuned_maker import finetuned_nano
 
@@ -140,11 +142,14 @@ def filled(nano: SAM2, tmp_path_factory: pytest.TempPathFactory) -> Path:
     videos.save(session, folder / "clip.session.safetensors", with_path=False)
     for model in ("mine", "galaxies"):
         finetuned_nano(folder / model)
+    finder = load_model(folder / "mine", "cpu")
+    finder.set_classes(("cup",))
+    add_detection_head(folder / "mine", finder)
     for number in range(5):
         mask = np.zeros((48, 64), np.uint8)
         mask[10:30, 10 + number : 30 + number] = 1
         image = np.random.default_rng(number).integers(0, 60, (48, 64, 3), np.uint8) + 150 * mask[..., None]
-        for name in ("my_pictures/images", "my_clips/JPEGImages/one"):
+        for name in ("my_pictures/images", "new_pictures", "my_clips/JPEGImages/one"):
             (folder / name).mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / name / f"{number:05d}.jpg")
         for name in ("my_pictures/masks", "my_clips/Annotations/one", "predicted/one", "DAVIS/Annotations/one"):
