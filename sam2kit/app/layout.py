@@ -28,7 +28,6 @@ _GONE = (
     "and has room. Session files last."
 )
 _VISITORS_WITH_CLIPS = 12  # each may hold a hundred megabytes of decoded frames, or of photos
-_DEVICES = {"cuda": "this GPU", "mps": "this GPU"}
 _UNSEEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -50,8 +49,8 @@ def build_app(app_model: AppModel, photos: list[Path], clips: list[Path], *, lim
         choices = models.choices()
         with gr.Row(elem_id="top"):
             gr.Markdown(
-                "# sam2kit\nClick on a thing in your photo or video, correct, download. Computed on "
-                f"{'a lent GPU' if is_zero_gpu() else _DEVICES.get(app_model.model.device.type, 'the CPU')}.",
+                "# sam2kit\nClick on a thing in your photo or video, correct, download. Runs on "
+                f"{'ZeroGPU' if is_zero_gpu() else app_model.model.device.type.upper()}.",
                 elem_id="head",
             )
             choice = gr.Dropdown(

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.random import Generator
 from torch import Tensor
 
 from sam2kit.data.coco import NAMELESS
@@ -31,6 +32,7 @@ _RATE, _FINAL_SHARE, _WARM_UP, _WEIGHT_DECAY, _BATCH = 1e-3, 0.01, 20, 0.05, 4
 _FOCUS, _DEPTHS = 2.0, 4.0  # power of how far off a depth is, by which its loss counts; and how much against the boxes
 _VIEWS = Augmentation(zoom=0.6, light=0.15)
 _LOOKED_AT = 32  # samples, to see whether detection is worth it
+_SMALLEST = 0.5  # a picture becomes in a third of the views, as a share of its side
 _VIEWS_OF_ONE = 24  # at most, of one picture
 _ENCODING_SHARE = 0.4  # of the time; the first view of each picture comes whatever it takes
 
@@ -158,11 +160,27 @@ class _Views:
             return None
         if sampled is None:
             return None
+        pixels, masks = sampled.clip.pixels[:, 0], sampled.clip.masks[0]
+        if turn % 3 == 2:
+            pixels, masks = _smaller(rng, pixels, masks)
         with torch.inference_mode(), self.model.precision():
-            features = self.model.encode_image(sampled.clip.pixels[:, 0].to(self.model.device))
+            features = self.model.encode_image(pixels.to(self.model.device))
         kinds = [self.number.get(label or NAMELESS, 0) for label in sampled.labels]
-        answer = targets(sampled.clip.masks[0, 0].numpy(), kinds, len(self.number))
+        answer = targets(masks[0].numpy(), kinds, len(self.number))
         return _View(features.to("cpu").to(torch.float16), *answer)
+
+
+def _smaller(rng: Generator, pixels: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """A picture [1, 3, S, S] and its masks [1, N, S, S] smaller, somewhere in the square; around it is the mean colour.
+
+    The things of the next picture may be farther away.
+    """
+    side = pixels.shape[-1]
+    small = int(rng.uniform(_SMALLEST, 1.0) * side)
+    x, y = (int(rng.integers(side - small + 1)) for _ in range(2))
+    place = (x, side - small - x, y, side - small - y)
+    shrunk = F.interpolate(pixels, (small, small), mode="bilinear", antialias=True, align_corners=False)
+    return F.pad(shrunk, place), F.pad(F.interpolate(masks.float(), (small, small), mode="nearest") > 0, place)
 
 
 def targets(masks: np.ndarray, kinds: Sequence[int], classes: int) -> tuple[Tensor, Tensor, Tensor]:
