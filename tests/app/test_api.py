@@ -31,6 +31,7 @@ from sam2kit.media.clips import open_clip
 from sam2kit.media.mask_files import runs_to_mask
 from sam2kit.model.sam2 import SAM2
 from tests.app.moving_disc import SIZE_HW, centre, disc, iou, write_disc_clip
+from tests.finder import drawn, trained_finder
 from tests.test_package import ROOT, readme_blocks
 
 NAMES = {"/segment_image", "/segment_everything", "/detect", "/track_video"}
@@ -93,6 +94,22 @@ def test_exactly_our_endpoints_with_documentation(client: Client) -> None:
     with redirect_stdout(io.StringIO()) as text:
         client.view_api()
     assert "in pixels of the video" in text.getvalue()
+
+
+def test_what_a_model_finds_by_itself(
+    client: Client, app: Running, two_discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AppError, match="finds nothing by itself"):
+        client.predict(handle_file(two_discs), api_name="/detect")
+    monkeypatch.setattr(app.endpoints, "model", LoadedModel.of(trained_finder(), "mine", FairQueue()))
+    path = tmp_path / "things.png"
+    Image.fromarray(drawn([("disc", 40, 45), ("square", 112, 60)], seed=9).image).save(path)
+    labels, coco = client.predict(handle_file(path), api_name="/detect")
+    assert sorted(c["name"] for c in coco["categories"]) == ["disc", "square"]
+    assert np.array(Image.open(labels)).max() == len(coco["annotations"]) == 2
+    assert client.predict(handle_file(path), least=1, api_name="/detect")[1]["annotations"] == []
+    with pytest.raises(AppError, match="least"):
+        client.predict(handle_file(path), least=2, api_name="/detect")
 
 
 def test_a_picture_with_two_objects(client: Client, two_discs: Path) -> None:

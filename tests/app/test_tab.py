@@ -22,6 +22,7 @@ from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.options import CAREFUL
 from tests.app.clicks import Canvas, gesture, masks_in, models_of, names_in, scene_of, tab_of, work_of
 from tests.app.moving_disc import write_disc_clip
+from tests.finder import drawn, trained_finder
 
 CUP = (290, 60)
 LID, SPOON_BOX = (100, 300, 0), [325, 190, 410, 330]
@@ -266,6 +267,24 @@ def test_nothing_is_lost_where_objects_overlap(tab: ClickTab, canvas: Canvas) ->
         for name, mask in zip(names[1:], masks, strict=True):
             with archive.open(name) as file:
                 assert np.array_equal(np.array(Image.open(file)) == 255, mask)
+
+
+# find all
+
+
+def test_what_a_model_finds_by_itself_becomes_objects(nano: SAM2, tmp_path: Path) -> None:
+    path = tmp_path / "things.png"
+    Image.fromarray(drawn([("disc", 40, 45), ("square", 112, 60), ("disc", 80, 120)], seed=9).image).save(path)
+    plain, tab = tab_of("image", models_of(nano), []), tab_of("image", models_of(trained_finder()), [])
+    for one in (plain, tab):
+        one.open_upload("me", str(path))
+        one.jobs.begin("me")
+    assert list(plain.jobs.find_all("me")) == [Page()], "it has no classes, and a warning says so"
+    *_, page = tab.jobs.find_all("me")
+    assert sorted(names_in(page)[1:]) == ["disc", "disc (2)", "square"]
+    assert "3 masks found" in page.status
+    *_, page = tab.jobs.find_all("me")
+    assert "Nothing new was found" in page.status and len(names_in(page)) == 4
 
 
 # find alike
