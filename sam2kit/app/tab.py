@@ -40,6 +40,8 @@ from sam2kit.app.queue import FairQueue
 from sam2kit.app.store import TabStore
 from sam2kit.app.timeline import place_at_share
 from sam2kit.app.work import OpenedFile, Workspace, open_picture, open_video
+from sam2kit.data.label_images import read_label_image
+from sam2kit.data.sample import counted
 from sam2kit.media.effects import combined, parts_of
 from sam2kit.predict.options import CAREFUL
 from sam2kit.predict.session import Session
@@ -307,6 +309,26 @@ class ClickTab:
             return "Press Track again: memories are chosen otherwise now." if changes and work.is_tracked else None
 
         return self._step(key, act, while_tracking=True)
+
+    def take_masks(self, key: str, source: str) -> Page:
+        """Take the masks in a picture file as prompts on the frame that is shown: one object for each number or colour
+        in it; the first is the chosen object's, if that has nothing there yet."""
+
+        def act(work: Workspace) -> str | None:
+            session, frame, labels = work.session, work.editor.frame, read_label_image(Path(source))
+            (height, width), size_hw = session.clip.size_hw, labels.ids.shape
+            numbers = labels.numbers()
+            if size_hw != (height, width) or not numbers:
+                came = f"is {size_hw[1]}x{size_hw[0]}" if numbers else "holds no mask"
+                raise ValueError(f"this file {came}; a mask picture of {width}x{height} pixels was expected")
+            session.check_room(len(numbers))
+            for place, number in enumerate(numbers):
+                is_free = place == 0 and work.editor.active.result(frame) is None
+                object_id = session.active if is_free and session.active is not None else session.next_id()
+                work.predictor.add_mask(session, frame, object_id, labels.ids == number)
+            return f"{counted(len(numbers), 'mask')} taken from the file."
+
+        return self._step(key, act)
 
     # objects
 

@@ -102,6 +102,9 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
                         ("feather", "Feather cut-outs, px", 0, 40, 0.5),
                     )
                 )
+                masks = gr.UploadButton(
+                    "Take masks from a file", file_types=["image"], size="sm", elem_id=f"{name}-take-masks"
+                )
                 exclusive = gr.Checkbox(label="No pixel belongs to two objects", elem_id=f"{name}-exclusive")
                 careful = gr.Checkbox(
                     label="Careful tracking: for look-alikes and long absences", elem_id=f"{name}-careful", visible=clip
@@ -182,6 +185,7 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
     upload.upload(tab.open_upload, [key, upload], shown, api_name=f"{name}_open", **opening)
     gallery.click(tab.open_example, [gallery, key], shown, api_name=f"{name}_example", **opening)
     load.upload(tab.open_session, [key, load], shown, api_name=f"{name}_load", **opening)
+    masks.upload(tab.take_masks, [key, masks], shown, api_name=f"{name}_masks", **steps)
     another.click(tab.start_over, key, shown, **quiet)
 
     follow(view, name, parts.following)

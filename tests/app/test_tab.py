@@ -375,3 +375,26 @@ def test_nobody_waits_for_a_search_but_those_who_search(tab: ClickTab, canvas: C
     other.leave()
     assert "masks found" in list(pages)[-1].status
     assert tab.queue.count == 0
+
+
+def test_masks_in_a_file_become_objects(either: ClickTab, tmp_path: Path, warnings: list[str]) -> None:
+    session = work_of(either).session
+    height, width = session.clip.size_hw
+    numbers = np.zeros((height, width), np.uint8)
+    third, half = height // 3, width // 2
+    numbers[5 : 2 * third, 5 : half - 5], numbers[third:-5, half + 5 : -5] = 1, 2
+    Image.fromarray(numbers).save(tmp_path / "masks.png")
+    page = either.take_masks("me", str(tmp_path / "masks.png"))
+    assert "2 masks taken" in page.status
+    masks = session.masks(0)
+    for number, mask in enumerate(masks.masks, start=1):
+        truth = numbers == number
+        assert (mask & truth).sum() / (mask | truth).sum() > 0.8
+    assert len(masks.masks) == 2 and len(session.objects) == 2, "the empty object took the first one"
+    Image.fromarray(numbers[:20]).save(tmp_path / "other.png")
+    either.take_masks("me", str(tmp_path / "other.png"))
+    assert f"is {width}x20; a mask picture of {width}x{height} pixels was expected" in warnings[-1]
+    Image.fromarray(numbers * 0).save(tmp_path / "empty.png")
+    either.take_masks("me", str(tmp_path / "empty.png"))
+    assert "holds no mask" in warnings[-1]
+    assert len(session.objects) == 2
