@@ -26,7 +26,7 @@ from sam2kit.weights import choose_device, choose_dtype, load_model
 # where the sliders of "segment everything" start: half of the published grid, for a wait that people accept
 _EVERYTHING = AutomaticOptions(points_per_side=16)
 # nano predicts lower IoUs, the boundaries of its masks are less stable, and it leaves specks
-_EVERYTHING_NANO = AutomaticOptions(points_per_side=16, min_predicted_iou=0.5, min_stability=0.7, min_region_area=8)
+_EVERYTHING_NANO = AutomaticOptions(points_per_side=16, min_predicted_iou=0.5, min_stability=0.6, min_region_area=8)
 _QUALITY_NANO = QualityLimits(min_iou=0.4)
 
 AUTO, DEFAULT = "auto", "sam2.1-hiera-tiny"  # the former chooses by what is quick enough, the latter is for GPUs
