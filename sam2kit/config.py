@@ -233,10 +233,6 @@ class SAM2Config:
         parts: dict[str, Any] = {"trunk": _trunk, "decoder": DecoderConfig, "memory": MemoryConfig}
         if not isinstance(values, dict) or not all(isinstance(values.get(name, {}), dict) for name in parts):
             raise ValueError(f"a model config is a mapping with {', '.join(parts)}, got {values!r:.80}")
-        decoder = values.get("decoder", {})
-        # older files do not say it; of the models of that time, only nano replaced nothing
-        ragged = not decoder.get("replaces_unstable_masks", True)
-        values = {**values, "decoder": {"ragged_masks": ragged, **decoder}}
         try:
             built = {name: part(**_tuples(values[name])) for name, part in parts.items() if name in values}
             return cls(**_tuples({**values, **built}))
@@ -293,12 +289,13 @@ _TRUNKS = {
 _MEMORY_2_0 = MemoryConfig(marks_absent_objects=False, dates_object_pointers=False)
 
 NANO = SAM2Config(
-    side=256,
+    side=384,
     hidden_dim=128,
-    trunk=HieraConfig(32, 1, (1, 2, 4, 1), window_per_stage=(8, 4, 16, 8), global_blocks=()),
+    # all blocks of its last two stages but one see the whole picture: windows would fit few sides
+    trunk=HieraConfig(32, 1, (1, 2, 8, 1), window_per_stage=(8, 4, 16, 8), global_blocks=tuple(range(4, 12))),
     # nano's soft edges would look unstable far too often
-    decoder=DecoderConfig(heads=4, mlp_dim=256, replaces_unstable_masks=False, ragged_masks=True),
-    memory=MemoryConfig(dim=32, slots=4, attention_layers=1, attention_mlp_dim=256, fuser_layers=1),
+    decoder=DecoderConfig(heads=4, mlp_dim=256, replaces_unstable_masks=False, judges_masks=True, ragged_masks=True),
+    memory=MemoryConfig(dim=32, slots=4, attention_layers=2, attention_mlp_dim=256, fuser_layers=1),
 )
 
 _NO_DETAIL = DecoderConfig(takes_detail=False)

@@ -81,7 +81,7 @@ OFFERS = (
     Offer("edgetam", 56, 71.7, 2.7, 2.7),
     Offer("efficienttam-s-512", 136, None, 2.8, 1.8),
     Offer(YARDSTICK, 72, None, 1.0, 1.0),
-    Offer("nano", 0, None, 0.12, 0.08),
+    Offer("nano", 0, None, 0.39, 0.19),
 )
 
 

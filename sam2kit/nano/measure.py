@@ -68,7 +68,7 @@ MEMORY_FIGURES = {
     "absent": "absent", "ms": "ms a frame",
 }  # fmt: skip
 _OF_A_KIND = ("mushrooms", "pellets", "cells", "cats")  # sets
-_EVERYTHING = AutomaticOptions(min_predicted_iou=0.5, min_stability=0.7, min_region_area=8)  # as suits nano
+_EVERYTHING = AutomaticOptions(min_predicted_iou=0.5, min_stability=0.6, min_region_area=8)  # as suits nano
 _CHOICES = {
     "latest": VideoOptions(),
     **{f"reliable, IoU over {n}": VideoOptions(memory_selection="reliable", reliable_iou=n) for n in (0.1, 0.3, 0.5)},

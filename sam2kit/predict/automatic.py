@@ -82,7 +82,7 @@ def everything_options(config: SAM2Config) -> AutomaticOptions:
     if not config.decoder.ragged_masks:
         return options
     # nano predicts lower IoUs, the boundaries of its masks are less stable, and it leaves specks
-    return replace(options, min_predicted_iou=0.5, min_stability=0.7, min_region_area=8)
+    return replace(options, min_predicted_iou=0.5, min_stability=0.6, min_region_area=8)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sam2kit.predict.geometry import clean_logits
 MemorySelection = Literal["latest", "reliable", "anchored"]
 CAREFUL: MemorySelection = "anchored"  # what "careful tracking" means
 _ENCODED_TOGETHER = 4  # frames: a GPU is busy with a few, and a clip may be short
-_SMALL_AREA = 8.0  # low-res pixels, of which nano's masks have 64 x 64
+_SMALL_AREA = 8.0  # low-res pixels, of which nano's masks have 96 x 96; more cost boxes of small things
 _MOST_EDGE = 1000.0  # pixels
 _Options = TypeVar("_Options", bound="CleaningOptions")
 
