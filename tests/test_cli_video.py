@@ -145,6 +145,9 @@ def test_a_broken_run_keeps_what_it_has(clip: Path, tmp_path: Path, monkeypatch:
     [
         ("", "say what to follow"),
         ("--resume", "no session to resume"),
+        ("--prompt obj_id=1,point=5,2", 'has the unknown key "obj_id"; did you mean "object"?'),
+        ("--prompt points=5,2", 'has the unknown key "points"; did you mean "point"?'),
+        ("--prompt object=,point=5,2", "its object is ''; give a whole number or a name"),
         ("--prompt here", "should look like frame=0,object=1,point=120,80"),
         ("--prompt frame=0,object=1", "neither a point nor a box nor a mask"),
         ("--prompt frame=0,point=1;2", "is not x,y"),
@@ -183,6 +186,17 @@ CLICKS = [{"points": [[1, 1]]}, {"points": [[9, 9]], "labels": [0]}, {"box": [0,
         ({"obj_id": 2, "points": [[1, 1]]}, 'unknown key "obj_id"; did you mean "object"'),
         ({"pionts": [[1, 1]]}, 'unknown key "pionts"; did you mean "points"'),
         ({"points": [[1, 1]], "colour": "red"}, 'unknown key "colour"; known are: frame, object, points, labels, box'),
+        *(
+            ({"object": odd, "points": [[1, 1]]}, f"(its object is {odd!r}; give a whole number or a name)")
+            for odd in (None, [1], True, "", 1.5)
+        ),
+        *(
+            (
+                {"frame": odd, "points": [[1, 1]]},
+                f"(its frame is {odd!r}, which is no whole number; count frames from 0",
+            )
+            for odd in (0.5, None, "a", True, [3])
+        ),
         ({"box": [5, 5, 9, 9]}, "list.json has two boxes for object 1 on frame 0, of which only one would count; give"),
     ],
 )
