@@ -67,7 +67,7 @@ def test_cut_and_prompts_from_a_file(clip: Path, tmp_path: Path, capsys: pytest.
     entries = [
         {"frame": 4, "object": 1, "points": [[50, 48], [100, 10]], "labels": [1, 0]},
         {"frame": 6, "object": "corner", "mask": "corner.png"},
-        {"frame": 6, "object": 3, "box": [40, 30, 78, 66]},
+        {"frame": 6, "object": 7, "box": [40, 30, 78, 66]},
     ]
     (tmp_path / "prompts.json").write_text(json.dumps(entries))
     code = track(
@@ -78,13 +78,14 @@ def test_cut_and_prompts_from_a_file(clip: Path, tmp_path: Path, capsys: pytest.
     assert code == 0
     report = json.loads(capsys.readouterr().out)
     assert report["frames"] == 4
-    assert report["objects"] == [1, "corner", 3]
+    assert report["objects"] == [1, "corner", 7]
     options = Session.load(tmp_path / "out/session.sam2kit").options
     assert (options.keep_clicked, options.memory_selection, options.exclusive) == (False, CAREFUL, True)
     assert (options.max_hole_area, options.remembered_hole_area) == (40, 8)
     with (tmp_path / "out/disc_table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["frame"] for row in rows} == {"2", "4", "6", "8"} and {row["name"] for row in rows} >= {"corner"}
+    assert {row["frame"] for row in rows} == {"2", "4", "6", "8"}
+    assert {(row["object"], row["name"]) for row in rows} >= {("2", "corner"), ("7", "Object 7")}, "as in the PNGs"
     assert float(rows[0]["seconds"]) == pytest.approx(2 / 12 + 4 / 1000, abs=0.01)
 
 
