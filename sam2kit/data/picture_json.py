@@ -3,10 +3,10 @@
     a.jpg      a.json    = {"shapes": [{"label", "shape_type", "points"}, ...]}                          LabelMe
     sa_1.jpg   sa_1.json = {"image": {"file_name", ...}, "annotations": [{"segmentation": {...}}, ...]}  SA-1B
 
-LabelMe's polygons, rectangles, circles and painted masks are filled as LabelMe itself fills them, with Pillow. Shapes
-of one label with the same group number are one object. Shapes without area (points, lines) say nothing about masks and
-are left out, as are those called `__ignore__` or `_background_`. Surprise: a JSON that was renamed or copied may name a
-picture that is another's, or nobody's.
+LabelMe's polygons, rectangles (turned ones too), circles and painted masks are filled as LabelMe itself fills them, with
+Pillow. Shapes of one label with the same group number are one object. Shapes without area (points, lines) say nothing
+about masks and are left out, as are those called `__ignore__` or `_background_`. Surprise: a JSON that was renamed or
+copied may name a picture that is another's, or nobody's.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ from sam2kit.media.clips import PICTURE_SUFFIXES
 from sam2kit.media.pictures import open_image
 
 LABELME, SA1B = "LabelMe JSON", "SA-1B JSON"
-_POINTS = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2}  # shapes with an area, and how many points they need
+_POINTS = {  # shapes with an area, and how many points they need; X-AnyLabeling calls turned rectangles rotation
+    "polygon": 3, "rectangle": 2, "circle": 2, "mask": 2, "oriented_rectangle": 3, "rotation": 3,
+}  # fmt: skip
 
 
 def _picture_inside(file: Path, index: int) -> np.ndarray:
@@ -225,13 +227,13 @@ def _mask_of(shape: Any, size_hw: tuple[int, int], name: str, notes: list[Note])
     check_outlines([points], size_hw, name, notes)
     canvas = Image.new("1", size_hw[::-1])
     brush = ImageDraw.Draw(canvas)
-    if kind == "polygon":
-        brush.polygon([tuple(p) for p in points], outline=1, fill=1)
-    elif kind == "rectangle":
+    if kind == "rectangle":
         brush.rectangle([*points.min(axis=0), *points.max(axis=0)], outline=1, fill=1)
-    else:
+    elif kind == "circle":
         (x, y), radius = points[0], math.dist(points[0], points[1])
         brush.ellipse([x - radius, y - radius, x + radius, y + radius], outline=1, fill=1)
+    else:
+        brush.polygon([tuple(p) for p in points], outline=1, fill=1)
     return np.array(canvas, bool)
 
 

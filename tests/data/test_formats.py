@@ -149,9 +149,9 @@ def voc_in_colours(root: Path) -> None:
 
 def labelme(root: Path) -> None:
     shapes = [
-        {"label": "cat", "shape_type": "polygon", "points": CORNERS},
+        {"label": "cat", "shape_type": "oriented_rectangle", "points": CORNERS},
         {"label": "dog", "shape_type": "rectangle", "points": [[69, 49], [40, 30]], "group_id": 1},
-        {"label": "dog", "shape_type": "rectangle", "points": [[5, 40], [8, 44]], "group_id": 1},
+        {"label": "dog", "shape_type": "rotation", "points": [[5, 40], [8, 40], [8, 44], [5, 44]], "group_id": 1},
         {"label": "sun", "shape_type": "circle", "points": [[60, 12], [60, 20]]},
     ]
     write_labelme(root / "labels" / "a.json", shapes, imagePath="a.jpg")
@@ -358,7 +358,10 @@ def test_crowds_that_are_single_objects_are_kept(crowds: int, more: dict, tmp_pa
     assert f"{crowds} masks marked iscrowd are kept, because here the mark only says: no polygon" in dataset.describe()
 
 
-@pytest.mark.parametrize("label", ["__ignore__", "_background_", "ignore", "Background"])
+@pytest.mark.parametrize(
+    "label",
+    ["__ignore__", "_background_", "ignore", "Background", "ignore region", "DontCare", "don't care", "none", "bg"],
+)
 def test_labels_that_name_no_object_are_left_out(label: str, tmp_path: Path) -> None:
     def rename(content: dict) -> None:
         content["categories"].append({"id": 4, "name": label})
