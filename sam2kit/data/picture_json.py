@@ -3,7 +3,7 @@
     a.jpg      a.json    = {"shapes": [{"label", "shape_type", "points"}, ...]}                          LabelMe
     sa_1.jpg   sa_1.json = {"image": {"file_name", ...}, "annotations": [{"segmentation": {...}}, ...]}  SA-1B
 
-LabelMe's polygons, rectangles (turned ones too), circles and painted masks are filled as LabelMe itself fills them, with
+LabelMe's polygons, rectangles (also turned), circles and painted masks are filled as LabelMe itself fills them, with
 Pillow. Shapes of one label with the same group number are one object. Shapes without area (points, lines) say nothing
 about masks and are left out, as are those called `__ignore__` or `_background_`. Surprise: a JSON that was renamed or
 copied may name a picture that is another's, or nobody's.
