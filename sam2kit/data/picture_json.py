@@ -150,9 +150,9 @@ def _sample(file: Path, content: dict[str, Any], root: Path, renamed: list[str])
     beside, inside = _picture_beside(file, root), bool(content.get("imageData"))
     if named is not None and ((beside is None and not inside) or _is_of(named, file, content)):
         frames = frame_files(named)
-    elif beside is not None:
+    elif beside is not None and (not inside or _is_of(beside, file, content)):
         frames = frame_files(beside)
-        if stated:
+        if stated and Path(stated).name.lower() != beside.name.lower():
             renamed.append(f"{file.name} names {Path(stated).name}, and is about {beside.name} beside it")
     elif inside:
         frames = Frames(partial(_picture_inside, file), (file,), 1, True)
@@ -177,8 +177,12 @@ def _picture_beside(file: Path, root: Path) -> Path | None:
 
 
 def _is_of(picture: Path, file: Path, content: dict[str, Any]) -> bool:
-    """Whether a JSON is about the picture that it names: not if that is no picture, has another size or a JSON."""
-    if picture.stem == file.stem:
+    """Whether a JSON is about a picture: not if that is no picture, has another size or a JSON.
+
+    One of the JSON's own name need only have the size, and that only where the JSON holds a picture, too.
+    """
+    own = picture.stem == file.stem
+    if own and not content.get("imageData"):
         return True
     stated = content.get("imageHeight"), content.get("imageWidth")
     try:
@@ -187,7 +191,7 @@ def _is_of(picture: Path, file: Path, content: dict[str, Any]) -> bool:
     except (OSError, ValueError):
         return False
     fits = not all(isinstance(n, int) for n in stated) or stated in (size_hw, size_hw[::-1])
-    return fits and not picture.with_suffix(".json").is_file()
+    return fits and (own or not picture.with_suffix(".json").is_file())
 
 
 def _read_shapes(file: Path, frame: int, size: FrameSize) -> TrueMasks:

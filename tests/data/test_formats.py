@@ -239,6 +239,17 @@ def triangle(label: str) -> dict:
     return {"label": label, "shape_type": "polygon", "points": [[5, 5], [40, 8], [20, 40]]}
 
 
+@pytest.mark.parametrize(("name", "stated"), [("a.png", "a.png"), ("a.png", "gone.png"), ("a.PNG", "a.png")])
+def test_a_labelme_json_whose_own_picture_has_another_size(name: str, stated: str, tmp_path: Path) -> None:
+    """Then the picture inside it is taken; a name in capitals is no other name."""
+    inside = encoded(Image.fromarray(picture(1))) if name == "a.png" else None
+    write_picture(tmp_path / name, 3, (30, 40) if inside else SIZE_HW)
+    write_labelme(tmp_path / "a.json", [triangle("cat")], imagePath=stated, imageData=inside)
+    dataset = open_dataset(tmp_path)
+    assert np.array_equal(dataset.pictures[0].read().image, picture(1 if inside else 3))
+    assert bool(dataset.notes) == (name == stated)
+
+
 @pytest.mark.parametrize("taken", ["beside", "inside"])
 @pytest.mark.parametrize(
     "stated", ["gone.png", "../elsewhere/gone.jpg", "C:\\gone.png", "b.png", "small.png", "no.png"]
