@@ -240,6 +240,9 @@ def _read_voc(
     nothing = {_VOC_VOID_COLOUR, *(colour for colour, name in colours.items() if name == "background")}
     numbers = [n for n in labels.numbers() if labels.colours.get(n) not in nothing]
     _add_objects(truth, labels, numbers, file, separate_parts, size)
+    if not numbers and read_label_image(file, ids=True).numbers() == [VOID]:
+        text = f"{file} holds only 255, which is void in Pascal VOC and belongs to no object"
+        truth.notes.append(Note("void", f"{text}; if it is the object, call the folder masks, or give format='masks'"))
     if class_file is not None:
         known = read_label_image(class_file, void=VOID, ids=True)
         fitted = size.fit(known.ids, str(class_file))
