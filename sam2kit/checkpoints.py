@@ -9,7 +9,10 @@ they cannot run code.
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import pathlib
+import pickle
 import re
 import warnings
 import zipfile
@@ -18,6 +21,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -40,7 +44,10 @@ MEMORY_PARTS = (
 )  # fmt: skip
 LORA_BASE = ".base_layer"  # in a weight's name: peft has wrapped its layer
 LOW_RANK = "low_rank"  # the entry of the metadata that only fine-tunings have
-_CONTAINERS = ("model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "weights")
+_CONTAINERS = (
+    "model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "weights", "params",
+    "ema_state_dict",
+)  # fmt: skip
 _ADDED_NAMES = ("module", "_orig_mod")  # by torch's wrappers for several GPUs and by torch.compile
 _FIRST_WEIGHTS = (
     "image_encoder.trunk.patch_embed.proj.weight",
@@ -48,6 +55,7 @@ _FIRST_WEIGHTS = (
     "vision_encoder.backbone.patch_embed.projection.weight",
     "vision_encoder.backbone.timm_model.stem.conv1.c.weight",
 )
+_ARRAYS, _PATHS = ("numpy.core.multiarray", "numpy._core.multiarray"), ("pathlib", "pathlib._local")  # old and new
 _COUNTER = ".num_batches_tracked"  # of batch norms: whole numbers that nobody uses, and some files leave out
 _MEDSAM2_SIDE = 512  # pixels: it is SAM 2.1 tiny, fine-tuned at half the side
 _MAX_NAME = 200  # characters
@@ -219,7 +227,7 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise ValueError(f"{path} is no plain weight file, or is damaged; get it again") from error
         raise ValueError(
             f"{path} holds more than weights: {refused[1]}, and such objects could run code. If you trust its source, "
-            f"save the weights alone: torch.save(torch.load({path.name!r}, weights_only=False)['model'], 'plain.pt')"
+            f"save the weights alone: torch.save({_weights_in(path)}, 'plain.pt')"
         ) from error
     except Exception as error:  # an unreadable pickle fails in many ways
         raise ValueError(f"{path} cannot be read as weights; it may be cut off: download it again") from error
@@ -241,16 +249,74 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return dict(state), {} if about is None else {METADATA_KEY: about}
 
 
+def _weights_in(path: Path) -> str:
+    """What to write in Python for the weights alone of a pickle that holds more.
+
+    Its layout is read with a dict in place of whatever it names, so that nothing of it runs.
+    """
+
+    class Unknown(dict[Any, Any]):  # of this call alone
+        def __init__(self, *_: Any) -> None:
+            super().__init__()
+
+    class Named(Unknown):
+        pass
+
+    class Reader(pickle.Unpickler):
+        def find_class(self, _: str, name: str) -> type:
+            return Named if name in ("OrderedDict", "defaultdict") else Unknown
+
+        def persistent_load(self, _: Any) -> None:
+            return None
+
+    said = f"torch.load({path.name!r}, weights_only=False)"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (name,) = (entry for entry in archive.namelist() if entry.endswith("/data.pkl"))
+            part = Reader(io.BytesIO(archive.read(name))).load()
+        for _ in _CONTAINERS:
+            if type(part) in (dict, Named):
+                key = next((k for k in _CONTAINERS if isinstance(part.get(k), dict)), None)
+                part, said = (part, said) if key is None else (part[key], f"{said}[{key!r}]")
+    except Exception:  # of an older kind, or damaged
+        return f"{said}['model']"
+    if type(part) is Unknown:
+        return f"{said}.state_dict()"
+    return said if "[" in said else f"{{k: v for k, v in {said}.items() if isinstance(v, torch.Tensor)}}"
+
+
+class _TextType:
+    """In place of NumPy's type of texts, in which a made-up file could set any size, even one below 0."""
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+def _array_type(name: str, *_: Any) -> np.dtype | _TextType:
+    return _TextType() if name[:1] == "U" else np.dtype(name)
+
+
+def _scalar(kind: np.dtype | _TextType, data: bytes) -> Any:
+    made: Any = np.float64(0).__reduce__()[0]
+    return data.decode("utf-32") if isinstance(kind, _TextType) else made(kind, data)
+
+
+def _plain_dict(*_: Any) -> dict[Any, Any]:
+    return {}
+
+
 @cache
 def _safe_globals() -> list[Any]:
-    """What trainers keep beside weights, and cannot run code: numbers and arrays of NumPy, and arguments."""
+    """What trainers keep beside weights, and cannot run code: numbers, texts and arrays of NumPy, arguments, paths."""
     # what NumPy's own pickles call; files name them as the version that wrote them did
     scalar, array = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
-    listed = [argparse.Namespace, np.dtype, np.ndarray, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}]
+    listed = [argparse.Namespace, SimpleNamespace, np.ndarray, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}]
     if [*map(int, torch.__version__.split(".")[:2])] < [2, 6]:  # knows them under one name only
-        return [*listed, scalar, array]
-    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
-    return [*listed, *((f, f"{m}.{n}") for m in modules for f, n in ((scalar, "scalar"), (array, "_reconstruct")))]
+        return [*listed, np.dtype, scalar, array]
+    named = {f"{m}.scalar": _scalar for m in _ARRAYS} | {f"{m}._reconstruct": array for m in _ARRAYS}
+    named |= {f"{m}.{kind}": getattr(pathlib, f"Pure{kind}") for m in _PATHS for kind in ("PosixPath", "WindowsPath")}
+    named |= {"numpy.dtype": _array_type, "collections.defaultdict": _plain_dict}
+    return [*listed, _TextType, list, int, float, dict, *((thing, name) for name, thing in named.items())]
 
 
 def _may_unpack_to_more(path: Path) -> bool:

@@ -67,7 +67,7 @@ def test_cut_and_prompts_from_a_file(clip: Path, tmp_path: Path, capsys: pytest.
     entries = [
         {"frame": 4, "object": 1, "points": [[50, 48], [100, 10]], "labels": [1, 0]},
         {"frame": 6, "object": "corner", "mask": "corner.png"},
-        {"frame": 6, "object": 3, "box": [40, 30, 78, 66]},
+        {"frame": 6, "object": 7, "box": [40, 30, 78, 66]},
     ]
     (tmp_path / "prompts.json").write_text(json.dumps(entries))
     code = track(
@@ -78,13 +78,14 @@ def test_cut_and_prompts_from_a_file(clip: Path, tmp_path: Path, capsys: pytest.
     assert code == 0
     report = json.loads(capsys.readouterr().out)
     assert report["frames"] == 4
-    assert report["objects"] == [1, "corner", 3]
+    assert report["objects"] == [1, "corner", 7]
     options = Session.load(tmp_path / "out/session.sam2kit").options
     assert (options.keep_clicked, options.memory_selection, options.exclusive) == (False, CAREFUL, True)
     assert (options.max_hole_area, options.remembered_hole_area) == (40, 8)
     with (tmp_path / "out/disc_table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["frame"] for row in rows} == {"2", "4", "6", "8"} and {row["name"] for row in rows} >= {"corner"}
+    assert {row["frame"] for row in rows} == {"2", "4", "6", "8"}
+    assert {(row["object"], row["name"]) for row in rows} >= {("2", "corner"), ("7", "Object 7")}, "as in the PNGs"
     assert float(rows[0]["seconds"]) == pytest.approx(2 / 12 + 4 / 1000, abs=0.01)
 
 
@@ -145,6 +146,9 @@ def test_a_broken_run_keeps_what_it_has(clip: Path, tmp_path: Path, monkeypatch:
     [
         ("", "say what to follow"),
         ("--resume", "no session to resume"),
+        ("--prompt obj_id=1,point=5,2", 'has the unknown key "obj_id"; did you mean "object"?'),
+        ("--prompt points=5,2", 'has the unknown key "points"; did you mean "point"?'),
+        ("--prompt object=,point=5,2", "its object is ''; give a whole number or a name"),
         ("--prompt here", "should look like frame=0,object=1,point=120,80"),
         ("--prompt frame=0,object=1", "neither a point nor a box nor a mask"),
         ("--prompt frame=0,point=1;2", "is not x,y"),
@@ -183,6 +187,17 @@ CLICKS = [{"points": [[1, 1]]}, {"points": [[9, 9]], "labels": [0]}, {"box": [0,
         ({"obj_id": 2, "points": [[1, 1]]}, 'unknown key "obj_id"; did you mean "object"'),
         ({"pionts": [[1, 1]]}, 'unknown key "pionts"; did you mean "points"'),
         ({"points": [[1, 1]], "colour": "red"}, 'unknown key "colour"; known are: frame, object, points, labels, box'),
+        *(
+            ({"object": odd, "points": [[1, 1]]}, f"(its object is {odd!r}; give a whole number or a name)")
+            for odd in (None, [1], True, "", 1.5)
+        ),
+        *(
+            (
+                {"frame": odd, "points": [[1, 1]]},
+                f"(its frame is {odd!r}, which is no whole number; count frames from 0",
+            )
+            for odd in (0.5, None, "a", True, [3])
+        ),
         ({"box": [5, 5, 9, 9]}, "list.json has two boxes for object 1 on frame 0, of which only one would count; give"),
     ],
 )

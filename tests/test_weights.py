@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import re
 import time
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,6 +79,9 @@ class TestFiles:
             (lambda s: {"net": {"model": s}, "step": 7}, "nested"),
             (lambda s: {"model": s, "best": np.float64(0.8), "curve": np.arange(3.0)}, "with numbers of NumPy"),
             (lambda s: {"model": s, "args": argparse.Namespace(lr=1e-4, out="x")}, "with arguments"),
+            (lambda s: {"params": s, "name": np.str_("a"), "old": OrderedDict(a=1)}, "of BasicSR, with texts of NumPy"),
+            (lambda s: {"ema_state_dict": s, "out": Path("a/b"), "more": SimpleNamespace(a=1)}, "with paths"),
+            (lambda s: {"state_dict": s, "curves": defaultdict(list, {"loss": [0.5]})}, "with curves"),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
@@ -101,10 +107,6 @@ class TestFiles:
                 "perhaps under one of model, state_dict.*it holds best_params, epoch",
             ),
             (
-                lambda s: {"model": s, "config": SimpleNamespace(a=1)},
-                r"types\.SimpleNamespace.*torch\.load\('odd\.pt', weights_only",
-            ),
-            (
                 lambda s: (
                     {k: v for k, v in s.items() if k != "no_mem_embed"}
                     | {"wings": torch.zeros(2), "no_obj_ptr": torch.zeros(1, 7)}
@@ -118,6 +120,26 @@ class TestFiles:
         torch.save(changed(tiny.state_dict()), tmp_path / "odd.pt")
         with pytest.raises(ValueError, match=message):
             load_model(tmp_path / "odd.pt", "cpu")
+
+    @pytest.mark.parametrize(
+        ("wrapped", "said"),
+        [
+            (lambda m: {"state_dict": m.state_dict(), "model": "tiny", "odd": Fraction(1, 2)}, "['state_dict'],"),
+            (lambda m: {"net": {"model": m.state_dict()}, "odd": Fraction(1, 2)}, "['net']['model'],"),
+            (lambda m: {**m.state_dict(), "odd": Fraction(1, 2)}, ".items() if isinstance(v, torch.Tensor)},"),
+            (lambda m: {"model": m, "epoch": 3}, "['model'].state_dict(),"),
+            (lambda m: m, "weights_only=False).state_dict(),"),
+        ],
+    )
+    def test_the_cure_for_what_could_run_code_works(
+        self, tiny: SAM2, tmp_path: Path, wrapped: Callable, said: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        torch.save(wrapped(tiny), "odd.pt")
+        with pytest.raises(ValueError, match=re.escape(said)) as error:
+            load_model("odd.pt", "cpu")
+        exec(str(error.value)[str(error.value).index("torch.save(") :])
+        assert same(tiny, load_model("plain.pt", "cpu"))
 
     def test_cut_off_files_and_others(self, toy: SAM2, tmp_path: Path) -> None:
         save_file({"a": torch.zeros(1)}, tmp_path / "odd.safetensors", metadata={"sam2kit": "{}"})

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from sam2kit.cli.arguments import JSON_HELP, Command, argument, numbers_of, option
 from sam2kit.cli.image_commands import write_masks
-from sam2kit.files import make_folder
+from sam2kit.files import make_folder, refuse_unknown_keys
 from sam2kit.media.effects import EFFECTS, EffectPainter
-from sam2kit.predict.prompt_lists import PlacedPrompt, prompt_of
+from sam2kit.predict.prompt_lists import ALIASES, PlacedPrompt, prompt_of
 
 if TYPE_CHECKING:
     from sam2kit.predict.frame_masks import FrameMasks
@@ -157,13 +157,15 @@ def parse_prompt(text: str) -> PlacedPrompt:
     for part in text.split(","):
         key, equals, value = part.partition("=")
         if equals:
-            if key.strip() in stated or key.strip() not in _KEYS:
+            if key.strip() in stated:
                 raise ValueError(_SHOULD_LOOK.format(text))
             stated[key.strip()] = value
         elif stated:
             stated[list(stated)[-1]] += f",{part}"
     if not stated:
         raise ValueError(_SHOULD_LOOK.format(text))
+    meant = {alias: key.replace("points", "point") for alias, key in ALIASES.items() if key != "labels"}
+    refuse_unknown_keys(stated, _KEYS, f"--prompt {text!r}", meant)
     entry: dict[str, Any] = {key: stated[key] for key in ("frame", "object", "mask") if key in stated}
     if "point" in stated:
         x, y, *label = numbers_of(stated["point"], (2, 3), "point", "x,y or x,y,0 or x,y,1")

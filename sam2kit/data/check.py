@@ -158,7 +158,9 @@ def _of_all(dataset: Dataset, found: Sequence[_Examined], said_why: bool) -> lis
     """
     usable = [f for f in found if f.objects]
     if not usable:
-        why = "see below" if said_why else f"it holds {len(found) or 'no'} samples; add pictures with masks"
+        file = next((file for f in found for file in f.sample.truth.files), None)
+        held = f"{len(found)} samples, but their labels outline no object, such as {file}" if file else "no samples"
+        why = "see below" if said_why else f"it holds {held}; add pictures with masks"
         return [Note("nothing", f"{dataset.path}: no sample has a picture and a mask that can be used; {why}")]
     notes = _cannot_be_split(dataset, {f.sample.name for f in usable})
     scattered, masks = [text for f in found for text in f.scattered], sum(f.objects for f in usable)

@@ -29,7 +29,10 @@ SPLIT_FOLDERS = {  # and the split that they hold
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-_NO_OBJECTS = ("ignore", "ignored", "background", "void", "unlabeled", "unlabelled")
+_NO_OBJECTS = (
+    "ignore", "ignored", "ignore_region", "ignore_area", "background", "bg", "void", "unlabeled", "unlabelled", "none",
+    "dontcare", "dont_care", "don't_care",
+)  # fmt: skip
 _SNIFFED_BYTES = 2**20  # of each end of a file
 _SNIFFED_FILES = 50  # if none of so many is of a kind, the others are not looked at
 _DEPTH = 3  # folders, down to which JSON is looked for
@@ -103,7 +106,7 @@ def split_of(path: Path, root: Path) -> str | None:
 
 def names_no_object(label: object) -> bool:
     """Whether a label says "nothing here", as `__ignore__` and `_background_` in LabelMe."""
-    return isinstance(label, str) and label.strip("_ ").lower() in _NO_OBJECTS
+    return isinstance(label, str) and re.sub(r"[\s_-]+", "_", label.lower()).strip("_") in _NO_OBJECTS
 
 
 def folders_in(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,8 @@ def export_table(
 ) -> Progress:
     """A CSV table with a line for each frame and object that has an answer there: where and how large it is.
 
+    Objects have the numbers of the other exports.
+
     Args:
         clip, frames: as for `export_davis`.
         found_on: frame number -> its masks, such as the `masks` of a session.
@@ -191,15 +193,20 @@ def export_table(
     Yields:
         the number of frames done, from 1 on.
     """
-    rows = []
+    rows: list[list[Any]] = []
     chosen = range(len(clip)) if frames is None else frames
     for done, index in enumerate(chosen, start=1):
         found, seconds = found_on(index), round(float(clip.timestamps[index]), 6)
-        about = zip(found.numbers, found.names or map(str, found.object_ids), found.predicted_iou.tolist(), strict=True)
-        for (number, name, iou), mask in zip(about, found.masks, strict=True):
-            rows.append([clip.source_frames[index], seconds, number, name, *_measured(mask, iou)])
+        names = found.names or map(str, found.object_ids)
+        about = zip(found.object_ids, names, found.predicted_iou.tolist(), found.masks, strict=True)
+        for object_id, name, iou, mask in about:
+            rows.append([clip.source_frames[index], seconds, object_id, name, *_measured(mask, iou)])
         if done < len(chosen):
             yield done
+    numbers = _numbered({row[2] for row in rows if row[4]})
+    absent = {row[2] for row in rows} - numbers.keys()
+    numbers |= _numbered(absent, taken=set(numbers.values()))
+    rows = [[*row[:2], numbers[row[2]], *row[3:]] for row in rows]
     _write_table(["frame", "seconds", *_TABLE], rows, Path(path))
     yield len(chosen)
     return ()
@@ -235,9 +242,13 @@ def number_objects(clip: Clip, masks_of: MasksOf, most: int = 2**31 - 1) -> dict
     Whole numbers from 1 to `most` stay as they are; other ids get the lowest numbers that are free. Goes through all
     masks once.
     """
-    found = {i for index in range(len(clip)) for i, mask in dict(masks_of(index)).items() if np.any(mask)}
-    kept = {i for i in found if isinstance(i, (int, np.integer)) and 1 <= i <= most}
-    free = (number for number in count(1) if number not in kept)
+    return _numbered({i for t in range(len(clip)) for i, mask in dict(masks_of(t)).items() if np.any(mask)}, most)
+
+
+def _numbered(found: Collection[Any], most: int = 2**31 - 1, taken: Collection[int] = ()) -> dict[Hashable, int]:
+    """The same for the objects that are given, with numbers that are not taken."""
+    kept = {i for i in found if isinstance(i, (int, np.integer)) and 1 <= i <= most and i not in taken}
+    free = (number for number in count(1) if number not in kept and number not in taken)
     return {i: int(i) if i in kept else next(free) for i in sorted(found, key=_order)}
 
 

@@ -2,7 +2,7 @@
 
 images/a.jpg   masks/a.png                 also labels/, gt/, ...; train/ val/ test/ above or below
 photos/a.jpg   photos_masks/a.png          also train_images/ with train_masks/, x/ with x-gt/, ...
-a.jpg          a_mask.png                  side by side
+a.jpg          a_mask.png                  side by side; also a_image.jpg, a_sat.jpg
 images/a.jpg   masks/a/1.png, 2.png        one file per object; also masks/a_0.png, a_1.png
 images/img_7.jpg   masks/mask_7.png        a word in front
 images/a.jpg   masks/a.png, objects/1/a.png, ...     single objects, where they overlap, as our own exports have them
@@ -39,7 +39,8 @@ from sam2kit.data.stored import FrameSize, Note, frame_files, pictures_in
 from sam2kit.media.mask_files import OVERLAPS
 
 _WORDS = "masks?|gt|ground_?truth|seg|segmentation|labels?|annotations?|matte|labelids|instanceids"
-_AFTER = re.compile(rf"[_\-. ](?:{_WORDS})$", re.IGNORECASE)
+_AFTER = re.compile(rf"(?:[_\-. ](?:{_WORDS})|(?<=\d)masks?)$", re.IGNORECASE)
+_PICTURE_AFTER = re.compile(r"[_\-. ](?:images?|img|photo|picture|input|rgb|sat)$", re.IGNORECASE)
 _NUMBER = re.compile(rf"[_\-. ](?:(?:{_WORDS}|obj(?:ect)?|inst(?:ance)?)[_\-. ]?)?\d+$", re.IGNORECASE)
 _BETWEEN = re.compile(r"[_\-. ]+")
 _BEFORE = re.compile(rf"^(?:img|images?|photos?|pictures?|{_WORDS})[_\-. ]?(?=.)", re.IGNORECASE)
@@ -56,6 +57,7 @@ def recognises(path: Path) -> bool:
     if not path.is_dir() or _folder_pairs(path):
         return path.is_dir()
     stems = {p.with_suffix("") for p in pictures_in(path)}
+    stems |= {_renamed(stem, _PICTURE_AFTER) for stem in stems}
     return any(_AFTER.search(s.name) and _renamed(s, _AFTER) in stems for s in stems)
 
 
@@ -121,8 +123,9 @@ class _Pairs:
             if self.by_key.setdefault(key, image) != image:
                 text = f"{image} and {self.by_key[key].name} share one name, so their masks do too; rename one of them"
                 found.note("unpaired", text)
-        bare = Counter(_renamed(key, _BEFORE) for key in self.by_key)
-        self.by_bare_key = {b: i for k, i in self.by_key.items() if bare[b := _renamed(k, _BEFORE)] == 1}
+        bare = {key: _renamed(_renamed(key, _PICTURE_AFTER), _BEFORE) for key in self.by_key}
+        times = Counter(bare.values())
+        self.by_bare_key = {bare[k]: image for k, image in self.by_key.items() if times[bare[k]] == 1}
         # of a picture the files of all objects, of one each, and of one each because they overlap
         self.masks: dict[tuple[Path, str], list[Path]] = defaultdict(list)
 
@@ -240,6 +243,9 @@ def _read_voc(
     nothing = {_VOC_VOID_COLOUR, *(colour for colour, name in colours.items() if name == "background")}
     numbers = [n for n in labels.numbers() if labels.colours.get(n) not in nothing]
     _add_objects(truth, labels, numbers, file, separate_parts, size)
+    if not numbers and read_label_image(file, ids=True).numbers() == [VOID]:
+        text = f"{file} holds only 255, which is void in Pascal VOC and belongs to no object"
+        truth.notes.append(Note("void", f"{text}; if it is the object, call the folder masks, or give format='masks'"))
     if class_file is not None:
         known = read_label_image(class_file, void=VOID, ids=True)
         fitted = size.fit(known.ids, str(class_file))

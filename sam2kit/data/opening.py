@@ -80,7 +80,11 @@ def open_dataset(path: str | PathLike[str], *, format: str | None = None, separa
         wanted = "; ".join(each.looks_for for each in FORMATS.values())
         text = f"{path} holds {_contents(path)}, and no format that is known. Looked for: {wanted}"
         raise ValueError(text + (f". {near}" if (near := _what_is_near(path)) else ""))
-    return known.open(path, separate_parts=separate_parts) if known.has_parts else known.open(path)
+    opened = known.open(path, separate_parts=separate_parts) if known.has_parts else known.open(path)
+    if format is None and not opened.samples and known is not FORMATS["sessions"]:
+        saved = sessions.open_sessions(path)  # an export of ours may lie beside the session that it is of
+        return saved if saved.samples else opened
+    return opened
 
 
 def _format_of(path: Path) -> Format | None:

@@ -3,10 +3,10 @@
     a.jpg      a.json    = {"shapes": [{"label", "shape_type", "points"}, ...]}                          LabelMe
     sa_1.jpg   sa_1.json = {"image": {"file_name", ...}, "annotations": [{"segmentation": {...}}, ...]}  SA-1B
 
-LabelMe's polygons, rectangles, circles and painted masks are filled as LabelMe itself fills them, with Pillow. Shapes
-of one label with the same group number are one object. Shapes without area (points, lines) say nothing about masks and
-are left out, as are those called `__ignore__` or `_background_`. Surprise: a JSON that was renamed or copied may name a
-picture that is another's, or nobody's.
+LabelMe's polygons, rectangles (also turned), circles and painted masks are filled as LabelMe itself fills them, with
+Pillow. Shapes of one label with the same group number are one object. Shapes without area (points, lines) say nothing
+about masks and are left out, as are those called `__ignore__` or `_background_`. Surprise: a JSON that was renamed or
+copied may name a picture that is another's, or nobody's.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ from sam2kit.media.clips import PICTURE_SUFFIXES
 from sam2kit.media.pictures import open_image
 
 LABELME, SA1B = "LabelMe JSON", "SA-1B JSON"
-_POINTS = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2}  # shapes with an area, and how many points they need
+_POINTS = {  # shapes with an area, and how many points they need; X-AnyLabeling calls turned rectangles rotation
+    "polygon": 3, "rectangle": 2, "circle": 2, "mask": 2, "oriented_rectangle": 3, "rotation": 3,
+}  # fmt: skip
 
 
 def _picture_inside(file: Path, index: int) -> np.ndarray:
@@ -148,9 +150,9 @@ def _sample(file: Path, content: dict[str, Any], root: Path, renamed: list[str])
     beside, inside = _picture_beside(file, root), bool(content.get("imageData"))
     if named is not None and ((beside is None and not inside) or _is_of(named, file, content)):
         frames = frame_files(named)
-    elif beside is not None:
+    elif beside is not None and (not inside or _is_of(beside, file, content)):
         frames = frame_files(beside)
-        if stated:
+        if stated and Path(stated).name.lower() != beside.name.lower():
             renamed.append(f"{file.name} names {Path(stated).name}, and is about {beside.name} beside it")
     elif inside:
         frames = Frames(partial(_picture_inside, file), (file,), 1, True)
@@ -175,8 +177,12 @@ def _picture_beside(file: Path, root: Path) -> Path | None:
 
 
 def _is_of(picture: Path, file: Path, content: dict[str, Any]) -> bool:
-    """Whether a JSON is about the picture that it names: not if that is no picture, has another size or a JSON."""
-    if picture.stem == file.stem:
+    """Whether a JSON is about a picture: not if that is no picture, has another size or a JSON.
+
+    One of the JSON's own name need only have the size, and that only where the JSON holds a picture, too.
+    """
+    own = picture.stem == file.stem
+    if own and not content.get("imageData"):
         return True
     stated = content.get("imageHeight"), content.get("imageWidth")
     try:
@@ -185,7 +191,7 @@ def _is_of(picture: Path, file: Path, content: dict[str, Any]) -> bool:
     except (OSError, ValueError):
         return False
     fits = not all(isinstance(n, int) for n in stated) or stated in (size_hw, size_hw[::-1])
-    return fits and not picture.with_suffix(".json").is_file()
+    return fits and (own or not picture.with_suffix(".json").is_file())
 
 
 def _read_shapes(file: Path, frame: int, size: FrameSize) -> TrueMasks:
@@ -225,13 +231,13 @@ def _mask_of(shape: Any, size_hw: tuple[int, int], name: str, notes: list[Note])
     check_outlines([points], size_hw, name, notes)
     canvas = Image.new("1", size_hw[::-1])
     brush = ImageDraw.Draw(canvas)
-    if kind == "polygon":
-        brush.polygon([tuple(p) for p in points], outline=1, fill=1)
-    elif kind == "rectangle":
+    if kind == "rectangle":
         brush.rectangle([*points.min(axis=0), *points.max(axis=0)], outline=1, fill=1)
-    else:
+    elif kind == "circle":
         (x, y), radius = points[0], math.dist(points[0], points[1])
         brush.ellipse([x - radius, y - radius, x + radius, y + radius], outline=1, fill=1)
+    else:
+        brush.polygon([tuple(p) for p in points], outline=1, fill=1)
     return np.array(canvas, bool)
 
 

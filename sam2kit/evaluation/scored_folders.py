@@ -149,10 +149,11 @@ def _id_table(folder: Path) -> dict[int, Any]:
 def _true_numbers(mine: dict[int, Any], true: dict[int, Any]) -> dict[int, int]:
     """Number in the predictions -> number of the same object in the truth.
 
-    An id that is a word and that the truth does not name stays with its number.
+    Where the truth has a table, an id that it lacks gets a number below 0, which no object of the truth has; where it
+    has none, a word stays with its number.
     """
     numbers = {object_id: number for number, object_id in true.items()}
-    return {n: numbers.get(i, i if isinstance(i, int) and not true else n) for n, i in mine.items()}
+    return {n: numbers.get(i, -n if true else i if isinstance(i, int) else n) for n, i in mine.items()}
 
 
 def read_labels(path: Path) -> np.ndarray:

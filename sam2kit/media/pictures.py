@@ -11,14 +11,15 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from sam2kit.files import check_file
 
@@ -35,6 +36,8 @@ MAX_PIXELS = 100_000_000  # a gigabyte while it is read, half as much again with
 _STRIP = 2**20  # pixels
 _RANGED_FRAMES = 32  # of a clip, whose values say which are black and white in all of it
 _NO_DATA_TAG = 42113  # GDAL's, of TIFF
+_SAMPLE_BITS, _SAMPLE_FORMAT = 258, 339  # tags of TIFF
+_TIFF = (b"II*\0", b"MM\0*")
 _FORMATS = (  # pictures only: Pillow also opens what is a program (EPS), and hands it to one that runs it
     "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "TGA", "PCX", "SGI", "ICO", "HEIF",
     "AVIF",
@@ -128,6 +131,8 @@ def _deep_values(source: PictureSource) -> tuple[np.ndarray, float | None] | Non
     if isinstance(source, Image.Image):
         return (np.asarray(source), _stated_no_data(source)) if _is_deep_grey(source) else None
     try:
+        if (floats := _float_tiff(source if isinstance(source, bytes) else Path(source))) is not None:
+            return floats
         with open_image(io.BytesIO(source) if isinstance(source, bytes) else Path(source)) as image:
             if _is_deep_colour(image):
                 content = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -142,14 +147,43 @@ def _is_deep_grey(image: Image.Image) -> bool:
 
 
 def _stated_no_data(image: Image.Image) -> float | None:
+    return _no_data_in(getattr(image, "tag_v2", {}))  # only TIFF has tags
+
+
+def _no_data_in(tags: Mapping[int, Any]) -> float | None:
     try:
-        return float(image.tag_v2[_NO_DATA_TAG])  # type: ignore[attr-defined]  # only TIFF has tags
-    except (AttributeError, KeyError, TypeError, ValueError):
+        return float(tags[_NO_DATA_TAG])
+    except (KeyError, TypeError, ValueError):
         return None
+
+
+def _float_tiff(
+    source: bytes | Path, name: str = "", max_pixels: int = MAX_PIXELS
+) -> tuple[np.ndarray, float | None] | None:
+    """Float32 [H, W], or RGB [H, W, 3], of a TIFF of floats, and its "no data"; None for files that Pillow reads."""
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        if (head := file.read(8))[:4] not in _TIFF:
+            return None
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head)
+        file.seek(tags.next)
+        tags.load(file)
+        if 3 not in tags.get(_SAMPLE_FORMAT, ()) or tags.get(_SAMPLE_BITS) == (32,):
+            return None
+        _check_size(tags[256], tags[257], name, max_pixels)
+        file.seek(0)
+        values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype.kind != "f":
+        cure = "save it as float32 with one band, or with 8 or 16 bits"
+        raise ValueError(f"{name} is a TIFF of floats of a kind that cannot be read; {cure}")
+    with np.errstate(over="ignore"):
+        return (values if values.ndim == 2 else values[..., 2::-1]).astype(np.float32), _no_data_in(tags)
 
 
 def _decode(content: bytes, name: str, max_pixels: int, value_range: ValueRange | None, upright: bool) -> np.ndarray:
     try:
+        if (floats := _float_tiff(content, name, max_pixels)) is not None:
+            shown = _stretch(floats[0], name, value_range, floats[1])
+            return _grey_to_rgb(shown) if shown.ndim == 2 else shown
         image = open_image(io.BytesIO(content), name, max_pixels)
     except UnidentifiedImageError as error:
         hint = " (for HEIC: pip install pillow-heif)" if name.lower().endswith((".heic", ".heif")) else ""
@@ -321,7 +355,7 @@ def range_of(parts: Iterable[np.ndarray], count: int, stated_no_data: float | No
 def _no_data_of(sample: np.ndarray, low: float, high: float) -> tuple[tuple[float, ...], np.ndarray]:
     """Numbers at the ends that mean "no data", as they occur often and far from all others; and the sorted rest."""
     found: list[float] = []
-    for end in (low, high):
+    for end in (low, high, low):  # the lower one may be seen only without the upper one
         others = sample[sample != end]
         if not len(others) or len(sample) - len(others) < max(2, _NO_DATA_SHARE * len(sample)):
             continue

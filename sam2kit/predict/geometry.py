@@ -122,9 +122,12 @@ def binary_mask(mask: ArrayLike) -> np.ndarray:
 
     Args:
         mask: bool; whole numbers 0 and 1, or 0 and 255; or probabilities in 0..1, of which .5 and more is the object.
+            Also a tensor, of any device.
     Raises:
         ValueError: if it is something else, such as logits or several numbered objects.
     """
+    if isinstance(mask, Tensor):  # NumPy has no bfloat16
+        mask = (mask.float() if mask.is_floating_point() else mask).detach().cpu()
     given = np.asarray(mask)
     if given.dtype == bool:
         return given
@@ -139,9 +142,9 @@ def binary_mask(mask: ArrayLike) -> np.ndarray:
     if given.dtype.kind != "f" or not np.isfinite(given).all():
         raise ValueError(f"a mask is bool, or probabilities in 0..1, got {given.dtype} or numbers that are not finite")
     if given.size and (given.min() < 0 or given.max() > 1):
+        cure = "of mask logits give logits > 0" if given.min() < 0 else "divide by their largest, such as 255"
         raise ValueError(
-            f"a mask is bool, or probabilities in 0..1, got values from {given.min():g} to {given.max():g}; of mask "
-            "logits give logits > 0"
+            f"a mask is bool, or probabilities in 0..1, got values from {given.min():g} to {given.max():g}; {cure}"
         )
     return given >= 0.5
 

@@ -21,7 +21,7 @@ from sam2kit.predict.prompts import FramePrompt
 
 PlacedPrompt = tuple[int, Hashable, FramePrompt]  # frame, object id, prompt
 _KEYS = ("frame", "object", "points", "labels", "box", "mask")
-_ALIASES = {  # what the official package and other programs call them
+ALIASES = {  # what the official package and other programs call them
     "frame_idx": "frame", "frame_index": "frame", "ann_frame_idx": "frame", "frame_id": "frame",
     "obj_id": "object", "object_id": "object", "obj": "object", "id": "object", "track_id": "object", "name": "object",
     "point": "points", "point_coords": "points", "points_xy": "points", "coords": "points", "clicks": "points",
@@ -85,12 +85,15 @@ def refuse_lost_prompts(prompts: Iterable[PlacedPrompt], where: str) -> None:
 
 def prompt_of(entry: dict[str, Any], where: str, folder: Path | None) -> PlacedPrompt:
     """One entry of such a list; arguments and errors as for `prompts_of`."""
-    refuse_unknown_keys(entry, _KEYS, where, _ALIASES)
+    refuse_unknown_keys(entry, _KEYS, where, ALIASES)
     if folder is None and entry.get("mask") is not None:
         raise ValueError(f"{where} has a mask, which cannot be given here; give points or a box")
     try:
-        frame, name = int(entry.get("frame", 0)), str(entry.get("object", 1))
-        object_id: Hashable = int(name) if re.fullmatch("-?[0-9]+", name) else name
+        frame, object_id = _whole(entry.get("frame", 0)), _whole(entry.get("object", 1))
+        if type(frame) is not int:
+            raise ValueError(f"its frame is {frame!r}, which is no whole number; count frames from 0")
+        if type(object_id) is not int and not (isinstance(object_id, str) and object_id.strip()):
+            raise ValueError(f"its object is {object_id!r}; give a whole number or a name")
         mask = _mask_of(folder / str(entry["mask"])) if folder is not None and entry.get("mask") else None
         points_xy = np.array(entry.get("points") or [], np.float32).reshape(-1, 2)
         prompt = FramePrompt(points_xy, entry.get("labels"), entry.get("box"), mask)
@@ -101,6 +104,15 @@ def prompt_of(entry: dict[str, Any], where: str, folder: Path | None) -> PlacedP
     if mask is not None and (len(prompt.points_xy) or prompt.box_xyxy is not None):
         raise ValueError(f"{where} has a mask and something else; give one or the other")
     return frame, object_id, prompt
+
+
+def _whole(value: Any) -> Any:
+    """Digits, and numbers such as 3.0, as int; other things as they are."""
+    if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]+\s*", value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def _mask_of(path: Path) -> np.ndarray:

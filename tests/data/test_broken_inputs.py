@@ -100,6 +100,11 @@ def stray_labels(root: Path) -> None:
     text_in(write_yolo(root, TRIANGLE) / "labels" / "b.txt", TRIANGLE)
 
 
+def voc_in_white(root: Path) -> None:
+    write_picture(root / "images" / "a.jpg")
+    write_labels(root / "SegmentationClass" / "a.png", {255: ONE})
+
+
 def voc_without_picture(root: Path) -> None:
     write_labels(root / "SegmentationObject" / "a.png", [ONE])
     write_picture(root / "JPEGImages" / "b.jpg")
@@ -183,6 +188,8 @@ CASES: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "a YOLO path": ("missing", r"data\.yaml says val: nowhere, which is not there", yolo_leads_nowhere),
     "stray labels": ("unpaired", r"labels/b\.txt has no picture of its name in", stray_labels),
     "no VOC picture": ("missing", r"a\.jpg is not there, though it has masks", voc_without_picture),
+    "empty YOLO texts": ("nothing", r"but their labels outline no .*labels/a\.txt; add", lambda r: write_yolo(r, "\n")),
+    "VOC in white": ("void", r"SegmentationClass/a\.png holds only 255, which is void in Pascal VOC", voc_in_white),
     "LabelMe points": ("box_only", r"a\.json, shape 1 is a point, which", lambda r: labelme(r, "point", [[1, 1]])),
     "a line": ("broken_mask", "needs 3 points or more, got 2", lambda r: labelme(r, "polygon", [[1, 1], [9, 9]])),
     "no LabelMe picture": ("missing", r"a\.json is about a\.png, which", lambda r: write_labelme(r / "a.json", [])),

@@ -77,6 +77,9 @@ def assert_masks(found: LabelledFrames, *wanted: np.ndarray) -> None:
         ("images/cats/tom.png", "masks/cats/tom.png"),
         ("a.png", "a_mask.png"),
         ("a.png", "a-mask.png"),
+        ("p1_image.jpg", "p1_mask.png"),
+        ("1_sat.jpg", "1_mask.png"),
+        ("p1.jpg", "p1mask.png"),
         ("sub/a.png", "sub/a.mask.png"),
         ("images/a.png", "masks/a/1.png"),
         ("images/a.png", "masks/a_0.png"),
@@ -149,9 +152,9 @@ def voc_in_colours(root: Path) -> None:
 
 def labelme(root: Path) -> None:
     shapes = [
-        {"label": "cat", "shape_type": "polygon", "points": CORNERS},
+        {"label": "cat", "shape_type": "oriented_rectangle", "points": CORNERS},
         {"label": "dog", "shape_type": "rectangle", "points": [[69, 49], [40, 30]], "group_id": 1},
-        {"label": "dog", "shape_type": "rectangle", "points": [[5, 40], [8, 44]], "group_id": 1},
+        {"label": "dog", "shape_type": "rotation", "points": [[5, 40], [8, 40], [8, 44], [5, 44]], "group_id": 1},
         {"label": "sun", "shape_type": "circle", "points": [[60, 12], [60, 20]]},
     ]
     write_labelme(root / "labels" / "a.json", shapes, imagePath="a.jpg")
@@ -237,6 +240,17 @@ def test_yolo_paths_as_roboflow_writes_them(tmp_path: Path) -> None:
 
 def triangle(label: str) -> dict:
     return {"label": label, "shape_type": "polygon", "points": [[5, 5], [40, 8], [20, 40]]}
+
+
+@pytest.mark.parametrize(("name", "stated"), [("a.png", "a.png"), ("a.png", "gone.png"), ("a.PNG", "a.png")])
+def test_a_labelme_json_whose_own_picture_has_another_size(name: str, stated: str, tmp_path: Path) -> None:
+    """Then the picture inside it is taken; a name in capitals is no other name."""
+    inside = encoded(Image.fromarray(picture(1))) if name == "a.png" else None
+    write_picture(tmp_path / name, 3, (30, 40) if inside else SIZE_HW)
+    write_labelme(tmp_path / "a.json", [triangle("cat")], imagePath=stated, imageData=inside)
+    dataset = open_dataset(tmp_path)
+    assert np.array_equal(dataset.pictures[0].read().image, picture(1 if inside else 3))
+    assert bool(dataset.notes) == (name == stated)
 
 
 @pytest.mark.parametrize("taken", ["beside", "inside"])
@@ -358,7 +372,10 @@ def test_crowds_that_are_single_objects_are_kept(crowds: int, more: dict, tmp_pa
     assert f"{crowds} masks marked iscrowd are kept, because here the mark only says: no polygon" in dataset.describe()
 
 
-@pytest.mark.parametrize("label", ["__ignore__", "_background_", "ignore", "Background"])
+@pytest.mark.parametrize(
+    "label",
+    ["__ignore__", "_background_", "ignore", "Background", "ignore region", "DontCare", "don't care", "none", "bg"],
+)
 def test_labels_that_name_no_object_are_left_out(label: str, tmp_path: Path) -> None:
     def rename(content: dict) -> None:
         content["categories"].append({"id": 4, "name": label})

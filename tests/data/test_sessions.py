@@ -11,6 +11,7 @@ import pytest
 
 from sam2kit.data.check import check_dataset
 from sam2kit.data.convert import convert
+from sam2kit.data.mask_exports import export_coco
 from sam2kit.data.opening import open_dataset
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.video import VideoPredictor
@@ -68,6 +69,19 @@ def test_the_clip_is_looked_for_beside_the_file(saved: Path, tmp_path_factory: p
     assert report.has_errors
     assert "work.safetensors needs its clip" in report.text()
     assert "put the clip beside it" in report.text()
+
+
+def test_an_export_beside_a_session_that_finds_no_clip(
+    saved: Path, toy: SAM2, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As `sam2kit video --export coco` leaves them; the session says where the clip is, and the export does not."""
+    out = tmp_path_factory.mktemp("out")
+    session = VideoPredictor(toy).load(saved / "work.safetensors")
+    with session.clip:
+        list(export_coco(session.clip, session.masks, out / "clip_coco.json"))
+    assert not open_dataset(out).clips
+    shutil.move(saved / "work.safetensors", out / "session.sam2kit")
+    assert [clip.name for clip in open_dataset(out).clips] == ["session.sam2kit"]
 
 
 def test_a_session_that_does_not_say_finds_the_clip_of_its_name(

@@ -83,6 +83,16 @@ def test_words_are_matched_by_both_tables_or_else_by_number(folders: tuple[Path,
     (folders[1] / "v" / "objects.json").write_text(json.dumps([{"number": 3, "object_id": "cup"}]))
     (row,) = score_folders(*folders)
     assert row.scores["J"] == 1
+    for table in (
+        [{"number": 1, "object_id": "cup"}, {"number": 3, "object_id": "dog"}],
+        [{"number": 3, "object_id": 7}],
+    ):
+        (folders[0] / "v" / "objects.json").write_text(json.dumps(table))
+        for t in range(4):
+            others = square(SIZE, 14, 12, 5) * 3 if len(table) > 1 else square(SIZE, 2 + t, 2, 9) * 3
+            write_labels(folders[0] / "v" / f"{t:05d}.png", square(SIZE, 2 + t, 2, 9) * (len(table) > 1) + others)
+        (row,) = score_folders(*folders)
+        assert row.scores["J"] == (len(table) > 1), "an object that the truth lacks takes the number of none of its own"
 
 
 def test_label_255(folders: tuple[Path, Path]) -> None:

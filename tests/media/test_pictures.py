@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2kit.media.pictures import read_picture
+from sam2kit.media.pictures import read_picture, shared_range
 
 
 @pytest.fixture
@@ -101,6 +101,7 @@ def land(rows: int = 0, value: float = 0) -> np.ndarray:
         (land(5, np.nan), "without 300 values that are no finite numbers"),
         (land(1, np.inf), "without 60 values that are no finite numbers"),
         (land(5, -9999), "without -9999, which seems to mean no data"),
+        (np.vstack([land(3, -9999)[:3], land(5, 1e6)[3:]]), r"without 1e.06, which .* and -9999, which seems to mean"),
         (land(5, -3.4e38), "without -3.4e.38, which seems to mean no data"),
         (np.where(np.arange(2400).reshape(40, 60) == 7, 1e6, land()), "without a few outliers .values go from 5000 to"),
     ],
@@ -112,6 +113,19 @@ def test_what_means_nothing_does_not_take_the_contrast(values: np.ndarray, said:
     assert (shown[6:].min(), shown[6:].max()) == (shown[6:, 0].min(), 255)
     assert shown[6:].min() < 45
     assert (np.diff(shown[6:, :, 0].ravel().astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_floats_that_pillow_does_not_read(bands: int, kind: type, tmp_path: Path) -> None:
+    values = np.stack([land(), land(2, 5000), land()][:bands], axis=2).astype(kind)
+    cv2.imwrite(str(tmp_path / "a.tif"), values.squeeze()[..., ::-1] if bands == 3 else values)
+    shown = read_picture(tmp_path / "a.tif").astype(int)
+    wanted = np.broadcast_to((values - 5000) * 2.55, shown.shape)
+    assert np.abs(shown - wanted).max() <= 1
+    assert shared_range([tmp_path / "a.tif"]).high == pytest.approx(5100)
+    with pytest.raises(ValueError, match=r"a\.tif has 60x40 pixels, more than"):
+        read_picture(tmp_path / "a.tif", max_pixels=1000)
 
 
 def test_nodata_that_a_tiff_states(tmp_path: Path) -> None:

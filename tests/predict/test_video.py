@@ -365,12 +365,16 @@ class TestMasksGiven:
         for kind in (bool, np.uint8, np.int64, np.float32, np.float64):
             assert np.array_equal(binary_mask(wanted.astype(kind)), wanted)
         assert np.array_equal(binary_mask(255 * wanted.astype(np.uint8)), wanted)
+        for dtype in (torch.bool, torch.uint8, torch.bfloat16, torch.float16):
+            assert np.array_equal(binary_mask(torch.from_numpy(wanted).to(dtype)), wanted)
+        assert binary_mask(torch.ones(4, 4, requires_grad=True)).all()
         assert binary_mask([[0.49, 0.5], [0.02, 0.98]]).tolist() == [[False, True], [False, True]]
 
     @pytest.mark.parametrize(
         ("mask", "message"),
         [
             (np.linspace(-5, 5, 48 * 64).reshape(48, 64), "from -5 to 5; of mask logits give logits > 0"),
+            (np.eye(48, 64) * 255, "got values from 0 to 255; divide by their largest, such as 255"),
             (np.arange(48 * 64).reshape(48, 64) % 4, r"got 4 values from 0 to 3; choose one object, such as mask == 3"),
             (np.full((48, 64), np.nan), "not finite"),
             (np.full((48, 64), "a"), "bool, or probabilities"),
