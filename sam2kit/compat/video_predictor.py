@@ -173,6 +173,8 @@ class SAM2VideoPredictor(ForwardsToModel):
         self, state: InferenceState, frame: int, object_id: Hashable, prompt: FramePrompt, *, replace: bool
     ) -> FrameMaskLogits:
         state.options = self._options()
+        if object_id in state.objects:
+            state.object(object_id).settle()
         found = self._predictor.add_prompt(state, frame, object_id, prompt, replace=replace)
         if self.clear_non_cond_mem_around_input:
             item, slots = state.object(object_id), self.model.num_maskmem
@@ -209,8 +211,13 @@ class SAM2VideoPredictor(ForwardsToModel):
             start_frame_idx = min(min(t.prompted) for t in inference_state.objects.values())
         if reverse and start_frame_idx == 0:
             return
+        for item in inference_state.objects.values():
+            item.settled = None
         direction: Direction = "backward" if reverse else "forward"
         for frame in self._predictor.propagate(inference_state, start_frame_idx, direction, max_frame_num_to_track):
+            for item in inference_state.objects.values():
+                if frame.frame_index in item.prompted:  # passed by, it counts as tracked
+                    item.directions[frame.frame_index] = reverse
             yield self._shown(inference_state, frame)
 
     def clear_all_prompts_in_frame(

@@ -165,10 +165,11 @@ class Tracker:
     def ask(self, session: Session, frame: int, item: TrackedObject, prompts: PromptTensors) -> FrameResult:
         """The answer to clicks and a box; on a frame that tracking has reached, with memory."""
         selected = SelectedMemories((), ())
-        if frame in item.directions:
-            others = [f for f in session.conditioning(item) if f != frame]
-            selected = self.select(session, item, Step(frame, item.directions[frame], ()), others)
-        recalled = self._recalled(session, [(item, selected)]) if selected.maps else None
+        known = item.settled or item
+        if frame in known.directions:
+            prompted = [f for f in session.conditioning(known) if item.settled or f != frame]
+            selected = self.select(session, known, Step(frame, known.directions[frame], ()), prompted)
+        recalled = self._recalled(session, [(known, selected)]) if selected.maps else None
         features, options = self.features(session, frame), session.options
         one_mask = options.refines_with_one_mask and prompts.mask_logits is not None
         choice: dict[str, Any] = {"multimask": False if one_mask else None, "blanks_absent": options.blanks_absent}
