@@ -94,6 +94,23 @@ def test_masks_of_any_size(predictor: SAM2VideoPredictor, folder: Path) -> None:
     assert predictor.clear_all_prompts_in_frame(state, 5, "b", need_output=False) is None
 
 
+def test_masks_are_resized_once_and_then_cut(predictor: SAM2VideoPredictor, folder: Path) -> None:
+    state = predictor.init_state(str(folder))
+
+    def seen(mask: torch.Tensor) -> torch.Tensor:
+        predictor.add_new_mask(state, 0, 1, mask)
+        return state["mask_inputs_per_obj"][0][0][0, 0]
+
+    fine = (torch.rand(80, 120, generator=torch.manual_seed(0)) > 0.5).float()
+    wanted = torch.nn.functional.interpolate(fine[None, None], (64, 64), mode="bilinear", antialias=True)[0, 0] >= 0.5
+    assert torch.equal(seen(fine), wanted.float())
+    share = torch.full((40, 60), 0.4)
+    share[:, ::2] = 0.7
+    wanted = torch.nn.functional.interpolate(share[None, None], (64, 64), mode="bilinear", antialias=True)[0, 0] >= 0.5
+    assert torch.equal(seen(share), wanted.float())
+    assert torch.equal(seen(torch.full((64, 64), 0.3)), torch.full((64, 64), 0.3)), "of the square's size, it stays"
+
+
 def test_corrected_frames_condition_unless_asked_otherwise(toy: SAM2, folder: Path) -> None:
     for keep in (True, False):
         predictor = SAM2VideoPredictor(toy, add_all_frames_to_correct_as_cond=keep)

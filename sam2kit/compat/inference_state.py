@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sam2kit.media.clip import Clip
 from sam2kit.predict.frame_masks import FrameMasks, FrameResult
-from sam2kit.predict.geometry import frame_to_square, mask_to_square, points_to_square
+from sam2kit.predict.geometry import frame_to_square, points_to_square
 from sam2kit.predict.objects import TrackedObject
 from sam2kit.predict.session import Session
 
@@ -101,8 +101,8 @@ class InferenceState(Session):
         return found
 
     def _masks(self, item: TrackedObject) -> dict[int, Tensor]:
-        given = {frame: prompt.mask for frame, prompt in item.prompts.items() if prompt.mask is not None}
-        return {f: mask_to_square(torch.from_numpy(m), self.side)[None, None].to(self.device) for f, m in given.items()}
+        given = {frame: prompt for frame, prompt in item.prompts.items() if prompt.mask is not None}
+        return {f: p.mask_in_square(self.side)[None, None].to(self.device) for f, p in given.items()}
 
     def _outputs(self, item: TrackedObject) -> dict[str, dict[int, dict[str, Tensor | None]]]:
         def output(frame: int, result: FrameResult) -> dict[str, Tensor | None]:

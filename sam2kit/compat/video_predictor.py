@@ -163,10 +163,7 @@ class SAM2VideoPredictor(ForwardsToModel):
             raise ValueError(f"the mask must be [H, W], got shape {list(values.shape)}")
         # as the official version takes them: whatever is not 0, but shares of pixels in a tensor
         given = torch.from_numpy(values if isinstance(mask, Tensor) else (values != 0).astype(np.float32))
-        if tuple(given.shape) != tuple(inference_state.clip.size_hw):
-            size = inference_state.clip.size_hw
-            given = F.interpolate(given[None, None], size, mode="bilinear", antialias=True, align_corners=False)[0, 0]
-        prompt = FramePrompt(mask=(given >= 0.5).numpy())
+        prompt = _MaskOfAnySize(given, tuple(inference_state.clip.size_hw))
         return self._prompted(inference_state, frame_idx, obj_id, prompt, replace=True)
 
     def _prompted(
@@ -254,6 +251,24 @@ class SAM2VideoPredictor(ForwardsToModel):
         for object_id, mask_logits in zip(known.object_ids, known.logits_at(known.size_hw, self.device), strict=True):
             logits[state.object_ids.index(object_id), 0] = mask_logits
         return known.frame_index, list(state.object_ids), logits
+
+
+class _MaskOfAnySize(FramePrompt):
+    """A mask prompt that keeps what was given, float32 [H, W], as officially it is resized once, and then cut."""
+
+    given: Tensor
+
+    def __init__(self, given: Tensor, size_hw: tuple[int, int]) -> None:
+        super().__init__(mask=(_resized(given, size_hw) >= 0.5).numpy())
+        object.__setattr__(self, "given", given)
+
+    def mask_in_square(self, side: int) -> Tensor:
+        """[side, side]; given at that size, it is not cut."""
+        return self.given if self.given.shape == (side, side) else (_resized(self.given, (side, side)) >= 0.5).float()
+
+
+def _resized(mask: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    return F.interpolate(mask[None, None], size_hw, mode="bilinear", antialias=True, align_corners=False)[0, 0]
 
 
 _SETTINGS = tuple(inspect.signature(SAM2VideoPredictor.__init__).parameters)[2:-1]

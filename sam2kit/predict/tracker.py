@@ -22,7 +22,7 @@ from sam2kit.hardware import is_out_of_memory
 from sam2kit.model.memory_bank import Memories, SelectedMemories, choose_memories
 from sam2kit.model.sam2 import ABSENT_LOGIT, SAM2, FrameAnswer, ImageFeatures, PromptTensors
 from sam2kit.predict.frame_masks import CandidateMasks, ExactLogits, FrameResult, levels_of, logits_of
-from sam2kit.predict.geometry import frame_to_square, frame_to_square_on, mask_to_square, picture_to_square_on
+from sam2kit.predict.geometry import frame_to_square, frame_to_square_on, picture_to_square_on
 from sam2kit.predict.memory_selection import AREAS, TrackedNumbers, becomes_anchor
 from sam2kit.predict.objects import Step, TrackedObject
 from sam2kit.predict.options import VideoOptions
@@ -156,7 +156,7 @@ class Tracker:
 
     def take_mask(self, session: Session, frame: int, prompt: FramePrompt) -> FrameResult:
         """The answer to a mask: itself."""
-        square = mask_to_square(torch.from_numpy(prompt.mask), self.model.config.side).to(self.model.device)
+        square = prompt.mask_in_square(self.model.config.side).to(self.model.device)
         features = self.features(session, frame)
         with self._network():
             answer = self.model.answer_mask(features, square[None, None])
