@@ -201,6 +201,22 @@ def test_the_predictor_is_used_like_a_module(predictor: SAM2VideoPredictor) -> N
     assert predictor.half().model.weight_dtype == torch.float16
 
 
+def test_what_is_set_reaches_the_model_or_is_refused(predictor: SAM2VideoPredictor) -> None:
+    encoder = torch.nn.Sequential(predictor.image_encoder)
+    predictor.image_encoder = encoder
+    assert predictor.model.image_encoder is encoder
+    for name, value in {"image_size": 512, "max_cond_frames_in_attn": 4}.items():
+        with pytest.raises(AttributeError, match=f"'{name}' is no setting of SAM2VideoPredictor.*fill_hole_area"):
+            setattr(predictor, name, value)
+
+    class Derived(SAM2VideoPredictor):
+        pass
+
+    derived = Derived(predictor.model)
+    derived.own_notes = 4
+    assert derived.own_notes == 4
+
+
 class TestState:
     def test_reads_like_the_official_dict(self, predictor: SAM2VideoPredictor, folder: Path) -> None:
         state = predictor.init_state(folder, offload_state_to_cpu=True)
