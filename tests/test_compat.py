@@ -273,6 +273,30 @@ class TestInternals:
         image.sum().backward()
         assert model.image_encoder.trunk.patch_embed.proj.weight.grad is not None
 
+    def test_features_that_a_script_kept_or_made(self, predictor: SAM2ImagePredictor, photo: np.ndarray) -> None:
+        prompt = [[30, 20]], [1]
+        with pytest.raises(ValueError, match=r"this model have the sizes \[\(16, 16\)"):
+            predictor._bb_feat_sizes = [(256, 256), (128, 128), (64, 64)]
+        predictor.set_image(photo)
+        kept, size, sizes = predictor._features, predictor._orig_hw, predictor._bb_feat_sizes
+        wanted = predictor.predict(*prompt)
+        for order in (("_features", "_orig_hw"), ("_orig_hw", "_features")):
+            predictor.reset_predictor()
+            for name in order:
+                setattr(predictor, name, {"_features": kept, "_orig_hw": size}[name])
+            predictor._is_image_set, predictor._bb_feat_sizes = True, sizes
+            for got, part in zip(predictor.predict(*prompt), wanted, strict=True):
+                np.testing.assert_array_equal(got, part)
+        predictor._is_image_set = False
+        assert not predictor._is_image_set
+        predictor.set_image_batch([photo, photo[:20]])
+        kept, size = predictor._features, predictor._orig_hw
+        predictor.reset_predictor()
+        predictor._features, predictor._orig_hw, predictor._is_batch = kept, size, True
+        assert predictor.predict_batch([[[5, 5]]] * 2, [[1]] * 2)[0][1].shape == (3, 20, 60)
+        predictor._features = None
+        assert not predictor._is_image_set
+
     def test_the_predictor_stands_for_its_model(self, predictor: SAM2ImagePredictor, photo: np.ndarray) -> None:
         assert predictor.to("cpu") is predictor.eval() is predictor
         assert sum(p.numel() for p in predictor.parameters()) == sum(p.numel() for p in predictor.model.parameters())

@@ -94,6 +94,23 @@ def test_masks_of_any_size(predictor: SAM2VideoPredictor, folder: Path) -> None:
     assert predictor.clear_all_prompts_in_frame(state, 5, "b", need_output=False) is None
 
 
+def test_masks_are_resized_once_and_then_cut(predictor: SAM2VideoPredictor, folder: Path) -> None:
+    state = predictor.init_state(str(folder))
+
+    def seen(mask: torch.Tensor) -> torch.Tensor:
+        predictor.add_new_mask(state, 0, 1, mask)
+        return state["mask_inputs_per_obj"][0][0][0, 0]
+
+    fine = (torch.rand(80, 120, generator=torch.manual_seed(0)) > 0.5).float()
+    wanted = torch.nn.functional.interpolate(fine[None, None], (64, 64), mode="bilinear", antialias=True)[0, 0] >= 0.5
+    assert torch.equal(seen(fine), wanted.float())
+    share = torch.full((40, 60), 0.4)
+    share[:, ::2] = 0.7
+    wanted = torch.nn.functional.interpolate(share[None, None], (64, 64), mode="bilinear", antialias=True)[0, 0] >= 0.5
+    assert torch.equal(seen(share), wanted.float())
+    assert torch.equal(seen(torch.full((64, 64), 0.3)), torch.full((64, 64), 0.3)), "of the square's size, it stays"
+
+
 def test_corrected_frames_condition_unless_asked_otherwise(toy: SAM2, folder: Path) -> None:
     for keep in (True, False):
         predictor = SAM2VideoPredictor(toy, add_all_frames_to_correct_as_cond=keep)
@@ -182,6 +199,22 @@ def test_the_predictor_is_used_like_a_module(predictor: SAM2VideoPredictor) -> N
     predictor.load_state_dict(predictor.state_dict())
     assert not predictor.training and next(predictor.parameters()).device.type == "cpu"
     assert predictor.half().model.weight_dtype == torch.float16
+
+
+def test_what_is_set_reaches_the_model_or_is_refused(predictor: SAM2VideoPredictor) -> None:
+    encoder = torch.nn.Sequential(predictor.image_encoder)
+    predictor.image_encoder = encoder
+    assert predictor.model.image_encoder is encoder
+    for name, value in {"image_size": 512, "max_cond_frames_in_attn": 4}.items():
+        with pytest.raises(AttributeError, match=f"'{name}' is no setting of SAM2VideoPredictor.*fill_hole_area"):
+            setattr(predictor, name, value)
+
+    class Derived(SAM2VideoPredictor):
+        pass
+
+    derived = Derived(predictor.model)
+    derived.own_notes = 4
+    assert derived.own_notes == 4
 
 
 class TestState:
@@ -275,3 +308,58 @@ def test_logits_are_exact_and_absent_is_far_below(toy: SAM2, folder: Path, monke
         wanted = torch.nn.functional.interpolate(low_res, (40, 60), mode="bilinear", align_corners=False)
         torch.testing.assert_close(got, torch.full_like(wanted, -1024) if t == 3 else wanted, atol=1e-3, rtol=0)
     assert max(logits.abs().max() for logits in given) > 20
+
+
+class TestCorrections:
+    """A frame that propagation has passed counts as tracked, and recalls what was known when it ended."""
+
+    def recalled(self, predictor: SAM2VideoPredictor, monkeypatch: pytest.MonkeyPatch, *prompts: tuple) -> list[list]:
+        """The frames whose memories are recalled, prompt by prompt after the first and a propagation."""
+        state, seen = predictor.init_state([BLACK] * 5), []
+        recall = predictor._predictor.tracker._recalled
+
+        def noted(session: object, group: list) -> object:
+            seen[-1] = sorted(frame for frame, _ in group[0][1].maps)
+            return recall(session, group)
+
+        predictor.add_new_points_or_box(state, 0, 1, [[20, 20]], [1])
+        list(predictor.propagate_in_video(state))
+        monkeypatch.setattr(predictor._predictor.tracker, "_recalled", noted)
+        for name, *arguments in prompts:
+            seen.append([])
+            list(getattr(predictor, name)(state, *arguments) or ())
+        return seen
+
+    def test_a_prompted_frame_recalls_itself(
+        self, predictor: SAM2VideoPredictor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        click = "add_new_points", 0, 1, [[30, 30]], [0]
+        assert self.recalled(predictor, monkeypatch, click) == [[0]]
+
+    def test_nothing_that_did_not_settle_is_recalled(
+        self, predictor: SAM2VideoPredictor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clicks = [("add_new_points", frame, 1, [[30, 30]], [0], False) for frame in (2, 2, 3)]
+        first, again, next_frame = self.recalled(predictor, monkeypatch, *clicks)
+        assert first == again == [0, 1] and next_frame == [0, 1, 2]
+        track = ("propagate_in_video", 4)
+        assert self.recalled(predictor, monkeypatch, *clicks, track, clicks[0])[-1] == [0, 1, 2, 3]
+
+    def test_taken_back_before_it_settled(self, predictor: SAM2VideoPredictor, monkeypatch: pytest.MonkeyPatch) -> None:
+        click, back = ("add_new_points", 2, 1, [[30, 30]], [0]), ("clear_all_prompts_in_frame", 2, 1)
+        assert self.recalled(predictor, monkeypatch, click, back, click) == [[0, 1], [], [0, 1]]
+
+    def test_a_lost_correction_is_gone_on_from(self, toy: SAM2, monkeypatch: pytest.MonkeyPatch) -> None:
+        predictor = SAM2VideoPredictor(toy, add_all_frames_to_correct_as_cond=False)
+        state, given, ask = predictor.init_state([BLACK] * 3), [], predictor._predictor.tracker.ask
+
+        def noted(*arguments: object) -> object:
+            given.append((arguments[-1].mask_logits, ask(*arguments)))
+            return given[-1][1]
+
+        predictor.add_new_points(state, 0, 1, [[20, 20]], [1])
+        list(predictor.propagate_in_video(state))
+        monkeypatch.setattr(predictor._predictor.tracker, "ask", noted)
+        for x in (30, 40):
+            predictor.add_new_points(state, 0, 1, [[x, 30]], [0], clear_old_points=False)
+        torch.testing.assert_close(given[1][0][0], given[0][1].low_res(state.options).clamp(-32, 32))

@@ -7,7 +7,8 @@ beyond 1) are refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from sam2kit.compat.internals import (
 )
 from sam2kit.media.mask_files import run_counts
 from sam2kit.media.pictures import read_picture
-from sam2kit.model.sam2 import SAM2
+from sam2kit.model.sam2 import SAM2, ImageFeatures
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor
 from sam2kit.predict.options import ImageOptions
@@ -60,6 +61,7 @@ class SAM2ImagePredictor(ForwardsToModel):
     def reset_predictor(self) -> None:
         """Forget the current picture."""
         self._embeddings: list[ImageEmbedding] = []
+        self._sizes: list[tuple[int, int]] = []  # that scripts set before the features
         self._is_batch = False
 
     def set_image(self, image: np.ndarray | Image.Image) -> None:
@@ -81,16 +83,32 @@ class SAM2ImagePredictor(ForwardsToModel):
     def _is_image_set(self) -> bool:
         return bool(self._embeddings)
 
+    @_is_image_set.setter
+    def _is_image_set(self, value: bool) -> None:
+        self._embeddings = self._embeddings if value else []
+
     @property
     def _orig_hw(self) -> list[tuple[int, int]]:
         """Height and width of each picture, in pixels."""
-        return [embedding.size_hw for embedding in self._embeddings]
+        return [embedding.size_hw for embedding in self._embeddings] or self._sizes
+
+    @_orig_hw.setter
+    def _orig_hw(self, sizes: Sequence[Sequence[int]] | None) -> None:
+        self._sizes = [(int(height), int(width)) for height, width in sizes or ()]
+        known = [embedding.size_hw for embedding in self._embeddings]
+        sizes_now = [*self._sizes, *known[len(self._sizes) :]]
+        self._embeddings = [replace(e, size_hw=size) for e, size in zip(self._embeddings, sizes_now, strict=False)]
 
     @property
     def _bb_feat_sizes(self) -> list[tuple[int, int]]:
         """Sizes of the feature maps at strides 4, 8 and 16."""
         side = self.model.image_size
         return [(side // stride, side // stride) for stride in (4, 8, 16)]
+
+    @_bb_feat_sizes.setter
+    def _bb_feat_sizes(self, sizes: Sequence[Sequence[int]]) -> None:
+        if [tuple(size) for size in sizes] != self._bb_feat_sizes:
+            raise ValueError(f"the maps of this model have the sizes {self._bb_feat_sizes}, got {sizes}")
 
     @property
     def _features(self) -> dict[str, Any]:
@@ -100,6 +118,16 @@ class SAM2ImagePredictor(ForwardsToModel):
         maps = [(e.image, *(e.features.detail or ())) for e in self._embeddings]
         image, *detail = (torch.cat(of_all) for of_all in zip(*maps, strict=True))
         return {"image_embed": image, "high_res_feats": detail}
+
+    @_features.setter
+    def _features(self, maps: Mapping[str, Any] | None) -> None:
+        """Maps that a script kept or made; `_orig_hw` says, before or after, how large the pictures are."""
+        image, detail = ((), ()) if maps is None else (maps["image_embed"], maps["high_res_feats"])
+        sizes = [*self._orig_hw, *[(self.model.image_size,) * 2] * len(image)]
+        self._embeddings = []
+        for i in range(len(image)):
+            one, *finer = (level[i : i + 1] for level in (image, *reversed(detail)))
+            self._embeddings.append(ImageEmbedding(one, ImageFeatures(one, *finer), sizes[i]))
 
     def get_image_embedding(self) -> Tensor:
         """[1, dim, h, w] embedding of the current picture."""

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from sam2kit.media.clip import Clip
-from sam2kit.predict.frame_masks import FrameResult
-from sam2kit.predict.geometry import frame_to_square, mask_to_square, points_to_square
+from sam2kit.predict.frame_masks import FrameMasks, FrameResult
+from sam2kit.predict.geometry import frame_to_square, points_to_square
 from sam2kit.predict.objects import TrackedObject
 from sam2kit.predict.session import Session
 
@@ -49,6 +49,16 @@ class InferenceState(Session):
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     offload_video_to_cpu: bool = False
     offload_state_to_cpu: bool = False
+
+    def clear(self, frame: int, object_id: Hashable) -> FrameMasks:
+        """As of a Session; of answers that did not settle, nothing is left."""
+        item = self.object(object_id)
+        if item.settled is not None:
+            _copy_frame(item.settled, item, frame)
+        found = super().clear(frame, object_id)
+        if item.settled is not None:
+            _copy_frame(item, item.settled, frame)
+        return found
 
     def __getitem__(self, key: str) -> Any:
         if key not in _KEYS:
@@ -91,8 +101,8 @@ class InferenceState(Session):
         return found
 
     def _masks(self, item: TrackedObject) -> dict[int, Tensor]:
-        given = {frame: prompt.mask for frame, prompt in item.prompts.items() if prompt.mask is not None}
-        return {f: mask_to_square(torch.from_numpy(m), self.side)[None, None].to(self.device) for f, m in given.items()}
+        given = {frame: prompt for frame, prompt in item.prompts.items() if prompt.mask is not None}
+        return {f: p.mask_in_square(self.side)[None, None].to(self.device) for f, p in given.items()}
 
     def _outputs(self, item: TrackedObject) -> dict[str, dict[int, dict[str, Tensor | None]]]:
         def output(frame: int, result: FrameResult) -> dict[str, Tensor | None]:
@@ -109,6 +119,14 @@ class InferenceState(Session):
             "cond_frame_outputs": {f: output(f, r) for f, r in item.prompted.items()},
             "non_cond_frame_outputs": {f: output(f, r) for f, r in tracked.items()},
         }
+
+
+def _copy_frame(known: TrackedObject, into: TrackedObject, frame: int) -> None:
+    """Let an object have what is known of a frame, and nothing else there."""
+    for name in ("prompted", "tracked", "directions", "memories"):
+        getattr(into, name).pop(frame, None)
+        if frame in getattr(known, name):
+            getattr(into, name)[frame] = getattr(known, name)[frame]
 
 
 _KEYS: dict[str, Callable[[InferenceState], Any]] = {

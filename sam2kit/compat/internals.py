@@ -6,6 +6,7 @@ so the model is still a SAM2 for everything else here.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -189,6 +190,20 @@ class ForwardsToModel:
             return self
 
         return change_the_model
+
+    def __setattr__(self, name: str, value: object) -> None:
+        model, own = self.__dict__.get("model"), type(self)
+        settings = [setting for setting in inspect.signature(own).parameters if setting != "kwargs"][1:]
+        derived = not own.__module__.startswith("sam2kit.") and not hasattr(model, name)
+        if model is None or name[0] == "_" or name in (*settings, "model") or hasattr(own, name) or derived:
+            super().__setattr__(name, value)
+        elif hasattr(model, name) and callable(value):
+            setattr(model, name, value)
+        else:
+            raise AttributeError(
+                f"{name!r} is no setting of {own.__name__}, so setting it would change nothing; its settings are "
+                f"{', '.join(settings)}, and builders take others as hydra_overrides_extra"
+            )
 
 
 class SAM2Transforms:

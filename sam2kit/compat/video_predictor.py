@@ -163,16 +163,15 @@ class SAM2VideoPredictor(ForwardsToModel):
             raise ValueError(f"the mask must be [H, W], got shape {list(values.shape)}")
         # as the official version takes them: whatever is not 0, but shares of pixels in a tensor
         given = torch.from_numpy(values if isinstance(mask, Tensor) else (values != 0).astype(np.float32))
-        if tuple(given.shape) != tuple(inference_state.clip.size_hw):
-            size = inference_state.clip.size_hw
-            given = F.interpolate(given[None, None], size, mode="bilinear", antialias=True, align_corners=False)[0, 0]
-        prompt = FramePrompt(mask=(given >= 0.5).numpy())
+        prompt = _MaskOfAnySize(given, tuple(inference_state.clip.size_hw))
         return self._prompted(inference_state, frame_idx, obj_id, prompt, replace=True)
 
     def _prompted(
         self, state: InferenceState, frame: int, object_id: Hashable, prompt: FramePrompt, *, replace: bool
     ) -> FrameMaskLogits:
         state.options = self._options()
+        if object_id in state.objects:
+            state.object(object_id).settle()
         found = self._predictor.add_prompt(state, frame, object_id, prompt, replace=replace)
         if self.clear_non_cond_mem_around_input:
             item, slots = state.object(object_id), self.model.num_maskmem
@@ -209,8 +208,13 @@ class SAM2VideoPredictor(ForwardsToModel):
             start_frame_idx = min(min(t.prompted) for t in inference_state.objects.values())
         if reverse and start_frame_idx == 0:
             return
+        for item in inference_state.objects.values():
+            item.settled = None
         direction: Direction = "backward" if reverse else "forward"
         for frame in self._predictor.propagate(inference_state, start_frame_idx, direction, max_frame_num_to_track):
+            for item in inference_state.objects.values():
+                if frame.frame_index in item.prompted:  # passed by, it counts as tracked
+                    item.directions[frame.frame_index] = reverse
             yield self._shown(inference_state, frame)
 
     def clear_all_prompts_in_frame(
@@ -247,6 +251,24 @@ class SAM2VideoPredictor(ForwardsToModel):
         for object_id, mask_logits in zip(known.object_ids, known.logits_at(known.size_hw, self.device), strict=True):
             logits[state.object_ids.index(object_id), 0] = mask_logits
         return known.frame_index, list(state.object_ids), logits
+
+
+class _MaskOfAnySize(FramePrompt):
+    """A mask prompt that keeps what was given, float32 [H, W], as officially it is resized once, and then cut."""
+
+    given: Tensor
+
+    def __init__(self, given: Tensor, size_hw: tuple[int, int]) -> None:
+        super().__init__(mask=(_resized(given, size_hw) >= 0.5).numpy())
+        object.__setattr__(self, "given", given)
+
+    def mask_in_square(self, side: int) -> Tensor:
+        """[side, side]; given at that size, it is not cut."""
+        return self.given if self.given.shape == (side, side) else (_resized(self.given, (side, side)) >= 0.5).float()
+
+
+def _resized(mask: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    return F.interpolate(mask[None, None], size_hw, mode="bilinear", antialias=True, align_corners=False)[0, 0]
 
 
 _SETTINGS = tuple(inspect.signature(SAM2VideoPredictor.__init__).parameters)[2:-1]

@@ -46,6 +46,8 @@ class TrackedObject:
     tracked: dict[int, FrameResult] = field(default_factory=dict)
     directions: dict[int, bool] = field(default_factory=dict)  # frames reached by tracking: was it backwards?
     memories: dict[int, Tensor] = field(default_factory=dict)  # [memory dim, h, w] each
+    # as published, corrections recall what was known when tracking ended, those of the same frame included
+    settled: TrackedObject | None = field(default=None, kw_only=True)
     number: int = field(default=1, kw_only=True)  # from 1, unique; decides colour and PNG value
     name: str = field(default="", kw_only=True)
 
@@ -57,6 +59,17 @@ class TrackedObject:
     def result(self, frame: int) -> FrameResult | None:
         """What is known of a frame; a prompted answer goes before a tracked one."""
         return self.prompted.get(frame) or self.tracked.get(frame)
+
+    def latest(self, frame: int) -> FrameResult | None:
+        """As `result`, but a correction that did not settle goes first, even where it will be lost."""
+        tracked = self.tracked.get(frame)
+        lost = self.settled is not None and tracked is not self.settled.tracked.get(frame)
+        return tracked if lost and tracked is not None else self.result(frame)
+
+    def settle(self) -> None:
+        """Let corrections recall what is known now, until `settled` is None again."""
+        if self.settled is None:
+            self.settled = replace(self.without_memories(), memories=dict(self.memories))
 
     def without_memories(self) -> TrackedObject:
         """A copy that later tracking does not change; it makes its own memories when it needs them."""

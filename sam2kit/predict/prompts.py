@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sam2kit.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIVE, NOT_A_POINT, POSITIVE
 from sam2kit.model.sam2 import PromptTensors
-from sam2kit.predict.geometry import points_to_square
+from sam2kit.predict.geometry import mask_to_square, points_to_square
 
 MOST_POINTS = 1000  # of one prompt; the decoder looks at each pair of them
 _LABELS = {POSITIVE: "this", NEGATIVE: "not this", NOT_A_POINT: "no point"}
@@ -140,6 +140,11 @@ class FramePrompt:
         """Points [1, N, 2], labels [1, N] and box [1, 4]."""
         box = None if self.box_xyxy is None else torch.from_numpy(self.box_xyxy)[None]
         return torch.from_numpy(self.points_xy)[None], torch.from_numpy(self.labels)[None], box
+
+    def mask_in_square(self, side: int) -> Tensor:
+        """[side, side] float32: the mask, as the model takes it."""
+        assert self.mask is not None, "only a mask prompt has one"
+        return mask_to_square(torch.from_numpy(self.mask), side)
 
     def clicked(self, size_hw: tuple[int, int], side: int) -> Tensor:
         """[1, side, side], else as `clicked_pixels`."""

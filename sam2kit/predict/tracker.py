@@ -22,7 +22,7 @@ from sam2kit.hardware import is_out_of_memory
 from sam2kit.model.memory_bank import Memories, SelectedMemories, choose_memories
 from sam2kit.model.sam2 import ABSENT_LOGIT, SAM2, FrameAnswer, ImageFeatures, PromptTensors
 from sam2kit.predict.frame_masks import CandidateMasks, ExactLogits, FrameResult, levels_of, logits_of
-from sam2kit.predict.geometry import frame_to_square, frame_to_square_on, mask_to_square, picture_to_square_on
+from sam2kit.predict.geometry import frame_to_square, frame_to_square_on, picture_to_square_on
 from sam2kit.predict.memory_selection import AREAS, TrackedNumbers, becomes_anchor
 from sam2kit.predict.objects import Step, TrackedObject
 from sam2kit.predict.options import VideoOptions
@@ -156,7 +156,7 @@ class Tracker:
 
     def take_mask(self, session: Session, frame: int, prompt: FramePrompt) -> FrameResult:
         """The answer to a mask: itself."""
-        square = mask_to_square(torch.from_numpy(prompt.mask), self.model.config.side).to(self.model.device)
+        square = prompt.mask_in_square(self.model.config.side).to(self.model.device)
         features = self.features(session, frame)
         with self._network():
             answer = self.model.answer_mask(features, square[None, None])
@@ -165,10 +165,11 @@ class Tracker:
     def ask(self, session: Session, frame: int, item: TrackedObject, prompts: PromptTensors) -> FrameResult:
         """The answer to clicks and a box; on a frame that tracking has reached, with memory."""
         selected = SelectedMemories((), ())
-        if frame in item.directions:
-            others = [f for f in session.conditioning(item) if f != frame]
-            selected = self.select(session, item, Step(frame, item.directions[frame], ()), others)
-        recalled = self._recalled(session, [(item, selected)]) if selected.maps else None
+        known = item.settled or item
+        if frame in known.directions:
+            prompted = [f for f in session.conditioning(known) if item.settled or f != frame]
+            selected = self.select(session, known, Step(frame, known.directions[frame], ()), prompted)
+        recalled = self._recalled(session, [(known, selected)]) if selected.maps else None
         features, options = self.features(session, frame), session.options
         one_mask = options.refines_with_one_mask and prompts.mask_logits is not None
         choice: dict[str, Any] = {"multimask": False if one_mask else None, "blanks_absent": options.blanks_absent}

@@ -270,7 +270,7 @@ class VideoPredictor:
             return self.tracker.take_mask(session, frame, prompt)
         item = session.objects.get(object_id) or TrackedObject()
         lingers = goes_on or session.options.replaced_prompts_linger
-        before = item.result(frame) if lingers else item.tracked.get(frame)
+        before = item.latest(frame) if lingers else item.tracked.get(frame)
         result = self.tracker.ask(session, frame, item, self._tensors(session, prompt, before))
         return dataclasses.replace(result, prompt=prompt)
 
