@@ -11,6 +11,7 @@ from PIL import Image
 
 from sam2kit.compat import SAM2VideoPredictor, build_sam2_video_predictor
 from sam2kit.model.sam2 import SAM2, FrameAnswer
+from sam2kit.predict.session import Session
 from sam2kit.weights import save_model
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
@@ -260,6 +261,20 @@ class TestPrompts:
         as_box = self.coordinates(predictor, box=[5, 6, 40, 42], points=[[20, 20]], labels=[1])
         as_points = self.coordinates(predictor, points=[[5, 6], [20, 20], [40, 42]], labels=[2, 1, 3])
         assert as_points == as_box
+
+    def test_points_that_fill_up_a_row(self, predictor: SAM2VideoPredictor, tmp_path: Path) -> None:
+        clicks = self.coordinates(predictor, points=[[20, 24], [0, 0]], labels=[1, -1])
+        assert clicks == [([20, 32], 1), ([0, 0], -1)]
+        state = predictor.init_state([BLACK] * 2)
+        for _ in range(2):
+            predictor.add_new_points(state, 0, 1, [[20, 20], [0, 0]], [1, -1], clear_old_points=False)
+        assert state.objects[1].prompts[0].labels.tolist() == [1, -1] * 2
+        saved = Session.load(state.save(tmp_path / "a.sam2kit"), [BLACK] * 2)
+        assert saved.objects[1].prompts[0].labels.tolist() == [1, 1]
+        with pytest.raises(
+            ValueError, match=r"1 \(this\), 0 .* 2 \(top left of a box\).* -1 \(no point\), got \[5.0\]"
+        ):
+            self.coordinates(predictor, points=[[1, 1]], labels=[5])
 
     def test_corners_that_make_no_box(self, predictor: SAM2VideoPredictor) -> None:
         for prompt in (
