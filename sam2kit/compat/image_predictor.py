@@ -24,6 +24,7 @@ from sam2kit.compat.internals import (
     SAM2Transforms,
     boxes_of,
     prompt_parts,
+    refuse_keywords,
     with_official_calls,
 )
 from sam2kit.media.mask_files import run_counts
@@ -39,8 +40,14 @@ class SAM2ImagePredictor(ForwardsToModel):
     """The official image predictor's interface: it holds the current picture (or pictures)."""
 
     def __init__(
-        self, sam_model: SAM2, mask_threshold: float = 0.0, max_hole_area: float = 0.0, max_sprinkle_area: float = 0.0
-    ) -> None:  # fmt: skip
+        self,
+        sam_model: SAM2,
+        mask_threshold: float = 0.0,
+        max_hole_area: float = 0.0,
+        max_sprinkle_area: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        refuse_keywords(SAM2ImagePredictor, kwargs)
         self.model = with_official_calls(sam_model)
         self.mask_threshold = mask_threshold
         options = ImageOptions(mask_threshold, max_hole_area=max_hole_area, max_speck_area=max_sprinkle_area)
@@ -274,7 +281,9 @@ class SAM2AutomaticMaskGenerator:
         output_mode: str = "binary_mask",
         use_m2m: bool = False,
         multimask_output: bool = True,
+        **kwargs: Any,
     ) -> None:
+        refuse_keywords(SAM2AutomaticMaskGenerator, kwargs)
         if output_mode not in ("binary_mask", "uncompressed_rle", "coco_rle"):
             raise ValueError(f"output_mode must be binary_mask, uncompressed_rle or coco_rle, got {output_mode!r}")
         if (points_per_side is None) == (point_grids is None):

@@ -9,7 +9,6 @@ the official version keeps 12 MB of each frame (`exact_logits=False` packs them,
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
@@ -22,7 +21,14 @@ from torch import Tensor
 
 from sam2kit.compat.build import BUILDER_KEYWORDS, load_official, preset_of_config, read_overrides
 from sam2kit.compat.inference_state import InferenceState
-from sam2kit.compat.internals import OFFICIAL_LABELS, ForwardsToModel, boxes_of, with_official_calls
+from sam2kit.compat.internals import (
+    OFFICIAL_LABELS,
+    ForwardsToModel,
+    boxes_of,
+    refuse_keywords,
+    settings_of,
+    with_official_calls,
+)
 from sam2kit.media.clips import ClipSource, open_clip
 from sam2kit.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NOT_A_POINT
 from sam2kit.model.sam2 import ABSENT_LOGIT, SAM2
@@ -64,10 +70,7 @@ class SAM2VideoPredictor(ForwardsToModel):
         exact_logits: bool = True,
         **kwargs: Any,
     ) -> None:
-        if kwargs:
-            raise ValueError(
-                f"SAM2VideoPredictor does not take {next(iter(kwargs))!r}; it takes a model and {', '.join(_SETTINGS)}"
-            )
+        refuse_keywords(SAM2VideoPredictor, kwargs)
         self.model = with_official_calls(model)
         self.fill_hole_area, self.non_overlap_masks = fill_hole_area, non_overlap_masks
         self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
@@ -277,7 +280,7 @@ def _resized(mask: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return F.interpolate(mask[None, None], size_hw, mode="bilinear", antialias=True, align_corners=False)[0, 0]
 
 
-_SETTINGS = tuple(inspect.signature(SAM2VideoPredictor.__init__).parameters)[2:-1]
+_SETTINGS = settings_of(SAM2VideoPredictor)
 
 
 def _checked(labels: ArrayLike | None, clicks: Tensor | None) -> np.ndarray:
