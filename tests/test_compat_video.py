@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -224,7 +225,10 @@ class TestState:
         assert (state["num_frames"], state["video_height"], state["video_width"]) == (8, 40, 60)
         assert state["obj_ids"] == [] and state["offload_state_to_cpu"] is True
         assert state["images"].shape == (8, 3, 64, 64) and state["images"][-1].shape == (3, 64, 64)
-        assert state["images"][2:4].shape == (2, 3, 64, 64)
+        images = state["images"]
+        assert images[2:4].shape == (2, 3, 64, 64)
+        assert (images.dtype, images.device.type, images.size(0)) == (torch.float32, "cpu", 8)
+        assert images.size() == images.to("cpu", torch.float16).shape == images.shape
         predictor.add_new_points_or_box(state, 0, 7, points=[[30, 20]], labels=[1], box=[0, 0, 30, 20])
         predictor.add_new_mask(state, 2, "b", np.ones((40, 60)))
         list(predictor.propagate_in_video(state))
@@ -240,6 +244,8 @@ class TestState:
         assert (first["pred_masks"].shape, first["obj_ptr"].shape) == ((1, 1, 16, 16), (1, 32))
         assert state["frames_tracked_per_obj"][0][3] == {"reverse": False}
         assert all(state.get(key) is not None for key in state.keys()), "each key can be read"  # noqa: SIM118
+        assert isinstance(state, Mapping) and len(state) == len([*state.values()]) == len(dict(state.items()))
+        assert state in [state] and state != {}
         assert "images" in state and "wings" not in state and state.get("wings") is None
 
     def test_what_it_has_not_is_explained(self, predictor: SAM2VideoPredictor, folder: Path) -> None:
@@ -248,6 +254,13 @@ class TestState:
             _ = state["cached_features"]
         with pytest.raises(TypeError, match=r"'images' cannot be set.*VideoPredictor.stream"):
             state["images"] = []
+        for change in (
+            lambda: state.pop("images"),
+            lambda: state.update(images=[]),
+            lambda: state.__delitem__("images"),
+        ):
+            with pytest.raises(TypeError, match=r"can only be read.*VideoPredictor.stream"):
+                change()
 
 
 class TestPrompts:
