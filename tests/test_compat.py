@@ -64,6 +64,8 @@ def test_the_notebooks_calls(predictor: SAM2ImagePredictor, photo: np.ndarray) -
     in_pixels = predictor.predict([[30, 20]], [1])[2]
     in_units = predictor.predict([[0.5, 0.5]], [1], normalize_coords=False)[2]
     np.testing.assert_allclose(in_pixels, in_units, atol=1e-4)
+    predictor.mask_threshold = 100.0
+    assert not predictor.predict([[30, 20]], [1])[0].any(), "as of the next call"
 
 
 def test_batches_of_pictures(predictor: SAM2ImagePredictor, photo: np.ndarray) -> None:

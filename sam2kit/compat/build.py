@@ -28,20 +28,11 @@ _VIDEO_OVERRIDES = {
     "binarize_mask_from_pts_for_mem_enc": bool,
 }
 _ALWAYS_ON = (
-    "use_mask_input_as_output_without_sam",
-    "directly_add_no_mem_embed",
-    "use_high_res_features_in_sam",
-    "multimask_output_in_sam",
-    "multimask_output_for_tracking",
-    "use_multimask_token_for_obj_ptr",
-    "iou_prediction_use_sigmoid",
-    "use_obj_ptrs_in_encoder",
-    "only_obj_ptrs_in_the_past_for_eval",
-    "pred_obj_scores",
-    "pred_obj_scores_mlp",
-    "fixed_no_obj_ptr",
-    "use_mlp_for_obj_ptr_proj",
-)
+    "use_mask_input_as_output_without_sam", "directly_add_no_mem_embed", "use_high_res_features_in_sam",
+    "multimask_output_in_sam", "multimask_output_for_tracking", "use_multimask_token_for_obj_ptr",
+    "iou_prediction_use_sigmoid", "use_obj_ptrs_in_encoder", "only_obj_ptrs_in_the_past_for_eval", "pred_obj_scores",
+    "pred_obj_scores_mlp", "fixed_no_obj_ptr", "use_mlp_for_obj_ptr_proj",
+)  # fmt: skip
 _FIXED_OVERRIDES: dict[str, tuple[object, ...]] = {  # one value is built in; or all give the same results
     "_target_": (
         "sam2.sam2_video_predictor.SAM2VideoPredictor",

@@ -247,6 +247,7 @@ class SAM2ImagePredictor(ForwardsToModel):
         """
         prompts = prompt_parts(mask_input, point_coords, point_labels, boxes)
         answer = self._predictor.predict_square(self._embeddings[img_idx], prompts, multimask_output)
+        answer = replace(answer, options=replace(answer.options, threshold=self.mask_threshold))  # it may be set later
         return answer.logits if return_logits else answer.masks, answer.predicted_iou, answer.low_res
 
     def _arrays(

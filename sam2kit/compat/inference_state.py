@@ -24,6 +24,8 @@ from sam2kit.predict.session import Session
 class NormalisedFrames(Sequence[Tensor]):
     """All frames as the image encoder sees them, [3, S, S] float32 each; made when they are asked for."""
 
+    dtype, device = torch.float32, torch.device("cpu")
+
     def __init__(self, clip: Clip, side: int) -> None:
         self._clip, self._side = clip, side
 
@@ -34,16 +36,6 @@ class NormalisedFrames(Sequence[Tensor]):
     def shape(self) -> torch.Size:
         """[T, 3, S, S]."""
         return torch.Size((len(self), 3, self._side, self._side))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of each."""
-        return torch.float32
-
-    @property
-    def device(self) -> torch.device:
-        """Where they are made."""
-        return torch.device("cpu")
 
     def size(self, axis: int | None = None) -> Any:
         """As `shape`, or one number of it."""
