@@ -16,6 +16,7 @@ from sam2kit.compat import (
     build_sam2_hf,
     preset_of_config,
 )
+from sam2kit.compat.build import read_overrides
 from sam2kit.model.sam2 import SAM2
 from sam2kit.weights import save_model
 
@@ -63,6 +64,8 @@ def test_the_notebooks_calls(predictor: SAM2ImagePredictor, photo: np.ndarray) -
     in_pixels = predictor.predict([[30, 20]], [1])[2]
     in_units = predictor.predict([[0.5, 0.5]], [1], normalize_coords=False)[2]
     np.testing.assert_allclose(in_pixels, in_units, atol=1e-4)
+    predictor.mask_threshold = 100.0
+    assert not predictor.predict([[30, 20]], [1])[0].any(), "as of the next call"
 
 
 def test_batches_of_pictures(predictor: SAM2ImagePredictor, photo: np.ndarray) -> None:
@@ -145,11 +148,21 @@ class TestKeywords:
             "++model.image_size=true": "needs a number",
             "++model.memory_temporal_stride_for_eval=2": "memory_temporal_stride_for_eval is 1; leave it out",
             "++model.fill_hole_area=3": "build_sam2_video_predictor",
+            "++model.fill_hole_area=3.5": "needs a number",
+            "++model.num_maskmem=4": "num_maskmem is 7; leave it out",
         }.items():
             with pytest.raises(ValueError, match=message):
                 build_sam2("sam2.1_hiera_t.yaml", saved, "cpu", hydra_overrides_extra=[override])
             with pytest.raises(ValueError, match=message):
                 SAM2ImagePredictor.from_pretrained(saved, device="cpu", hydra_overrides_extra=[override])
+
+    def test_overrides_that_say_what_is_built_in(self) -> None:
+        overrides = ["num_maskmem=7", "sigmoid_scale_for_mem_enc=20.0", "sigmoid_bias_for_mem_enc=-10.0"]
+        overrides += ["use_obj_ptrs_in_encoder=true", "fill_hole_area=8.0"]
+        read = read_overrides([f"++model.{text}" for text in overrides])
+        assert read == {"fill_hole_area": 8} and isinstance(read["fill_hole_area"], int)
+        with pytest.raises(ValueError, match=r"hydra_overrides_extra is a list .*, got the text '\+\+model"):
+            read_overrides("++model.image_size=512")
 
     def test_of_builder_and_predictor_together(self, saved: str) -> None:
         predictor = SAM2ImagePredictor.from_pretrained(
@@ -159,7 +172,7 @@ class TestKeywords:
         generator = SAM2AutomaticMaskGenerator.from_pretrained(saved, device="cpu", points_per_side=2)
         assert generator.predictor.model.image_size == 64
 
-    def test_unknown_ones_are_refused_by_name(self, saved: str) -> None:
+    def test_unknown_ones_are_refused_by_name(self, saved: str, toy: SAM2) -> None:
         for call in (
             lambda: build_sam2("sam2.1_hiera_t.yaml", saved, wings=2),
             lambda: build_sam2_hf(saved, wings=2),
@@ -168,6 +181,9 @@ class TestKeywords:
         ):
             with pytest.raises(ValueError, match=r"does not take 'wings'; it takes .*device"):
                 call()
+        for kind in (SAM2ImagePredictor, SAM2AutomaticMaskGenerator):
+            with pytest.raises(ValueError, match=rf"{kind.__name__} does not take 'wings'; it takes a model and \w+"):
+                kind(toy, wings=2)
         with pytest.raises(ValueError, match='"eval" or "train"'):
             build_sam2("sam2.1_hiera_t.yaml", saved, "cpu", mode="test")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from sam2kit.compat import SAM2VideoPredictor, build_sam2_video_predictor
 from sam2kit.model.sam2 import SAM2, FrameAnswer
+from sam2kit.predict.session import Session
 from sam2kit.weights import save_model
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
@@ -223,7 +225,10 @@ class TestState:
         assert (state["num_frames"], state["video_height"], state["video_width"]) == (8, 40, 60)
         assert state["obj_ids"] == [] and state["offload_state_to_cpu"] is True
         assert state["images"].shape == (8, 3, 64, 64) and state["images"][-1].shape == (3, 64, 64)
-        assert state["images"][2:4].shape == (2, 3, 64, 64)
+        images = state["images"]
+        assert images[2:4].shape == (2, 3, 64, 64)
+        assert (images.dtype, images.device.type, images.size(0)) == (torch.float32, "cpu", 8)
+        assert images.size() == images.to("cpu", torch.float16).shape == images.shape
         predictor.add_new_points_or_box(state, 0, 7, points=[[30, 20]], labels=[1], box=[0, 0, 30, 20])
         predictor.add_new_mask(state, 2, "b", np.ones((40, 60)))
         list(predictor.propagate_in_video(state))
@@ -239,6 +244,8 @@ class TestState:
         assert (first["pred_masks"].shape, first["obj_ptr"].shape) == ((1, 1, 16, 16), (1, 32))
         assert state["frames_tracked_per_obj"][0][3] == {"reverse": False}
         assert all(state.get(key) is not None for key in state.keys()), "each key can be read"  # noqa: SIM118
+        assert isinstance(state, Mapping) and len(state) == len([*state.values()]) == len(dict(state.items()))
+        assert state in [state] and state != {}
         assert "images" in state and "wings" not in state and state.get("wings") is None
 
     def test_what_it_has_not_is_explained(self, predictor: SAM2VideoPredictor, folder: Path) -> None:
@@ -247,6 +254,13 @@ class TestState:
             _ = state["cached_features"]
         with pytest.raises(TypeError, match=r"'images' cannot be set.*VideoPredictor.stream"):
             state["images"] = []
+        for change in (
+            lambda: state.pop("images"),
+            lambda: state.update(images=[]),
+            lambda: state.__delitem__("images"),
+        ):
+            with pytest.raises(TypeError, match=r"can only be read.*VideoPredictor.stream"):
+                change()
 
 
 class TestPrompts:
@@ -260,6 +274,20 @@ class TestPrompts:
         as_box = self.coordinates(predictor, box=[5, 6, 40, 42], points=[[20, 20]], labels=[1])
         as_points = self.coordinates(predictor, points=[[5, 6], [20, 20], [40, 42]], labels=[2, 1, 3])
         assert as_points == as_box
+
+    def test_points_that_fill_up_a_row(self, predictor: SAM2VideoPredictor, tmp_path: Path) -> None:
+        clicks = self.coordinates(predictor, points=[[20, 24], [0, 0]], labels=[1, -1])
+        assert clicks == [([20, 32], 1), ([0, 0], -1)]
+        state = predictor.init_state([BLACK] * 2)
+        for _ in range(2):
+            predictor.add_new_points(state, 0, 1, [[20, 20], [0, 0]], [1, -1], clear_old_points=False)
+        assert state.objects[1].prompts[0].labels.tolist() == [1, -1] * 2
+        saved = Session.load(state.save(tmp_path / "a.sam2kit"), [BLACK] * 2)
+        assert saved.objects[1].prompts[0].labels.tolist() == [1, 1]
+        with pytest.raises(
+            ValueError, match=r"1 \(this\), 0 .* 2 \(top left of a box\).* -1 \(no point\), got \[5.0\]"
+        ):
+            self.coordinates(predictor, points=[[1, 1]], labels=[5])
 
     def test_corners_that_make_no_box(self, predictor: SAM2VideoPredictor) -> None:
         for prompt in (

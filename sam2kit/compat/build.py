@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from sam2kit.compat.internals import with_official_calls
+from sam2kit.compat.internals import settings_of, with_official_calls
 from sam2kit.config import PRESETS
 from sam2kit.model.sam2 import SAM2
 from sam2kit.weights import load_model
@@ -28,6 +27,12 @@ _VIDEO_OVERRIDES = {
     "clear_non_cond_mem_around_input": bool,
     "binarize_mask_from_pts_for_mem_enc": bool,
 }
+_ALWAYS_ON = (
+    "use_mask_input_as_output_without_sam", "directly_add_no_mem_embed", "use_high_res_features_in_sam",
+    "multimask_output_in_sam", "multimask_output_for_tracking", "use_multimask_token_for_obj_ptr",
+    "iou_prediction_use_sigmoid", "use_obj_ptrs_in_encoder", "only_obj_ptrs_in_the_past_for_eval", "pred_obj_scores",
+    "pred_obj_scores_mlp", "fixed_no_obj_ptr", "use_mlp_for_obj_ptr_proj",
+)  # fmt: skip
 _FIXED_OVERRIDES: dict[str, tuple[object, ...]] = {  # one value is built in; or all give the same results
     "_target_": (
         "sam2.sam2_video_predictor.SAM2VideoPredictor",
@@ -39,6 +44,13 @@ _FIXED_OVERRIDES: dict[str, tuple[object, ...]] = {  # one value is built in; or
     "max_cond_frames_in_attn": (-1,),
     "non_overlap_masks_for_mem_enc": (True, False),  # objects are remembered one by one
     "compile_image_encoder": (True, False),
+    "num_maskmem": (7,),
+    "sigmoid_scale_for_mem_enc": (20,),
+    "sigmoid_bias_for_mem_enc": (-10,),
+    "multimask_min_pt_num": (0,),
+    "multimask_max_pt_num": (1,),
+    "max_obj_ptrs_in_encoder": (16,),
+    **dict.fromkeys(_ALWAYS_ON, (True,)),
 }
 
 
@@ -80,7 +92,7 @@ def build_sam2_hf(model_id: str, **kwargs: Any) -> SAM2:
 
 def from_pretrained(predictor: Callable[..., Predictor], model_id: str, keywords: Mapping[str, Any]) -> Predictor:
     """A predictor on the model of a repo; keywords are of `build_sam2_hf` and its own."""
-    own = tuple(inspect.signature(predictor).parameters)[1:]
+    own = settings_of(predictor)
     _refuse(keywords, f"{predictor.__name__}.from_pretrained", own)
     builder = {name: value for name, value in keywords.items() if name in BUILDER_KEYWORDS}
     settings = {name: value for name, value in keywords.items() if name in own}
@@ -129,6 +141,10 @@ def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """Hydra's "++model.fill_hole_area=0" as {"fill_hole_area": 0}; a ValueError if it cannot be followed."""
     known = {**_MODEL_OVERRIDES, **_VIDEO_OVERRIDES}
     read = {}
+    if isinstance(overrides, str):
+        raise ValueError(
+            f'hydra_overrides_extra is a list such as ["++model.image_size=512"], got the text {overrides!r}'
+        )
     for text in overrides:
         name, found, value = str(text).lstrip("+").partition("=")
         name = name.removeprefix("model.")
@@ -136,6 +152,8 @@ def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
             taken = ", ".join(f"model.{other}" for other in known)
             raise ValueError(f"the override {text!r} is not known; there are no config files here. Taken are: {taken}")
         given = _value(value)
+        if isinstance(given, float) and given.is_integer():
+            given = int(given)
         if name in _FIXED_OVERRIDES:
             if given not in _FIXED_OVERRIDES[name]:
                 wanted = " or ".join(map(str, _FIXED_OVERRIDES[name]))

@@ -24,6 +24,7 @@ from sam2kit.compat.internals import (
     SAM2Transforms,
     boxes_of,
     prompt_parts,
+    refuse_keywords,
     with_official_calls,
 )
 from sam2kit.media.mask_files import run_counts
@@ -39,8 +40,14 @@ class SAM2ImagePredictor(ForwardsToModel):
     """The official image predictor's interface: it holds the current picture (or pictures)."""
 
     def __init__(
-        self, sam_model: SAM2, mask_threshold: float = 0.0, max_hole_area: float = 0.0, max_sprinkle_area: float = 0.0
-    ) -> None:  # fmt: skip
+        self,
+        sam_model: SAM2,
+        mask_threshold: float = 0.0,
+        max_hole_area: float = 0.0,
+        max_sprinkle_area: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        refuse_keywords(SAM2ImagePredictor, kwargs)
         self.model = with_official_calls(sam_model)
         self.mask_threshold = mask_threshold
         options = ImageOptions(mask_threshold, max_hole_area=max_hole_area, max_speck_area=max_sprinkle_area)
@@ -240,6 +247,7 @@ class SAM2ImagePredictor(ForwardsToModel):
         """
         prompts = prompt_parts(mask_input, point_coords, point_labels, boxes)
         answer = self._predictor.predict_square(self._embeddings[img_idx], prompts, multimask_output)
+        answer = replace(answer, options=replace(answer.options, threshold=self.mask_threshold))  # it may be set later
         return answer.logits if return_logits else answer.masks, answer.predicted_iou, answer.low_res
 
     def _arrays(
@@ -274,7 +282,9 @@ class SAM2AutomaticMaskGenerator:
         output_mode: str = "binary_mask",
         use_m2m: bool = False,
         multimask_output: bool = True,
+        **kwargs: Any,
     ) -> None:
+        refuse_keywords(SAM2AutomaticMaskGenerator, kwargs)
         if output_mode not in ("binary_mask", "uncompressed_rle", "coco_rle"):
             raise ValueError(f"output_mode must be binary_mask, uncompressed_rle or coco_rle, got {output_mode!r}")
         if (points_per_side is None) == (point_grids is None):

@@ -7,9 +7,9 @@ through them. Objects are counted from 0 in the order of their first prompts, as
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ from sam2kit.predict.session import Session
 class NormalisedFrames(Sequence[Tensor]):
     """All frames as the image encoder sees them, [3, S, S] float32 each; made when they are asked for."""
 
+    dtype, device = torch.float32, torch.device("cpu")
+
     def __init__(self, clip: Clip, side: int) -> None:
         self._clip, self._side = clip, side
 
@@ -35,6 +37,14 @@ class NormalisedFrames(Sequence[Tensor]):
         """[T, 3, S, S]."""
         return torch.Size((len(self), 3, self._side, self._side))
 
+    def size(self, axis: int | None = None) -> Any:
+        """As `shape`, or one number of it."""
+        return self.shape if axis is None else self.shape[axis]
+
+    def to(self, *arguments: Any, **keywords: Any) -> Tensor:
+        """[T, 3, S, S] in memory, as `Tensor.to`."""
+        return torch.stack(list(self)).to(*arguments, **keywords)
+
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return torch.stack([self[i] for i in range(len(self))[index]])
@@ -42,8 +52,8 @@ class NormalisedFrames(Sequence[Tensor]):
 
 
 @dataclass(eq=False)
-class InferenceState(Session):
-    """A Session that reads like the official `inference_state`."""
+class InferenceState(Session, Mapping[str, Any]):
+    """A Session that reads like the official `inference_state`; as of that, its length is the number of keys."""
 
     side: int = 1024  # edge of the model's square, in pixels
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -69,8 +79,22 @@ class InferenceState(Session):
         return _KEYS[key](self)
 
     def __setitem__(self, key: str, value: object) -> None:
+        self._refuse(f"{key!r} cannot be set")
+
+    def __delitem__(self, key: str) -> None:
+        self._refuse(f"{key!r} cannot be taken out")
+
+    def pop(self, key: str, *default: object) -> NoReturn:
+        """Raises TypeError."""
+        self._refuse(f"{key!r} cannot be taken out")
+
+    def update(self, *others: object, **values: object) -> NoReturn:
+        """Raises TypeError."""
+        self._refuse("it cannot be updated")
+
+    def _refuse(self, why: str) -> NoReturn:
         raise TypeError(
-            f"the state can only be read, so {key!r} cannot be set; use the predictor's methods (reset_state, "
+            f"the state can only be read, so {why}; use the predictor's methods (reset_state, "
             "remove_object, clear_all_prompts_in_frame), or VideoPredictor.stream for frames that come one by one"
         )
 
@@ -80,13 +104,10 @@ class InferenceState(Session):
     def __iter__(self) -> Iterator[str]:
         return iter(_KEYS)
 
-    def keys(self) -> list[str]:
-        """The keys that can be read."""
-        return list(_KEYS)
+    def __len__(self) -> int:
+        return len(_KEYS)
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key, or a default if there is none."""
-        return _KEYS[key](self) if key in _KEYS else default
+    __eq__, __hash__ = object.__eq__, object.__hash__  # as of a Session, not of a Mapping
 
     def _of_each(self, read: Callable[[TrackedObject], Any]) -> dict[int, Any]:
         return {number: read(item) for number, item in enumerate(self.objects.values())}

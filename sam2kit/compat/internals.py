@@ -7,7 +7,7 @@ so the model is still a SAM2 for everything else here.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -166,6 +166,18 @@ def with_official_calls(model: SAM2) -> OfficialSAM2:
     return model
 
 
+def settings_of(predictor: Callable[..., object]) -> tuple[str, ...]:
+    """The keywords that a predictor takes beside its model."""
+    return tuple(name for name in inspect.signature(predictor).parameters if name != "kwargs")[1:]
+
+
+def refuse_keywords(predictor: type, given: Mapping[str, object]) -> None:
+    """Raises ValueError if there are any; says which ones are taken."""
+    if given:
+        known = ", ".join(settings_of(predictor))
+        raise ValueError(f"{predictor.__name__} does not take {next(iter(given))!r}; it takes a model and {known}")
+
+
 class ForwardsToModel:
     """The official video predictor is a torch module: whatever it lacks here is asked of its model.
 
@@ -193,7 +205,7 @@ class ForwardsToModel:
 
     def __setattr__(self, name: str, value: object) -> None:
         model, own = self.__dict__.get("model"), type(self)
-        settings = [setting for setting in inspect.signature(own).parameters if setting != "kwargs"][1:]
+        settings = settings_of(own)
         derived = not own.__module__.startswith("sam2kit.") and not hasattr(model, name)
         if model is None or name[0] == "_" or name in (*settings, "model") or hasattr(own, name) or derived:
             super().__setattr__(name, value)

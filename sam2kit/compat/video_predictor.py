@@ -9,7 +9,6 @@ the official version keeps 12 MB of each frame (`exact_logits=False` packs them,
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
@@ -22,14 +21,21 @@ from torch import Tensor
 
 from sam2kit.compat.build import BUILDER_KEYWORDS, load_official, preset_of_config, read_overrides
 from sam2kit.compat.inference_state import InferenceState
-from sam2kit.compat.internals import ForwardsToModel, boxes_of, with_official_calls
+from sam2kit.compat.internals import (
+    OFFICIAL_LABELS,
+    ForwardsToModel,
+    boxes_of,
+    refuse_keywords,
+    settings_of,
+    with_official_calls,
+)
 from sam2kit.media.clips import ClipSource, open_clip
-from sam2kit.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
+from sam2kit.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NOT_A_POINT
 from sam2kit.model.sam2 import ABSENT_LOGIT, SAM2
 from sam2kit.predict.frame_masks import FrameMasks
 from sam2kit.predict.objects import ObjectId
 from sam2kit.predict.options import VideoOptions
-from sam2kit.predict.prompts import FramePrompt, batched, finite_numbers
+from sam2kit.predict.prompts import FramePrompt, batched, checked_labels, finite_numbers
 from sam2kit.predict.video import Direction, VideoPredictor
 
 _BUILDERS_HOLE_AREA = 8  # what the official builder switches on
@@ -64,10 +70,7 @@ class SAM2VideoPredictor(ForwardsToModel):
         exact_logits: bool = True,
         **kwargs: Any,
     ) -> None:
-        if kwargs:
-            raise ValueError(
-                f"SAM2VideoPredictor does not take {next(iter(kwargs))!r}; it takes a model and {', '.join(_SETTINGS)}"
-            )
+        refuse_keywords(SAM2VideoPredictor, kwargs)
         self.model = with_official_calls(model)
         self.fill_hole_area, self.non_overlap_masks = fill_hole_area, non_overlap_masks
         self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
@@ -127,7 +130,7 @@ class SAM2VideoPredictor(ForwardsToModel):
 
         Args:
             points: [N, 2] pixels (x, y) of the clip, or a little outside; within 0..1 if normalize_coords is False.
-            labels: [N] 1 or 0; once each 2 and 3 for the corners of a box.
+            labels: [N] 1 or 0, or -1 where a row is filled up; once each 2 and 3 for the corners of a box.
             clear_old_points: forget the frame's earlier clicks of this object.
             box: [4] (x0, y0, x1, y1), in any order of the corners.
         Returns:
@@ -145,7 +148,7 @@ class SAM2VideoPredictor(ForwardsToModel):
         clicks = batched(points, 3, "points", "[N, 2] or [1, N, 2]", last=2, may_be_empty=True)
         prompt = _with_corners_as_box(
             np.zeros((0, 2), np.float32) if clicks is None else clicks.reshape(-1, 2).numpy() * scale,
-            np.zeros(0, np.int64) if labels is None else finite_numbers(labels, "labels").reshape(-1),
+            _checked(labels, clicks),
             None if box is None else (boxes_of(box, "box") * scale).reshape(-1),
         )
         return self._prompted(inference_state, frame_idx, obj_id, prompt, replace=clear_old_points)
@@ -163,7 +166,7 @@ class SAM2VideoPredictor(ForwardsToModel):
             raise ValueError(f"the mask must be [H, W], got shape {list(values.shape)}")
         # as the official version takes them: whatever is not 0, but shares of pixels in a tensor
         given = torch.from_numpy(values if isinstance(mask, Tensor) else (values != 0).astype(np.float32))
-        prompt = _MaskOfAnySize(given, tuple(inference_state.clip.size_hw))
+        prompt = _MaskOfAnySize(given, inference_state.clip.size_hw)
         return self._prompted(inference_state, frame_idx, obj_id, prompt, replace=True)
 
     def _prompted(
@@ -253,6 +256,12 @@ class SAM2VideoPredictor(ForwardsToModel):
         return known.frame_index, list(state.object_ids), logits
 
 
+class _Clicks(FramePrompt):
+    """Clicks and a box; also with labels of points that are none."""
+
+    known_labels = (*FramePrompt.known_labels, NOT_A_POINT)
+
+
 class _MaskOfAnySize(FramePrompt):
     """A mask prompt that keeps what was given, float32 [H, W], as officially it is resized once, and then cut."""
 
@@ -271,14 +280,23 @@ def _resized(mask: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return F.interpolate(mask[None, None], size_hw, mode="bilinear", antialias=True, align_corners=False)[0, 0]
 
 
-_SETTINGS = tuple(inspect.signature(SAM2VideoPredictor.__init__).parameters)[2:-1]
+_SETTINGS = settings_of(SAM2VideoPredictor)
+
+
+def _checked(labels: ArrayLike | None, clicks: Tensor | None) -> np.ndarray:
+    """int64 [N] labels of clicks [B, N, 2]; a ValueError that says which ones there are."""
+    if labels is None or clicks is None:
+        return np.zeros(0, np.int64)
+    marks = checked_labels(finite_numbers(labels, "labels").reshape(-1), clicks.reshape(1, -1, 2), OFFICIAL_LABELS)
+    assert marks is not None, "there are clicks"
+    return marks[0].numpy()
 
 
 def _with_corners_as_box(points_xy: np.ndarray, labels: np.ndarray, box_xyxy: np.ndarray | None) -> FramePrompt:
     """A prompt whose labels 2 and 3 say that two of its points are the corners of a box."""
     corners = [np.flatnonzero(labels == corner) for corner in (BOX_TOP_LEFT, BOX_BOTTOM_RIGHT)]
     if not corners[0].size and not corners[1].size:
-        return FramePrompt(points_xy, labels, box_xyxy)
+        return _Clicks(points_xy, labels, box_xyxy)
     if box_xyxy is not None or [len(found) for found in corners] != [1, 1] or len(labels) != len(points_xy):
         raise ValueError(
             "the labels 2 and 3 are the two corners of one box: give each once, and no other box; got labels "
@@ -286,7 +304,7 @@ def _with_corners_as_box(points_xy: np.ndarray, labels: np.ndarray, box_xyxy: np
         )
     clicks = labels < BOX_TOP_LEFT
     box = np.concatenate([points_xy[found[0]] for found in corners])
-    return FramePrompt(points_xy[clicks], labels[clicks], box)
+    return _Clicks(points_xy[clicks], labels[clicks], box)
 
 
 def build_sam2_video_predictor(

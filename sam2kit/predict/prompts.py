@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numbers
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -102,6 +103,7 @@ class FramePrompt:
     labels: np.ndarray  # int64 [N]
     box_xyxy: np.ndarray | None  # float32 [4]
     mask: np.ndarray | None
+    known_labels: ClassVar[tuple[int, ...]] = (POSITIVE, NEGATIVE)
 
     def __init__(
         self,
@@ -118,7 +120,7 @@ class FramePrompt:
                 f"clicks must be [N, 2] with one label each, got {list(points.shape)} and {list(marks.shape)}"
             )
         check_count(len(points))
-        if not np.isin(marks, (0, 1)).all():
+        if not np.isin(marks, self.known_labels).all():
             raise ValueError(f"labels must be 1 (this) or 0 (not this), got {marks.tolist()}")
         box = None if box_xyxy is None else np.ravel(finite_numbers(box_xyxy, "box_xyxy"))
         if box is not None and box.shape != (4,):
@@ -169,7 +171,7 @@ class FramePrompt:
         """Both together; the other's box or mask takes the place of an earlier one."""
         if other.mask is not None or self.mask is not None:
             return other
-        return FramePrompt(
+        return type(self)(
             np.concatenate([self.points_xy, other.points_xy]),
             np.concatenate([self.labels, other.labels]),
             self.box_xyxy if other.box_xyxy is None else other.box_xyxy,

@@ -132,7 +132,8 @@ def _prompt_out(name: str, prompt: FramePrompt, tensors: dict[str, Tensor]) -> d
         tensors[name] = torch.from_numpy(np.packbits(prompt.mask))
         return {"mask": True}
     box = None if prompt.box_xyxy is None else prompt.box_xyxy.tolist()
-    return {"points": prompt.points_xy.tolist(), "labels": prompt.labels.tolist(), "box": box}
+    real = prompt.labels >= 0  # others fill up a row
+    return {"points": prompt.points_xy[real].tolist(), "labels": prompt.labels[real].tolist(), "box": box}
 
 
 def _results_out(name: str, results: dict[int, FrameResult], tensors: dict[str, Tensor]) -> None:
