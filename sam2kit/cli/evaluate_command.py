@@ -102,14 +102,12 @@ class EvaluateCommand(ModelCommand):
         return partial(youtube_vos_g, categories=read_meta(self.youtube), unseen=read_categories(self.unseen))
 
     def _score_folders(self, masks: Path, truth: Path) -> None:
-        from tqdm import tqdm
-
         from sam2kit.evaluation.reports import Report
         from sam2kit.evaluation.scored_folders import score_folders
 
         totals = self._totals()
         scored = score_folders(masks, truth, self._scoring(), missing_is_empty=self.missing_empty)
-        rows = list(tqdm(scored, desc="scoring", unit="object"))
+        rows = list(scored)
         about = {"masks": str(masks), "truth": str(truth)}
         self._print_report(Report(f"{masks} against {truth}", rows, about, totals=totals(rows)))
 
