@@ -382,7 +382,7 @@ class _FineTuningRun:
         add_detection_head(self.out, best)
         end, samples = time.monotonic() + 0.2 * limit, self.validation.samples
         report = evaluate_detection(Detector(best), samples, enough=lambda: time.monotonic() > end)
-        return dict(report.totals) | {"pictures": float(len(samples))}
+        return dict(report.totals) | {"pictures": float(len({row.sample for row in report.rows}))}
 
 
 def load_base(base: str, config: TrainingConfig) -> tuple[Accelerator, SAM2]:
