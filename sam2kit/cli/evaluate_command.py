@@ -106,8 +106,7 @@ class EvaluateCommand(ModelCommand):
         from sam2kit.evaluation.scored_folders import score_folders
 
         totals = self._totals()
-        scored = score_folders(masks, truth, self._scoring(), missing_is_empty=self.missing_empty)
-        rows = list(scored)
+        rows = list(score_folders(masks, truth, self._scoring(), missing_is_empty=self.missing_empty))
         about = {"masks": str(masks), "truth": str(truth)}
         self._print_report(Report(f"{masks} against {truth}", rows, about, totals=totals(rows)))
 
@@ -168,10 +167,12 @@ class EvaluateCommand(ModelCommand):
         detector = Detector(self.load())
         samples, notes = samples_to_score(detector.model, dataset, settings)
         with tqdm(desc="evaluating", unit="sample", total=len(samples), disable=self.json) as bar:
+
+            def progress(done: int, _: int) -> None:
+                bar.update(done - bar.n)
+
             everything = everything_options(detector.model.config)
-            report = evaluate_detection(
-                detector, samples, everything, progress=lambda done, total: bar.update(done - bar.n) and None
-            )
+            report = evaluate_detection(detector, samples, everything, progress=progress)
         self._print_report(replace(report, notes=notes, about={"name": self.model, **report.about}))
 
     def _print_report(self, report: Report) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from sam2kit.model.sam2 import SAM2, PromptTensors
 from sam2kit.predict.automatic import FoundMask
 from sam2kit.predict.frame_masks import FrameMasks
 from sam2kit.predict.geometry import mask_boxes
-from sam2kit.predict.image import ImageEmbedding, ImagePredictor
+from sam2kit.predict.image import ImageEmbedding, ImagePredictor, Masks
 from sam2kit.predict.session import Session
 from sam2kit.predict.video import VideoPredictor
 
@@ -96,36 +96,48 @@ class Detector:
     def _find(self, embedding: ImageEmbedding) -> list[FoundMask]:
         with self.predictor.lock, torch.inference_mode(), self.model.precision():
             maps = self.model.detect(embedding.to(self.model.device).features)
-        found: list[FoundMask] = []
-        taken: list[np.ndarray] = []
         depth, classes, points, boxes = _peaks(maps[0][0], maps[1][0], self.options.most, self.options.least)
-        for mask, detection in sorted(self._answers(embedding, depth, classes, points, boxes), key=_surest_first):
-            if detection.score >= self.options.least and not covers(mask, taken, self.options.max_overlap):
-                found.append(detection)
-                taken.append(mask)
-        return found
-
-    def _answers(
-        self, embedding: ImageEmbedding, depth: Tensor, classes: Tensor, points: Tensor, boxes: Tensor
-    ) -> Iterator[tuple[np.ndarray, FoundMask]]:
-        """Masks with what is known of them; `points` [N, 2] and `boxes` [N, 4] in 0..1."""
+        if not len(points):
+            return []
+        answer = self._answer(embedding, points, boxes)
+        scores = (depth * answer.predicted_iou[:, 0].clamp(0, 1)).sqrt()
+        steady = stability(answer.raw[:, 0], offset=1.0).tolist()
+        # compared as small as they are: full-size masks of a phone photo are made of those that stay
+        small = (answer.options.cleaned(answer.raw) > answer.options.threshold)[:, 0].cpu().numpy()
+        chosen: list[int] = []
+        for n in scores.argsort(descending=True, stable=True).tolist():
+            if scores[n] < self.options.least:
+                break
+            is_mask = small[n].any() and steady[n] >= self.options.min_stability
+            if is_mask and not covers(small[n], [small[i] for i in chosen], self.options.max_overlap):
+                chosen.append(n)
         height, width = embedding.size_hw
+        found = []
+        for n in chosen:
+            mask = answer.flat(torch.tensor([n], device=answer.raw.device)).masks[:, 0]
+            x0, y0, x1, y1 = mask_boxes(mask)[0].tolist()
+            x, y = points[n].tolist()
+            found.append(
+                FoundMask(
+                    mask_to_runs(mask[0].cpu().numpy()), (x0, y0, x1, y1), float(answer.predicted_iou[n, 0]), steady[n],
+                    (x * width, y * height), (0, 0, width, height), self.classes[int(classes[n])], float(scores[n]),
+                )
+            )  # fmt: skip
+        return [one for one in found if one.area]
+
+    def _answer(self, embedding: ImageEmbedding, points: Tensor, boxes: Tensor) -> Masks:
+        """The masks for clicks [N, 2] with boxes [N, 4], in 0..1."""
         prompts = torch.cat([points[:, None], boxes.view(-1, 2, 2)], dim=1) * self.model.config.side  # [N, 3, 2]
         labels = torch.tensor(_CLICK_AND_BOX, device=prompts.device).expand(len(prompts), -1)
-        for some in torch.arange(len(prompts), device=prompts.device).split(_AT_A_TIME) if len(prompts) else ():
-            tensors = PromptTensors(prompts[some], labels[some])
-            answer = self.predictor.predict_square(embedding, tensors, multimask=False)
-            masks, steady = answer.masks[:, 0], stability(answer.raw[:, 0], offset=1.0).tolist()
-            scores = (depth[some] * answer.predicted_iou[:, 0].clamp(0, 1)).sqrt().tolist()
-            about = zip(masks.cpu().numpy(), mask_boxes(masks).tolist(), strict=True)
-            for i, (mask, (x0, y0, x1, y1)) in enumerate(about):
-                if mask.any() and steady[i] >= self.options.min_stability:
-                    n = int(some[i])
-                    x, y = points[n].tolist()
-                    yield mask, FoundMask(
-                        mask_to_runs(mask), (x0, y0, x1, y1), float(answer.predicted_iou[i, 0]), steady[i],
-                        (x * width, y * height), (0, 0, width, height), self.classes[int(classes[n])], scores[i],
-                    )  # fmt: skip
+        parts = [
+            self.predictor.predict_square(embedding, PromptTensors(xy, marks), multimask=False)
+            for xy, marks in zip(prompts.split(_AT_A_TIME), labels.split(_AT_A_TIME), strict=True)
+        ]
+        raw, predicted_iou, object_score = (
+            torch.cat(list(values))
+            for values in zip(*((p.raw, p.predicted_iou, p.object_score) for p in parts), strict=True)
+        )
+        return replace(parts[0], raw=raw, predicted_iou=predicted_iou, object_score=object_score)
 
 
 def follow_all(
@@ -170,10 +182,6 @@ def follow_all(
 def covers(mask: np.ndarray, known: Sequence[np.ndarray], most: float = 0.5) -> bool:
     """Whether more than a share of a mask bool [H, W], or of a known one, lies in the other."""
     return any((mask & other).sum() > most * min(mask.sum(), other.sum()) for other in known)
-
-
-def _surest_first(answer: tuple[np.ndarray, FoundMask]) -> float:
-    return -answer[1].score
 
 
 def _peaks(depth: Tensor, sides: Tensor, most: int, least: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
