@@ -355,6 +355,7 @@ def test_undo_while_a_click_is_under_way_leaves_page_and_server_alike(visitor: V
         page.click("#image-undo")
         page.wait_for_function("document.querySelector('#image-view .sk-surface').dataset.busy === 'no'")
         page.wait_for_timeout(300)
+    page.wait_for_timeout(1500)  # the last Undo may still be on its way
     shown = surface.points()
     visitor.key("n")
     visitor.press("#objects .sk-pick")
@@ -601,6 +602,7 @@ def test_buttons_go_where_a_correction_would_help_and_become_fewer(come: Come, a
     visitor.wait_rows(1)
     visitor.track()
     helps = visitor.page.locator("#video-timeline .help button")
+    helps.first.wait_for()  # comes with the last frame's page
     count, frame = helps.count(), helps.first.inner_text().rpartition(" ")[2]
     assert count, "this clip has uncertain frames"
     helps.first.click()
