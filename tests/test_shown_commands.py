@@ -142,9 +142,9 @@ def filled(nano: SAM2, tmp_path_factory: pytest.TempPathFactory) -> Path:
     videos.save(session, folder / "clip.session.safetensors", with_path=False)
     for model in ("mine", "galaxies"):
         finetuned_nano(folder / model)
-    finder = load_model(folder / "mine", "cpu")
-    finder.set_classes(("cup",))
-    add_detection_head(folder / "mine", finder)
+        finder = load_model(folder / model, "cpu")
+        finder.set_classes(("cup",))
+        add_detection_head(folder / model, finder)
     for number in range(5):
         mask = np.zeros((48, 64), np.uint8)
         mask[10:30, 10 + number : 30 + number] = 1

@@ -1,7 +1,7 @@
 """Train the detection head on the features of an image encoder that stays as it is.
 
-It comes after the training of masks, on the encoder of the best epoch. Views of the training pictures are encoded as
-long as there is time and memory for more of them; their features are kept, so that most steps only run the small head.
+It comes after the training of masks, on the encoder of the best epoch. One more view of a
+training picture is encoded every few steps; their features are kept, so that most steps only run the small head.
 
 Source: quality focal loss for targets between 0 and 1, arXiv:2006.04388; targets as in model/detection_head.py.
 """
@@ -34,7 +34,7 @@ _VIEWS = Augmentation(zoom=0.6, light=0.15)
 _LOOKED_AT = 32  # samples, to see whether detection is worth it
 _SMALLEST = 0.5  # a picture becomes in a third of the views, as a share of its side
 _VIEWS_OF_ONE = 24  # at most, of one picture
-_ENCODING_SHARE = 0.4  # of the time; the first view of each picture comes whatever it takes
+_STEPS_PER_VIEW = 3  # after the first view of each picture; so a seed means the same views on any machine
 
 Progress = Callable[[int, int], None]
 
@@ -99,7 +99,7 @@ def train_detection(
     rng = np.random.default_rng([seed, 5])
     started, step, done = time.monotonic(), 0, 0.0
     while done < 1:
-        views.grow(time.monotonic() - started)
+        views.grow(step)
         batch = [views.kept[n] for n in rng.integers(len(views.kept), size=_BATCH)]
         for group in optimizer.param_groups:
             cosine = _FINAL_SHARE + (1 - _FINAL_SHARE) * (1 + math.cos(math.pi * done)) / 2
@@ -129,25 +129,24 @@ class _Views:
         self.model, self.samples, self.seed = model, samples, seed
         self.number = {name: n for n, name in enumerate(classes)}
         self.kept: list[_View] = []
-        self._tried, self._seconds = 0, 0.0
+        self._tried = 0
         self._room = most_bytes
 
-    def grow(self, elapsed: float) -> None:
-        """Encode more of them: at first one of each picture, then as there is time and memory."""
-        started = time.monotonic()
-        while self._tried < len(self.samples) or self._wants_more(elapsed):
+    def grow(self, step: int) -> None:
+        """Encode more of them: at first one of each picture, then one in some steps, as long as there is memory."""
+        while self._tried < len(self.samples) or (self._has_room and step % _STEPS_PER_VIEW == 0):
             if (view := self._view(self._tried)) is not None:
                 self.kept.append(view)
                 self._room -= sum(t.numel() * t.element_size() for t in view.features.maps)
             self._tried += 1
-            spent = time.monotonic() - started
-            self._seconds, elapsed, started = self._seconds + spent, elapsed + spent, time.monotonic()
+            if self._tried > len(self.samples):
+                break
         if not self.kept:
             raise ValueError("no training picture shows an object, so there is nothing to learn finding")
 
-    def _wants_more(self, elapsed: float) -> bool:
-        is_full = self._room < 0 or self._tried >= _VIEWS_OF_ONE * len(self.samples)
-        return not is_full and self._seconds < _ENCODING_SHARE * elapsed
+    @property
+    def _has_room(self) -> bool:
+        return self._room >= 0 and self._tried < _VIEWS_OF_ONE * len(self.samples)
 
     def _view(self, number: int) -> _View | None:
         turn, place = divmod(number, len(self.samples))
