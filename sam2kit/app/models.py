@@ -96,7 +96,8 @@ class LoadedModel:
     @classmethod
     def of(cls, model: SAM2, name: str, passes: FairQueue) -> LoadedModel:
         """What the app does with a model."""
-        is_nano = replace(model.config, side=NANO.side, classes=()) == NANO  # also where nano was fine-tuned
+        config = model.config  # also of a nano that was fine-tuned
+        is_nano = replace(NANO, side=config.side, classes=config.classes) == config
         images, videos = predictor_kinds(model)
         return cls(
             name,
