@@ -78,7 +78,7 @@ _LEAST_STEPS = 25  # per epoch: a handful of pictures is gone through several ti
 _EVALUATION_SHARE, _CHECK_SHARE = 1 / 8, 1 / 16  # of a budget of minutes, at most
 _DETECTION_SHARE = 1 / 4  # of a budget of minutes, where objects are to be found; else as long as the masks took, or
 _DETECTION_STEPS = 600  # at most
-_LEAST_DETECTION = 120.0  # so many seconds, if that is more
+_LEAST_DETECTION = 1200.0  # so many seconds, if that is more
 _TRAINING_PER_EVALUATION = 3.0  # as much time between two evaluations, at least, as one takes
 
 
