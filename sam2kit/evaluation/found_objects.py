@@ -23,7 +23,7 @@ from sam2kit.data.coco import NAMELESS
 from sam2kit.data.sample import LabelledFrames, Sample
 from sam2kit.evaluation.reports import ObjectRow, Report
 from sam2kit.media.mask_files import NamedMask
-from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask
+from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask, run_steps
 from sam2kit.predict.detector import Detector
 
 LEAST_SCORE = 0.05  # of what counts for AP, which weighs recall against precision itself
@@ -162,7 +162,8 @@ def evaluate_detection(
         own.shown.append([one for one in found if one.score >= options.least])
         if everything is not None:
             search = AutomaticMasks(detector.model, everything, predictor=detector.predictor)
-            masks = [NamedMask(NAMELESS, one.runs, one.predicted_iou) for one in search.generate(picture.image)]
+            all_found = run_steps(search.steps(picture.image, embedding))
+            masks = [NamedMask(NAMELESS, one.runs, one.predicted_iou) for one in all_found]
             other.all.append(masks)
             other.shown.append(masks)
     progress(len(samples), len(samples))

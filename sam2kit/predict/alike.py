@@ -22,6 +22,7 @@ from torch import Tensor
 from sam2kit.config import check_number, check_whole
 from sam2kit.media.pictures import PictureSource, read_picture
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask, Steps, run_steps, unit_grid
+from sam2kit.predict.detector import covers
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor
 
 Alike = tuple[FoundMask, float]  # with how alike it is, 0..1
@@ -153,7 +154,7 @@ class FindAlike:
             mask = found[i].mask
             if alike[i] < self.options.least or len(best) == self.options.most:
                 break
-            if all((mask & other).sum() <= self.options.max_overlap * min(mask.sum(), other.sum()) for other in taken):
+            if not covers(mask, taken, self.options.max_overlap):
                 best.append((found[i], float(alike[i])))
                 taken.append(mask)
         return best
