@@ -185,7 +185,7 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
     upload.upload(tab.open_upload, [key, upload], shown, api_name=f"{name}_open", **opening)
     gallery.click(tab.open_example, [gallery, key], shown, api_name=f"{name}_example", **opening)
     load.upload(tab.open_session, [key, load], shown, api_name=f"{name}_load", **opening)
-    masks.upload(tab.take_masks, [key, masks], shown, api_name=f"{name}_masks", **steps)
+    masks.upload(tab.take_masks, [key, masks], shown, api_name=f"{name}_take_masks", **steps)
     another.click(tab.start_over, key, shown, **quiet)
 
     follow(view, name, parts.following)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -425,6 +426,12 @@ def test_a_picture_model_says_why_it_does_not_track(toy: SAM2) -> None:
         blocks = build_app(AppModel(toy, "toy"), [], []).blocks.values()
         shown = {block.elem_id for block in blocks if hasattr(block, "elem_id")}
         assert ("video-track" in shown, "video-untrained" in shown) == (trained, not trained)
+
+
+def test_no_two_events_of_a_tab_have_one_name(toy: SAM2) -> None:
+    names = [str(fn.api_name) for fn in build_app(AppModel(toy, "toy"), [], []).fns.values()]
+    assert {"image_take_masks", "video_masks"} <= set(names)
+    assert not [name for name in names if re.match(r"(image|video|finetune)_\w+_\d+$", name)], "Gradio numbers twins"
 
 
 # downloads and sessions
