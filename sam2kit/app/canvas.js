@@ -3,10 +3,10 @@
 //
 //   element       holds a div of class sk-surface, and sk-objects or sk-candidates where `settings` names no other place
 //   props, watch  .value: the latest scene; watch('value', act) calls act when it changes
-//   trigger       trigger(name, data) tells what happened: pick, rename, drop, choose; answered: what `answer.page` holds is
+//   trigger       trigger(name, data) tells what happened: pick, rename, drop, merge, choose; answered: what `answer.page` holds is
 //                 in window.sam2kit[settings.name]; measure: the server wants to be asked how long tracking takes
 //   server        ask_server(request) and preview_server(request), promises of answers
-//   settings      {name, title, keys, height, below, objects, candidates}, see `canvas` in components.py; a widget adds
+//   settings      {name, title, keys, height, below, objects, candidates, masks}, see components.py; a widget adds
 //                 {within, around, gone}: the element whose keys it takes, where the keys' buttons are, a signal that aborts with the view
 
 // ---- the list of objects: rows to pick, rename and remove -----------------------------------------------------------
@@ -29,7 +29,7 @@ function objectList(list, trigger) {
     line.dataset.number = number;
     line.setAttribute('role', 'option');
     line.innerHTML = `<button type="button" class="sk-pick"><img alt=""><span class="sk-words"><span class="sk-name"></span><span class="sk-note"></span></span></button>
-      <button type="button" class="sk-rename" title="Rename">✎</button><button type="button" class="sk-drop" title="Remove">✕</button>`;
+      <button type="button" class="sk-merge" title="Merge into the chosen one">⊕</button><button type="button" class="sk-rename" title="Rename">✎</button><button type="button" class="sk-drop" title="Remove">✕</button>`;
     return line;
   }
 
@@ -41,6 +41,9 @@ function objectList(list, trigger) {
     note.textContent = o.note;
     note.title = o.tooltip || '';
     line.querySelector('.sk-rename').setAttribute('aria-label', `Rename ${o.name}`);
+    const merge = line.querySelector('.sk-merge');
+    merge.hidden = active || !o.colour || noun !== 'object';
+    merge.setAttribute('aria-label', `Merge ${o.name} into the chosen one`);
     line.querySelector('.sk-drop').setAttribute('aria-label', `Remove ${o.name}`);
     picture.style.visibility = o.picture ? '' : 'hidden';
     if (o.picture && picture.src !== o.picture) picture.src = o.picture;
@@ -107,6 +110,7 @@ function objectList(list, trigger) {
     if (!line || e.target.closest('input')) return;
     const number = Number(line.dataset.number);
     if (e.target.closest('.sk-drop')) trigger('drop', { number });
+    else if (e.target.closest('.sk-merge')) trigger('merge', { number });
     else if (e.target.closest('.sk-rename')) rename(line);
     else trigger('pick', { number });
   });
@@ -174,9 +178,13 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
   root.innerHTML = `
     <div class="sk-bar" role="toolbar" aria-label="${settings.title}">
       <span class="sk-modes" role="radiogroup" aria-label="A click will">
-        <button type="button" role="radio" data-mode="1" title="A click adds to the mask (A)">+ Add</button>
-        <button type="button" role="radio" data-mode="0" title="A click takes away from the mask (R)">− Remove</button>
+        <button type="button" role="radio" data-mode="add" title="A click adds to the mask (A)">+ Add</button>
+        <button type="button" role="radio" data-mode="remove" title="A click takes away from the mask (R)">− Remove</button>
+        <button type="button" role="radio" data-mode="brush" title="Paint the mask (B)">Brush</button>
+        <button type="button" role="radio" data-mode="eraser" title="Take away from the mask what is painted over (E)">Eraser</button>
+        <button type="button" role="radio" data-mode="pick" title="Choose the object that is clicked (P)">Pick</button>
       </span>
+      <input type="range" class="sk-width" min="2" max="60" value="14" title="Width of the brush ([ and ])" aria-label="Width of the brush">
       <span class="sk-active" aria-live="polite"></span>
       <span class="sk-zoom">
         <button type="button" data-do="hide" title="Hide or show masks (H)" aria-label="Hide or show masks" aria-pressed="false">◐</button>
@@ -205,7 +213,9 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
   let candidates = null; // of the active object
   let points = [], box = null; // of the active object, as the visitor sees them
   let settled = { points: [], box: null }; // the same, as the server knows them
-  let mode = 1; // the label that a plain click gives
+  let tool = 'add'; // what a click or a stroke does: add, remove, brush, eraser, pick
+  let mode = 1; // the label that a plain click or stroke gives
+  let painted = null; // the stroke that the server has been sent: {path, radius, adds}
   let sequence = Date.now(), answered = sequence; // of the latest request and answer; a surface that is mounted anew goes on
   let coming = null; // the scene that is being unpacked
   let newest = null; // the latest answer: {version, scene, number, object, points, box, candidates}
@@ -231,7 +241,8 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
     paint.drawImage(bits, 0, 0);
     const data = paint.getImageData(0, 0, bits.width, bits.height), w = bits.width;
     const pixels = new Uint32Array(data.data.buffer), on = new Uint8Array(pixels.length);
-    for (let i = 0; i < pixels.length; i++) on[i] = pixels[i] & 1;
+    layer.area = 0;
+    for (let i = 0; i < pixels.length; i++) layer.area += on[i] = pixels[i] & 1;
     const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
     const rgb = (b << 16) | (g << 8) | r, fill = ((solid << 24) | rgb) >>> 0, line = ((255 << 24) | rgb) >>> 0;
     for (let i = 0; i < pixels.length; i++) {
@@ -290,21 +301,21 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
     ({ points, box } = settled);
   }
 
-  async function send(nextPoints, nextBox) {
-    // the whole prompt list of the active object; what the visitor did is shown at once, the mask when it comes
+  async function send(nextPoints, nextBox, stroke = null) {
+    // the whole prompt list of the active object, or a stroke; what the visitor did is shown at once, the mask when it comes
     const began = performance.now(), mine = ++sequence;
-    points = nextPoints; box = nextBox; preview = offered = null; offers++;
+    points = nextPoints; box = nextBox; painted = stroke; preview = offered = null; offers++;
     busy('Segmenting …');
     draw();
     let answer;
     try {
-      answer = await server.ask_server(request(mine, nextPoints, nextBox));
+      answer = await server.ask_server({ ...request(mine, nextPoints, nextBox), stroke });
       if (answer.object) answer.object.layer = await coloured(answer.object.mask, answer.object.colour, 118);
     } catch (error) {
       answer = { refused: true, says: 'The server did not answer; try again, or reload the page.' };
     }
     const last = mine === sequence, o = answer.object;
-    if (last) busy('');
+    if (last) { busy(''); painted = null; }
     if (o && (!newest || answer.version > newest.version)) {
       newest = {
         version: answer.version, scene: answer.scene, number: o.number, points: answer.points, box: answer.box,
@@ -338,7 +349,7 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
   });
 
   async function ask_preview() {
-    if (!pointer || pointer.touch || !scene.editable || sequence !== answered || hit()) return;
+    if (!pointer || pointer.touch || !scene.editable || sequence !== answered || !clicks() || hit()) return;
     const mine = ++previewing, now = sequence;
     const [x, y] = toPicture(pointer.x, pointer.y);
     if (x < 0 || y < 0 || x > scene.size[0] - 1 || y > scene.size[1] - 1) return;
@@ -384,7 +395,20 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
     const drawn = drag && drag.box ? [...drag.from, ...drag.to] : box;
     if (drawn) frame(drawn, !(drag && drag.box));
     for (const [x, y, l] of points) dot(...toPage(x, y), l, 7);
-    if (pointer && !pointer.touch && scene.editable && !drag) cursor();
+    for (const one of [painted, drag && drag.stroke]) if (one) brushed(one);
+    if (pointer && !pointer.touch && scene.editable && !(drag && clicks())) cursor();
+  }
+
+  function brushed({ path, radius, adds }) {
+    // a stroke as it will be: in the object's colour, or white where it erases
+    pen.save();
+    pen.globalAlpha = 0.55; pen.lineCap = pen.lineJoin = 'round';
+    pen.strokeStyle = (adds && active().colour) || '#ffffff'; pen.lineWidth = 2 * radius * scale();
+    pen.beginPath();
+    pen.moveTo(...toPage(...path[0]));
+    for (const [x, y] of path) pen.lineTo(...toPage(x + 0.01, y));
+    pen.stroke();
+    pen.restore();
   }
 
   function frame([x0, y0, x1, y1], handle) {
@@ -419,7 +443,15 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
   }
 
   function cursor() {
-    // beside the pointer, what a click would do: a sign for add, remove or delete
+    // beside the pointer, what a click would do: a sign for add, remove or delete; or how large the brush is
+    if (tool === 'pick') return;
+    if (!clicks()) {
+      for (const [colour, width] of [['#141414', 3], ['#ffffff', 1.5]]) {
+        pen.beginPath(); pen.arc(pointer.x, pointer.y, radius(), 0, 7);
+        pen.strokeStyle = colour; pen.lineWidth = width; pen.stroke();
+      }
+      return;
+    }
     const at = [pointer.x + 15, pointer.y + 15];
     if (hit()) cross(...at, 6); else dot(...at, label(), 6);
   }
@@ -467,14 +499,34 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
 
   const place = (e) => { const r = canvas.getBoundingClientRect(); return [e.clientX - r.left, e.clientY - r.top]; };
   const label = () => (pointer && pointer.shift ? 1 - mode : mode);
+  const clicks = () => tool === 'add' || tool === 'remove';
+  const radius = () => Number(part('width').value); // of the brush, pixels of the page
 
   function hit(at = pointer) {
     // what lies under the pointer: {point: index}, {box: true} or null
-    if (!at || !scene) return null;
+    if (!at || !scene || !clicks()) return null;
     const near = ([x, y]) => Math.hypot(at.x - x, at.y - y) <= (at.touch ? 2 * REACH : REACH);
     for (let i = points.length - 1; i >= 0; i--) if (near(toPage(points[i][0], points[i][1]))) return { point: i };
     if (box && near(toPage(Math.max(box[0], box[2]), Math.min(box[1], box[3])))) return { box: true };
     return null;
+  }
+
+  function pick(at, merges) {
+    // choose the object that is seen there, of several the smallest; or merge it into the chosen one
+    const [w, h] = scene.size, [x, y] = toPicture(at.x, at.y);
+    const has = ({ layer }) => layer && layer.getContext('2d')
+      .getImageData(Math.floor(((x + 0.5) * layer.width) / w), Math.floor(((y + 0.5) * layer.height) / h), 1, 1).data[3];
+    const others = [...objects].filter(([number, o]) => (!merges || number !== scene.active) && has(o));
+    const [found] = others.sort((a, b) => a[1].layer.area - b[1].layer.area);
+    if (!found) return say('No object is seen there.');
+    trigger(merges ? 'merge' : 'pick', { number: found[0] });
+  }
+
+  function paintTo([x, y]) {
+    // the stroke goes on; places closer than a pixel of the page are one, and of very many each second goes
+    const { path } = drag.stroke, [lastX, lastY] = path[path.length - 1] || [NaN, NaN];
+    if (!(Math.hypot(x - lastX, y - lastY) * scale() < 1)) path.push([x, y]);
+    if (path.length > 3000) drag.stroke.path = path.filter((_, i) => i % 2 === 0 || i === path.length - 1);
   }
 
   function click(at, l) {
@@ -498,6 +550,11 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
     const shift = e.shiftKey;
     pointer = { x, y, shift, touch: e.pointerType === 'touch' };
     drag = { id: e.pointerId, x, y, button: e.button, box: false, moved: false, shift };
+    if (clicks() || tool === 'pick' || e.button === 1) return;
+    if (!scene.editable) return say('Wait until tracking has ended, or press Stop.');
+    drag.stroke = { path: [], radius: radius() / scale(), adds: (e.button === 2 ? 0 : label()) === 1 };
+    paintTo(toPicture(x, y));
+    draw();
   });
 
   canvas.addEventListener('pointermove', (e) => {
@@ -509,7 +566,8 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
     clearTimeout(resting);
     if (drag && drag.id === e.pointerId) {
       drag.moved = drag.moved || Math.hypot(x - drag.x, y - drag.y) > DRAG;
-      if (drag.moved && drag.button === 0) {
+      if (drag.stroke) paintTo(toPicture(x, y));
+      else if (drag.moved && drag.button === 0 && clicks()) {
         drag.box = scene.editable;
         drag.from = drag.from || toPicture(drag.x, drag.y); drag.to = toPicture(x, y);
       } else if (drag.moved) {
@@ -520,7 +578,7 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
       previewing++; // an answer about the old place is no longer wanted
       resting = setTimeout(ask_preview, STILL);
     }
-    canvas.style.cursor = hit() ? 'pointer' : 'crosshair';
+    canvas.style.cursor = hit() || tool === 'pick' ? 'pointer' : 'crosshair';
     hint();
     draw();
   });
@@ -531,12 +589,14 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
     if (!drag || drag.id !== e.pointerId) return;
     const done = drag;
     drag = null;
+    if (done.stroke) return send([], null, done.stroke);
     if (done.box) {
       const [w, h] = scene.size, inside = ([x, y]) => [clamp(x, 0, w - 1), clamp(y, 0, h - 1)];
       const [x0, y0] = inside(done.from), [x1, y1] = inside(done.to);
       return send(points, [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)]);
     }
     if (done.moved || done.button === 1) return;
+    if (tool === 'pick') return pick(done, done.button === 2 || done.shift);
     const other = done.button === 2 || done.shift;
     click({ x: done.x, y: done.y, touch: e.pointerType === 'touch' }, done.button === 2 ? 0 : other ? 1 - mode : mode);
     if (e.pointerType === 'touch') pointer = null;
@@ -551,6 +611,17 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
     e.preventDefault();
     zoomTo(zoom * Math.exp(-e.deltaY * (e.deltaMode ? 0.05 : 0.0016)), ...place(e));
   }, { passive: false });
+
+  canvas.addEventListener('dragover', (e) => { if (settings.masks && document.querySelector(settings.masks)) e.preventDefault(); });
+  canvas.addEventListener('drop', (e) => {
+    // a picture file with masks goes the way of the button that takes such files, whose input stands before it
+    const input = settings.masks && document.querySelector(settings.masks)?.previousElementSibling;
+    if (!input || !e.dataTransfer.files.length) return;
+    e.preventDefault();
+    e.stopPropagation();
+    input.files = e.dataTransfer.files;
+    input.dispatchEvent(new Event('change', { bubbles: true }));
+  });
 
   function spread() {
     const [[ax, ay], [bx, by]] = [...fingers.values()];
@@ -573,7 +644,11 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
     const h = part('hint'), under = hit(), name = active().name;
     h.classList.remove('sk-problem');
     if (!scene) return;
+    const others = { brush: [`Drag: paint ${name}`, 'erase'], eraser: [`Drag: erase ${name}`, 'paint'], pick: ['Click: choose an object', `merge it into ${name}`] }[tool];
     if (!scene.editable) h.textContent = 'Tracking is running; Stop ends it.';
+    else if (others && matchMedia('(pointer: coarse)').matches) h.textContent = others[0];
+    else if (tool === 'pick') h.textContent = `${others[0]} · shift-click: ${others[1]} · Del: remove ${name}`;
+    else if (others) h.textContent = `${others[0]} · shift-drag: ${others[1]} · [ and ]: width`;
     else if (under) h.textContent = under.box ? 'Click: take the box away' : 'Click: take this point away';
     else {
       const verbs = [`take away from ${name}`, `add to ${name}`];
@@ -583,15 +658,19 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
     }
   }
 
-  function setMode(next) {
-    mode = next;
-    for (const b of root.querySelectorAll('[data-mode]')) b.setAttribute('aria-checked', String(Number(b.dataset.mode) === mode));
+  function setTool(next) {
+    tool = next;
+    mode = Number(tool === 'add' || tool === 'brush');
+    for (const b of root.querySelectorAll('[data-mode]')) b.setAttribute('aria-checked', String(b.dataset.mode === tool));
+    part('width').hidden = clicks() || tool === 'pick';
+    preview = null; previewing++;
     if (scene) hint();
     draw();
   }
 
   const GESTURES = [['click', 'add to the mask'], ['right click, shift-click', 'remove from the mask'], ['click on a point', 'delete it'],
     ['drag', 'box'], ['wheel, pinch', 'zoom'], ['middle drag, two fingers', 'move'], ['a, r', 'a click adds, removes'],
+    ['b, e', 'brush, eraser'], ['[, ]', 'narrower, wider brush'], ['p', 'pick objects; shift-click merges'], ['Del', 'remove the object'],
     ['+, −, 0', 'zoom in, out, whole picture'], ['h', 'hide or show masks'], ['?', 'this help']];
   const KEY_NAMES = { ' ': 'space', ArrowLeft: '←', ArrowRight: '→' };
   const actions = {
@@ -613,11 +692,14 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
   root.addEventListener('click', (e) => {
     const button = e.target.closest('button');
     if (!button) return;
-    if (button.dataset.mode) setMode(Number(button.dataset.mode));
+    if (button.dataset.mode) setTool(button.dataset.mode);
     if (button.dataset.do) actions[button.dataset.do]();
   });
 
-  const keys = { a: () => setMode(1), r: () => setMode(0), '+': actions.in, '=': actions.in, '-': actions.out, 0: fit, h: actions.hide, '?': actions.help };
+  const wider = (by) => { part('width').value = radius() * by; draw(); };
+  const tools = { a: 'add', r: 'remove', b: 'brush', e: 'eraser', p: 'pick' };
+  const keys = { ...Object.fromEntries(Object.entries(tools).map(([key, name]) => [key, () => setTool(name)])),
+    '[': () => wider(1 / 1.3), ']': () => wider(1.3), Delete: () => trigger('drop', { number: scene.active }), '+': actions.in, '=': actions.in, '-': actions.out, 0: fit, h: actions.hide, '?': actions.help };
   function onKey(e) {
     const writing = e.target.matches && e.target.matches('textarea, select, [contenteditable], input:not([type=radio]):not([type=checkbox]):not([type=range])');
     const press = e.target.closest && e.target.closest('button, input, a') && (e.key === ' ' || e.key.startsWith('Arrow'));
@@ -649,7 +731,7 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
   window.addEventListener('resize', whilePresent(size), global);
   new ResizeObserver(size).observe(stage);
 
-  setMode(1);
+  setTool('add');
   busy('');
   watch('value', () => take(props.value));
   take(props.value);

@@ -1,7 +1,8 @@
 """The canvas in the browser: what it and the server tell each other, and the script that draws it. No Gradio in here.
 
     scene      server -> browser   a picture, all objects, the prompts of the active one: what there is to see
-    request    browser -> server   all prompts of one object, with a number that grows: the newest request counts
+    request    browser -> server   all prompts of one object, or a stroke of a brush over its mask, with a number that
+                                   grows: the newest request counts
     answer     server -> browser   the object with its mask, its row in the list, its candidates; its version says
                                    which scenes are newer
 
@@ -27,21 +28,58 @@ from sam2kit.media.drawing import PALETTE, rgb
 
 VIEW_SIDES = (960, 1280)  # the longer side of what the browser shows lies between these, in pixels
 MAX_POINTS = 200  # of one object on one frame
+_MAX_STROKE = 4000  # places of a stroke
 PREDICTED_IOU = "The model's own estimate of the mask's IoU with the true one (0 to 1)"  # a tooltip
 _MAX_NUMBER = 100_000
+_MAX_RADIUS = 10_000  # pixels of a brush
+_FINE = 4  # bits behind the point, of the pixels that OpenCV draws at
 _MAX_TEXT = 200  # letters
 _JPEG_QUALITY = 90
 _MARGIN = 0.12  # of the object's box, around it
 _COLOURS = np.array([rgb(code) for code in PALETTE])  # [N, 3]
 VERSIONS = count()  # of scenes and answers; without it, Gradio would not pass on a scene that equals the last one
 
+Place = tuple[float, float]  # x, y
 Point = tuple[float, float, int]  # x, y, label: 1 this, 0 not this
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
 
 
 @dataclass(frozen=True)
+class Stroke:
+    """What a brush or an eraser was drawn over, in pixels of the original picture."""
+
+    path: tuple[Place, ...]
+    radius: float
+    adds: bool  # False: an eraser
+
+    @classmethod
+    def read(cls, sent: Any) -> Stroke:
+        """Make sure that what a browser sent has the form of a stroke. ValueError if it is anything else."""
+        given: dict[str, Any] = sent if isinstance(sent, dict) else {}
+        path, radius, adds = given.get("path"), given.get("radius"), given.get("adds")
+        if not isinstance(path, list) or not 1 <= len(path) <= _MAX_STROKE or type(adds) is not bool:
+            raise ValueError(f"a stroke has a path of 1 to {_MAX_STROKE} places, a radius, and adds or takes away")
+        _check_numbers([("place of a stroke", place, 2) for place in path])
+        if not np.abs(path).max() < _MAX_NUMBER:
+            raise ValueError("a stroke lies in or near the picture")
+        if not isinstance(radius, (int, float)) or not 0 < radius <= _MAX_RADIUS:
+            raise ValueError(f"the radius of a brush is above 0 and up to {_MAX_RADIUS} pixels, got {radius!r:.80}")
+        return cls(tuple(map(tuple, path)), float(radius), adds)
+
+    def drawn(self, mask: np.ndarray) -> np.ndarray:
+        """A copy of a bool [H, W] mask with the stroke in it, or without what the stroke covers."""
+        scale = 1 << _FINE
+        places = (np.array(self.path) * scale).round().astype(np.int32)
+        covered = np.zeros(mask.shape, np.uint8)
+        cv2.polylines(covered, [places], False, 1, max(round(2 * self.radius), 1), shift=_FINE)
+        for x, y in places[[0, -1]].tolist():  # round ends, also of a short one
+            cv2.circle(covered, (x, y), round(self.radius * scale), 1, -1, shift=_FINE)
+        return mask | (covered > 0) if self.adds else mask & (covered == 0)
+
+
+@dataclass(frozen=True)
 class PromptRequest:
-    """All that is asked of one object on the frame that is shown."""
+    """All that is asked of one object on the frame that is shown: clicks and a box, or a stroke over its mask."""
 
     key: str  # whose work it is
     scene: str  # the frame that was seen
@@ -49,6 +87,7 @@ class PromptRequest:
     number: int  # of the object
     points: tuple[Point, ...]
     box_xyxy: Box | None
+    stroke: Stroke | None = None
 
     @classmethod
     def read(cls, sent: Any) -> PromptRequest:
@@ -67,12 +106,23 @@ class PromptRequest:
                 raise ValueError(f"{name} must be a whole number from 0, got {sent.get(name)!r}")
         if not isinstance(points, list) or len(points) > MAX_POINTS:
             raise ValueError(f"points are a list of at most {MAX_POINTS}")
-        given = [("point", point, 3) for point in points] + ([] if box is None else [("box", box, 4)])
-        for what, values, size in given:
-            if not isinstance(values, list) or [type(v) in (int, float) for v in values] != [True] * size:
-                raise ValueError(f"a {what} is {size} numbers, got {values!r:.80}")
+        _check_numbers([("point", point, 3) for point in points] + ([] if box is None else [("box", box, 4)]))
         box_xyxy = None if box is None else tuple(box)
-        return cls(key, scene, sent["sequence"], sent["number"], tuple(map(tuple, points)), box_xyxy)
+        stroke = None if sent.get("stroke") is None else Stroke.read(sent["stroke"])
+        return cls(key, scene, sent["sequence"], sent["number"], tuple(map(tuple, points)), box_xyxy, stroke)
+
+
+def _check_numbers(given: Sequence[tuple[str, Any, int]]) -> None:
+    """Raises ValueError unless the values of each (what, values, count) are a list of so many numbers."""
+    for what, values, size in given:
+        if not isinstance(values, list) or [type(v) in (int, float) for v in values] != [True] * size:
+            raise ValueError(f"a {what} is {size} numbers, got {values!r:.80}")
+
+
+def number_in(sent: dict[str, Any], name: str = "number") -> int:
+    """The object's number, or another one, that an event brings; -1, which nothing has, if it brings none."""
+    number = sent.get(name)
+    return number if isinstance(number, int) and not isinstance(number, bool) else -1
 
 
 def inside(request: PromptRequest, size_hw: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -47,7 +47,7 @@ def click_canvas(
     """The canvas `{name}-view`; its value is a scene (see `Editor.scene`) or None.
 
     Its events: `answered` after each answer that was shown, if that held a "page", which `follow` takes; `measure`
-    where the answer asked for it; and `pick`, `rename`, `drop`, `choose` from the list of objects and the candidates.
+    where the answer asked for it; and the GESTURES of editor.py from canvas, list of objects and candidates.
 
     Args:
         ask, preview: answer requests as they came, for each change of prompts and for what a click would give.
@@ -67,6 +67,7 @@ def click_canvas(
     settings = {
         "name": name, "title": label, "keys": keys | _candidate_keys(name), "height": height, "below": below,
         "objects": f"#{name}-objects .sk-objects", "candidates": f"#{name}-candidates .sk-candidates",
+        "masks": f"#{name}-take-masks",  # the button that takes what is dropped on the canvas, if the tab has one
     }  # fmt: skip
     return gr.HTML(
         value=None,
@@ -114,12 +115,6 @@ def _candidate_keys(name: str) -> dict[str, tuple[str, str]]:
 def sent_with(event: gr.EventData) -> dict[str, Any]:
     """What an event brings; anything may be sent."""
     return event._data if isinstance(event._data, dict) else {}
-
-
-def number_in(sent: dict[str, Any], name: str = "number") -> int:
-    """The object's number, or another one, that an event brings; -1, which nothing has, if it brings none."""
-    number = sent.get(name)
-    return number if isinstance(number, int) and not isinstance(number, bool) else -1
 
 
 class _Untouched:

@@ -23,10 +23,12 @@ import numpy as np
 from sam2kit.app.canvas import (
     VERSIONS,
     PromptRequest,
+    Stroke,
     cropped,
     inside,
     jpeg_url,
     mask_png,
+    number_in,
     object_message,
     view_of,
     view_size,
@@ -174,6 +176,11 @@ class Editor:
         self.session.remove_object(self.id_of(number))
         self._keep_one()
 
+    def merge(self, number: int) -> None:
+        """Let an object become part of the active one; undo brings it back."""
+        assert self.session.active is not None, "there is always one"
+        self.predictor.merge(self.session, self.session.active, self.id_of(number))
+
     def clear(self) -> None:
         """Forget all objects; undo brings them back."""
         self.session.reset()
@@ -191,8 +198,20 @@ class Editor:
         Raises:
             ValueError: if it is about another frame or object, or cannot be answered.
         """
-        self.predictor.set_prompts(self.session, self.frame, *self._asked(request))
+        asked = self._asked(request)
+        if request.stroke is None:
+            self.predictor.set_prompts(self.session, self.frame, *asked)
+        else:
+            self._paint(asked[0], request.stroke)
         return _answer(request, self.shown(self.active), self.candidates())
+
+    def _paint(self, object_id: ObjectId, stroke: Stroke) -> None:
+        """Draw over what is seen of an object: a mask prompt takes the place of its other prompts on the frame."""
+        result = self.session.objects[object_id].result(self.frame)
+        if result is None and not stroke.adds:
+            raise ValueError("there is nothing to erase yet; click on something, or paint it")
+        mask = np.zeros(self.session.clip.size_hw, bool) if result is None else self._masks_of([result]).ungrown[0]
+        self.predictor.add_mask(self.session, self.frame, object_id, stroke.drawn(mask))
 
     def preview(self, request: PromptRequest) -> dict[str, Any]:
         """The object's mask as it would be; nothing changes. ValueError as `answer`, or if the frame is not encoded."""
@@ -367,6 +386,16 @@ class Editor:
         if item.number not in known or known[item.number][0] is not result:
             known[item.number] = result, make()
         return known[item.number][1]
+
+
+# what the canvas, its list and the candidates ask for beside prompts, with what these events bring
+GESTURES: dict[str, Callable[[Editor, dict[str, Any]], object]] = {
+    "choose": lambda editor, sent: editor.choose(number_in(sent, "candidate")),
+    "pick": lambda editor, sent: editor.select(number_in(sent)),
+    "rename": lambda editor, sent: editor.rename(number_in(sent), str(sent.get("name", ""))),
+    "drop": lambda editor, sent: editor.remove(number_in(sent)),
+    "merge": lambda editor, sent: editor.merge(number_in(sent)),
+}
 
 
 def _answer(request: PromptRequest, shown: dict[str, Any], candidates: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from sam2kit.app.components import (
     objects_and_candidates,
     standalone_list,
 )
+from sam2kit.app.editor import GESTURES
 from sam2kit.app.finetune_run import MEASURES, PREDICTIONS, FinetuneRun
 from sam2kit.app.finetune_work import PHOTO_GESTURES, FinetuneWork
-from sam2kit.app.tab import GESTURES
 from sam2kit.data.sample import counted
 from sam2kit.media.drawing import PALETTE
 from sam2kit.model_card import found_words

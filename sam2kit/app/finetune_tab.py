@@ -15,8 +15,9 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from sam2kit.app.canvas import PromptRequest
-from sam2kit.app.components import ERRORS, as_error, as_warning, number_in, plain_words, sent_with
+from sam2kit.app.canvas import PromptRequest, number_in
+from sam2kit.app.components import ERRORS, as_error, as_warning, plain_words, sent_with
+from sam2kit.app.editor import GESTURES
 from sam2kit.app.finetune_page import (
     FinetunePage,
     curve_update,
@@ -31,7 +32,7 @@ from sam2kit.app.limits import Limits
 from sam2kit.app.models import Models
 from sam2kit.app.queue import FairQueue
 from sam2kit.app.store import TabStore
-from sam2kit.app.tab import EDITS, GESTURES, answer_request
+from sam2kit.app.tab import EDITS, answer_request
 from sam2kit.app.zero_gpu import automatic_masks
 from sam2kit.data.sample import counted
 from sam2kit.predict.alike import FindAlike, look_of

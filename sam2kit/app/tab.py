@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from sam2kit.app.canvas import PromptRequest, refusal, stale
-from sam2kit.app.components import ERRORS, as_warning, number_in, plain_words, sent_with
+from sam2kit.app.canvas import PromptRequest, number_in, refusal, stale
+from sam2kit.app.components import ERRORS, as_warning, plain_words, sent_with
 from sam2kit.app.downloads import Downloads
-from sam2kit.app.editor import Editor
+from sam2kit.app.editor import GESTURES, Editor
 from sam2kit.app.jobs import Jobs
 from sam2kit.app.limits import Limits
 from sam2kit.app.models import LoadedModel, Models
@@ -51,16 +51,10 @@ from sam2kit.predict.tracking_quality import next_trouble
 _PATIENCE = 20.0  # seconds, for a frame that is being tracked
 AnyWork = TypeVar("AnyWork")
 
-# what the buttons do with an editor, and the events of the canvas, its list and the candidates with what they bring
+# what the buttons do with an editor
 EDITS: dict[str, Callable[[Editor], object]] = {
     "new": Editor.new_object, "undo": Editor.undo, "clear_frame": Editor.clear_frame, "clear": Editor.clear,
 }  # fmt: skip
-GESTURES: dict[str, Callable[[Editor, dict[str, Any]], object]] = {
-    "choose": lambda editor, sent: editor.choose(number_in(sent, "candidate")),
-    "pick": lambda editor, sent: editor.select(number_in(sent)),
-    "rename": lambda editor, sent: editor.rename(number_in(sent), str(sent.get("name", ""))),
-    "drop": lambda editor, sent: editor.remove(number_in(sent)),
-}
 _WHILE_TRACKING = ("pick", "rename")
 
 

@@ -22,8 +22,9 @@ from sam2kit.app.components import (
     thumbnails,
 )
 from sam2kit.app.downloads import CLIP_FILES, PICTURE_FILES
+from sam2kit.app.editor import GESTURES
 from sam2kit.app.page import CHOOSE, Page
-from sam2kit.app.tab import GESTURES, ClickTab
+from sam2kit.app.tab import ClickTab
 from sam2kit.app.timeline import SCRIPT
 from sam2kit.app.work import Writing
 from sam2kit.media.effects import BACKGROUND_EFFECTS, EFFECTS, OBJECT_EFFECTS, ORIGINAL
@@ -102,9 +103,6 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
                         ("feather", "Feather cut-outs, px", 0, 40, 0.5),
                     )
                 )
-                masks = gr.UploadButton(
-                    "Take masks from a file", file_types=["image"], size="sm", elem_id=f"{name}-take-masks"
-                )
                 exclusive = gr.Checkbox(label="No pixel belongs to two objects", elem_id=f"{name}-exclusive")
                 careful = gr.Checkbox(
                     label="Careful tracking: for look-alikes and long absences", elem_id=f"{name}-careful", visible=clip
@@ -167,6 +165,14 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
             "Open a saved session" + (" of this clip" if clip else ""), size="sm", elem_id=f"{name}-load",
             file_types=[".safetensors"], scale=0, min_width=190,
         )  # fmt: skip
+        masks = gr.UploadButton(
+            "Take masks from a file",
+            file_types=["image"],
+            size="sm",
+            elem_id=f"{name}-take-masks",
+            scale=0,
+            min_width=190,
+        )
     files = {kind: hidden_file(f"{name}-file-{kind}") for kind in (*kinds, "session")}
 
     parts = Page(

@@ -4,7 +4,7 @@
     widget                                         frames, the list of objects (ipywidgets)
     widget.masks["Object 1"]                       what the next cell reads is what the page shows
 
-    browser -> kernel    {id, ask | preview: a request of the canvas}, or {id, choose: a candidate}
+    browser -> kernel    {id, ask | preview: a request of the canvas}, or {id, gesture: one of GESTURES, ...}
     kernel -> browser    {id, answer}: one for each; and the scene, whenever it changes
 
 Surprise: with ipykernel 7, some messages come in the thread that runs the cells, and some in another (a "subshell"). A
@@ -32,7 +32,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sam2kit.app.canvas import PromptRequest, canvas_css, canvas_script, jpeg_url, refusal
-from sam2kit.app.editor import Editor, snapshot
+from sam2kit.app.editor import GESTURES, Editor, snapshot
 from sam2kit.media.clips import ClipSource
 from sam2kit.media.drawing import draw_masks, draw_prompts
 from sam2kit.media.pictures import PictureSource
@@ -323,8 +323,9 @@ class ClickWidget(ipywidgets.VBox):  # type: ignore[misc]  # the package has no 
         self._says.value = ""
         if "preview" in content:
             return self._editor.preview(PromptRequest.read(content["preview"]))
-        if "choose" in content:
-            self._act(lambda: self._editor.choose(int(content["choose"])))
+        if "gesture" in content:
+            gesture = GESTURES[content["gesture"]]
+            self._act(lambda: gesture(self._editor, content))
             return {}
         answer = self._editor.answer(PromptRequest.read(content.get("ask")))
         self._refresh_controls()

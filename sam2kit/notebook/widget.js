@@ -39,7 +39,7 @@ function render({ model, el }) {
     el,
     { get value() { return model.get('scene'); } },
     { ask_server: (request) => tell({ ask: request }), preview_server: (request) => tell({ preview: request }) },
-    async (name, data) => { if (name === 'choose') note((await tell({ choose: data.candidate })).says || ''); },
+    async (name, data) => { if (data) note((await tell({ gesture: name, ...data })).says || ''); },
     (_, react) => watching.push(['change:scene', react]),
     {
       title: model.get('label'), keys: { ...BUTTONS, ...CANDIDATES, ...(model.get('frames') ? FRAMES : {}) }, height: HEIGHT,

@@ -29,7 +29,7 @@ from torch import Tensor
 from sam2kit.hardware import usable_cores
 from sam2kit.media.drawing import grow_mask
 from sam2kit.model.sam2 import ABSENT_LOGIT
-from sam2kit.predict.geometry import masks_to_image
+from sam2kit.predict.geometry import mask_to_logits, masks_to_image
 from sam2kit.predict.image import detections_of
 from sam2kit.predict.options import VideoOptions
 from sam2kit.predict.prompts import FramePrompt
@@ -281,6 +281,11 @@ class FrameMasks:
         return masks
 
     @property
+    def ungrown(self) -> np.ndarray:
+        """bool [B, H, W] as `masks`, not grown or shrunk: what becomes a prompt, and grows when it is shown."""
+        return replace(self, options=replace(self.options, grow=0.0)).masks
+
+    @property
     def object_scores(self) -> np.ndarray:
         """float32 [B] logits; > 0 where the object is in the picture."""
         return np.array([r.object_score for r in self.results], np.float32)
@@ -295,6 +300,9 @@ class FrameMasks:
         if not self.results:
             return torch.zeros(0, *size_hw)
         logits = torch.cat([masks_to_image(part, size_hw)[:, 0] for part in self._low_res(device)])
+        for i, result in enumerate(self.results):
+            if self.options.keeps_given_masks and result.prompt is not None and result.prompt.mask is not None:
+                logits[i] = mask_to_logits(result.prompt.mask, size_hw)[0]
         if not self.options.exclusive:
             return logits
         mine = torch.arange(len(logits), device=logits.device)[:, None, None] == logits.argmax(dim=0, keepdim=True)

@@ -103,17 +103,18 @@ def masks_to_image(low_res: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return F.interpolate(low_res, size=size_hw, mode="bilinear", align_corners=False)
 
 
-def mask_to_logits(mask: np.ndarray, side: int) -> Tensor:
-    """A bool mask [H, W] from elsewhere as low-res mask logits for a Prompt.
+def mask_to_logits(mask: np.ndarray, side: int | tuple[int, int]) -> Tensor:
+    """A bool mask [H, W] from elsewhere as mask logits: low-res ones for a Prompt, or of any size.
 
     Args:
-        side: of the low-res logits, `model.config.low_res_side`.
+        side: of the low-res logits, `model.config.low_res_side`; or height and width (h, w).
     Returns:
-        [1, side, side] float32 in -10..10; where a pixel of it is half covered, 0.
+        [1, h, w] float32 in -10..10; where a pixel of it is half covered, 0.
     """
     if mask.ndim != 2:
         raise ValueError(f"a mask is [H, W], got {list(mask.shape)}")
-    share = cv2.resize(np.asarray(mask, np.float32), (side, side), interpolation=cv2.INTER_AREA)
+    height, width = (side, side) if isinstance(side, int) else side
+    share = cv2.resize(np.asarray(mask, np.float32), (width, height), interpolation=cv2.INTER_AREA)
     return torch.from_numpy((2 * share - 1) * SURE_LOGIT)[None]
 
 

@@ -94,6 +94,8 @@ class VideoOptions(CleaningOptions):
     cleaned_logit: float = 0.1  # of pixels of filled holes; those of removed specks get its negative
     feeds_back_cleaned: bool = True  # holes of an earlier answer are filled before it becomes a mask prompt
     refines_with_one_mask: bool = False  # a single click on an earlier answer gets one mask, not three candidates
+    # a mask that a person gave is shown as it was given, not cleaned; else as the model holds it, coarser (published)
+    keeps_given_masks: bool = True
     blanks_absent: bool = True  # the mask is empty where the object score says that the object is absent
     # what later frames recall beside prompted ones: the latest frames (published), those on which the object was surely
     # there, or of these some also for longer, on which it was told from a look-alike; see memory_selection.py
@@ -121,7 +123,7 @@ class VideoOptions(CleaningOptions):
     def official(cls, **changes: Any) -> VideoOptions:
         """As the newest published video predictor."""
         others: dict[str, Any] = {"replaced_prompts_linger": True, "lenient_prompts": True, "exact_logits": True}
-        others |= {"max_speck_area": 0.0, "keep_clicked": False}
+        others |= {"max_speck_area": 0.0, "keep_clicked": False, "keeps_given_masks": False}
         return cls(**{"corrected_frames_condition": False, **others, **changes})
 
     @classmethod

@@ -235,10 +235,32 @@ class VideoPredictor:
                 item.prompted[frame] = FrameResult(logits, SURE_LOGIT, one.predicted_iou, pointer, prompted=True)
             else:
                 item.prompts[frame] = FramePrompt(mask=one.mask)
-                item.prompted[frame] = self.tracker.take_mask(session, frame, item.prompts[frame])
+                result = self.tracker.take_mask(session, frame, item.prompts[frame])
+                item.prompted[frame] = dataclasses.replace(result, prompt=item.prompts[frame])
             added.append(session.next_id())
             session.put_object(added[-1], item, session.free_name(one.name) if one.name else None)
         return added
+
+    def merge(self, session: Session, object_id: Hashable, other_id: Hashable) -> None:
+        """Let another object become part of an object, on the frames where one of them was prompted; undo parts them.
+
+        The masks of both together become the object's prompts there; what was tracked stays until it is tracked again.
+
+        Raises:
+            KeyError: if there is no such object.
+            ValueError: if both are the same, or one has no mask.
+        """
+        item, other, kept = session.object(object_id), session.object(other_id), checked_id(object_id)
+        if item is other or not item.prompted or not other.prompted:
+            raise ValueError(f"{other.name} cannot be merged into {item.name}: both need a mask, and to be two objects")
+        merged = item.without_memories()
+        for frame in sorted({*item.prompted, *other.prompted}):
+            found = session.masks(frame)
+            both = [i in (kept, checked_id(other_id)) for i in found.object_ids]
+            merged.prompts[frame] = FramePrompt(mask=found.ungrown[both].any(axis=0))
+            merged.prompted[frame] = self._answered(session, frame, kept, merged.prompts[frame], goes_on=False)
+        session.remove_object(other_id)
+        session.objects[kept], session.active = merged, kept
 
     def _ask(
         self, session: Session, frame: int, object_id: ObjectId, prompt: FramePrompt, *, goes_on: bool
@@ -267,7 +289,8 @@ class VideoPredictor:
         if prompt.mask is not None:
             if prompt.mask.shape != tuple(session.clip.size_hw):
                 raise ValueError(f"the mask must have the clip's size {session.clip.size_hw}, got {prompt.mask.shape}")
-            return self.tracker.take_mask(session, frame, prompt)
+            result = self.tracker.take_mask(session, frame, prompt)
+            return dataclasses.replace(result, prompt=prompt)
         item = session.objects.get(object_id) or TrackedObject()
         lingers = goes_on or session.options.replaced_prompts_linger
         before = item.latest(frame) if lingers else item.tracked.get(frame)

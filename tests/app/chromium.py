@@ -26,11 +26,12 @@ if CHROMIUM is None and os.environ.get("SAM2KIT_REQUIRE_BROWSER"):
     raise RuntimeError("SAM2KIT_REQUIRE_BROWSER is set, but there is no Chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it to run the browser tests")
 
-DROP = """([files, type]) => {
+DROP = """([files, type, onto = 'body']) => {
     const data = new DataTransfer();
     for (const [name, content] of files)
         data.items.add(new File([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], name, { type }));
-    document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+    const dropped = new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true });
+    document.querySelector(onto).dispatchEvent(dropped);
 }"""
 
 

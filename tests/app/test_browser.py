@@ -156,6 +156,47 @@ def test_clicks_remove_with_either_gesture_and_a_drag_is_a_box(visitor: Visitor,
 
 
 @pytest.mark.slow
+def test_what_is_painted_erased_merged_and_dropped_is_seen(visitor: Visitor, tmp_path: Path) -> None:
+    page, places = visitor.page, [(150, 100), (500, 100), (300, 400)]
+    plain = [visitor.colour_at(*place) for place in places]
+
+    def covered() -> list[bool]:
+        return [differs(before, visitor.colour_at(*at)) for before, at in zip(plain, places, strict=True)]
+
+    page.keyboard.press("b")
+    visitor.answered(lambda: visitor.drag(100, 100, 550, 100))
+    assert covered() == [True, True, False]
+    page.keyboard.down("Shift")  # the brush erases
+    visitor.answered(lambda: visitor.drag(130, 100, 170, 100))
+    page.keyboard.up("Shift")
+    assert covered() == [False, True, False]
+    visitor.refreshed(lambda: visitor.press("#new"))
+    page.keyboard.press("]")
+    visitor.answered(lambda: visitor.drag(250, 400, 350, 400))
+    assert covered() == [False, True, True]
+    page.keyboard.press("e")
+    visitor.answered(lambda: visitor.drag(290, 400, 310, 400))
+    assert covered() == [False, True, False]
+    page.keyboard.press("p")
+    visitor.refreshed(lambda: page.mouse.click(*visitor.at(500, 100)))
+    assert page.inner_text("#image-view .sk-active") == "Object 1"
+    page.keyboard.down("Shift")
+    visitor.refreshed(lambda: page.mouse.click(*visitor.at(255, 400)))
+    page.keyboard.up("Shift")
+    assert page.locator("#image-objects .sk-object").count() == 1
+    visitor.refreshed(lambda: page.keyboard.press("Delete"))
+    assert covered() == [False] * 3
+
+    numbers = np.zeros((700, 1000), np.uint8)
+    numbers[50:150, 100:200], numbers[350:450, 250:350] = 1, 2
+    Image.fromarray(numbers).save(tmp_path / "masks.png")
+    file = base64.b64encode((tmp_path / "masks.png").read_bytes()).decode()
+    visitor.refreshed(lambda: page.evaluate(DROP, [[["masks.png", file]], "image/png", visitor.canvas]))
+    assert covered() == [True, False, True]
+    assert "2 masks taken" in page.inner_text("#image-status")
+
+
+@pytest.mark.slow
 def test_hovering_shows_what_a_click_would_do_and_zoom_places_it_exactly(visitor: Visitor) -> None:
     page, surface = visitor.page, visitor
     x, y = surface.at(*RED)

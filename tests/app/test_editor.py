@@ -35,6 +35,7 @@ from tests.app.clicks import Canvas, models_of, tab_of
 from tests.toy_model import toy_model
 
 PACKAGE = Path(sam2kit.__file__).parent
+STROKE = {"path": [[1, 2], [5, 2]], "radius": 1.5, "adds": True}
 GOOD = {"key": "k", "scene": "1", "sequence": 3, "number": 1, "points": [[1.5, 2, 1]], "box": [8, 5, 1, 2]}
 
 
@@ -59,12 +60,30 @@ def test_a_request_is_read_and_moved_into_the_picture() -> None:
         {"key": None}, {"key": "k" * 201}, {"scene": 1}, {"sequence": -1}, {"sequence": "3"}, {"sequence": 2**60},
         {"sequence": True}, {"number": 1.5}, {"number": 10**9}, {"points": None}, {"points": [[1, 2]]},
         {"points": [[1, "2", 1]]}, {"points": [[1, 2, 1]] * (MAX_POINTS + 1)}, {"box": [1, 2, 3]}, {"box": []},
-        {"box": "1,2,3,4"}, {"box": [1, 2, 3, None]}, {"points": {"0": [1, 2, 1]}}, {"points": [[1, 2, True]]},
+        {"stroke": []}, {"stroke": {**STROKE, "path": []}}, {"stroke": {**STROKE, "path": [[1]]}},
+        {"stroke": {**STROKE, "path": [[1, math.nan]]}}, {"stroke": {**STROKE, "radius": 0}},
+        {"stroke": {**STROKE, "radius": "9"}}, {"stroke": {**STROKE, "adds": 1}},
+        {"stroke": {**STROKE, "path": [[1, 2]] * 4001}}, {"box": "1,2,3,4"}, {"box": [1, 2, 3, None]},
+        {"points": {"0": [1, 2, 1]}}, {"points": [[1, 2, True]]},
     ],
 )  # fmt: skip
 def test_what_is_no_request_is_refused_in_a_sentence(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=" "):
         PromptRequest.read({**GOOD, **change})
+
+
+def test_a_stroke_covers_what_lies_within_its_width() -> None:
+    y, x = np.mgrid[:40, :60]
+    for path in ([[12.3, 20.4]], [[12, 20], [40, 20]], [[-30, 20], [70.5, 20]]):
+        stroke = PromptRequest.read({**GOOD, "stroke": {"path": path, "radius": 6, "adds": True}}).stroke
+        assert stroke is not None
+        (x0, y0), (x1, _) = path[0], path[-1]
+        distance = np.hypot(x - x.clip(x0, x1), y - y0)
+        assert np.abs(distance - 6)[stroke.drawn(np.zeros((40, 60), bool)) != (distance <= 6)].max(initial=0) < 1
+        before = np.random.default_rng(0).random((40, 60)) > 0.5
+        assert np.array_equal(stroke.drawn(before), before | stroke.drawn(np.zeros_like(before)))
+        erased = replace(stroke, adds=False).drawn(before)
+        assert np.array_equal(erased, before & ~stroke.drawn(np.zeros_like(before)))
 
 
 def test_masks_travel_as_one_bit_per_pixel_without_loss() -> None:

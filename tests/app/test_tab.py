@@ -400,3 +400,46 @@ def test_masks_in_a_file_become_objects(either: ClickTab, tmp_path: Path, warnin
     either.take_masks("me", str(tmp_path / "empty.png"))
     assert "holds no mask" in warnings[-1]
     assert len(session.objects) == 2
+
+
+def test_a_brush_and_an_eraser_paint_the_mask_and_a_click_goes_on_from_it(either: ClickTab) -> None:
+    canvas, session = Canvas(either), work_of(either).session
+    height, width = session.clip.size_hw
+    line = {"path": [[10.0, 20.0], [width / 2, 20.0]], "radius": 6.5}
+    assert "nothing to erase" in canvas.asks([], stroke={**line, "adds": False})["says"]
+    answer = canvas.asks([], stroke={**line, "adds": True})
+    assert answer["object"]["mask"] and answer["points"] == [] and answer["candidates"] is None
+    (painted,) = session.masks(0).masks
+    y, x = np.mgrid[:height, :width]
+    distance = np.hypot(x - x.clip(10, width / 2), y - 20)
+    assert painted[distance < 5].all() and not painted[distance > 8].any(), "at the size of the original"
+    either.clean("me", False, *(False, 0, 0, 6, 0, False))  # shown larger; what is painted does not grow twice
+    canvas.asks([], stroke={"path": [[10.0, 20.0]], "radius": 9, "adds": False})
+    either.clean("me", False, *(False, 0, 0, 0, 0, False))
+    (erased,) = session.masks(0).masks
+    assert np.array_equal(erased[:, 25:], painted[:, 25:]) and not erased[18:22, :15].any()
+    (prompt,) = session.objects[session.active].prompts.values()
+    assert prompt.mask is not None and not len(prompt.points_xy)
+    either.edit("me", "undo")
+    assert np.array_equal(session.masks(0).masks[0], painted)
+    canvas.asks([[*a_place(either), 1]])
+    assert session.objects[session.active].prompts[0].mask is None, "the model answers again"
+
+
+def test_objects_are_merged_and_parted_again(either: ClickTab, warnings: list[str]) -> None:
+    canvas, session = Canvas(either), work_of(either).session
+    for x in (20, 60):
+        canvas.asks([], stroke={"path": [[x, 20.0]], "radius": 9, "adds": True})
+        either.edit("me", "new")
+    one, two = session.masks(0).masks
+    gesture(either, "merge", 1)
+    assert "cannot be merged into Object 3" in warnings[-1], "that one has no mask yet"
+    gesture(either, "pick", 1)
+    page = gesture(either, "merge", 2)
+    assert names_in(page) == ["Object 1", "Object 3"] and scene_of(page)["active"] == 1
+    assert np.array_equal(session.masks(0).masks[0], one | two)
+    assert names_in(either.edit("me", "undo")) == ["Object 1", "Object 2", "Object 3"]
+    assert np.array_equal(session.masks(0).masks, [one, two])
+    for number in (1, 7, None):
+        assert names_in(gesture(either, "merge", number)) == ["Object 1", "Object 2", "Object 3"]
+    assert "no such object" in warnings[-1]

@@ -93,7 +93,7 @@ class TestPicture:
         rows, chosen = answer["candidates"]["rows"], answer["candidates"]["chosen"]
         assert len(rows) == 3 and rows[chosen]["mask"] == answer["object"]["mask"]
         assert "predicted IoU" in browser.row(1)._pick.description
-        assert browser.sends(choose=(chosen + 1) % 3) == {}
+        assert browser.sends(gesture="choose", candidate=(chosen + 1) % 3) == {}
         assert not np.array_equal(widget.masks["Object 1"], expected)
         assert browser.scene["candidates"]["chosen"] == (chosen + 1) % 3
 

@@ -454,11 +454,27 @@ class TestPrompts:
         given = np.zeros((48, 64), bool)
         given[8:40, 16:48] = True
         shown = predictor.add_mask(session, 0, 1, given).mask(1)
-        assert np.mean(shown != given) < 0.05
+        assert np.array_equal(shown, given), "in full, not as coarse as the model holds it"
         assert session.objects[1].prompts[0].box_xyxy is None
         empty = predictor.add_mask(session, 1, 2, np.zeros((48, 64), bool))
         assert empty.object_scores[-1] < 0
         assert not empty.mask(2).any()
+
+    def test_given_masks_are_shown_in_full_and_the_model_sees_them_as_before(
+        self, present: SAM2, clip: np.ndarray, tmp_path: Path
+    ) -> None:
+        given = np.random.default_rng(0).random((48, 64)) > 0.5
+        shown, tracked = [], []
+        for options in (VideoOptions(), VideoOptions(keeps_given_masks=False), VideoOptions.official()):
+            predictor = VideoPredictor(present, options)
+            session = predictor.open(clip)
+            shown.append(predictor.add_mask(session, 0, 1, given).mask(1))
+            loaded = predictor.load(predictor.save(session, tmp_path / "session.safetensors"), clip)
+            assert np.array_equal(loaded.masks(0).masks[0], shown[-1])
+            tracked.append(torch.cat([frame.low_res for frame in predictor.propagate(session)]))
+        assert np.array_equal(shown[0], given) and not np.array_equal(shown[1], given)
+        assert np.array_equal(shown[1], shown[2])
+        assert torch.equal(tracked[0], tracked[1])
 
     def test_objects_come_and_go_at_any_time(self, predictor: VideoPredictor, clip: np.ndarray) -> None:
         alone = predictor.open(clip)
