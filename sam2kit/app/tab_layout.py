@@ -161,18 +161,14 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
             type="index", layout="gallery", label="Or try one of these", elem_id=f"{name}-examples",
             visible=bool(tab.examples),
         )  # fmt: skip
-        load = gr.UploadButton(
-            "Open a saved session" + (" of this clip" if clip else ""), size="sm", elem_id=f"{name}-load",
-            file_types=[".safetensors"], scale=0, min_width=190,
-        )  # fmt: skip
-        masks = gr.UploadButton(
-            "Take masks from a file",
-            file_types=["image"],
-            size="sm",
-            elem_id=f"{name}-take-masks",
-            scale=0,
-            min_width=190,
-        )
+        with gr.Column(scale=0, min_width=210):
+            load, masks = (
+                gr.UploadButton(label, size="sm", elem_id=f"{name}-{what}", file_types=types)
+                for label, what, types in (
+                    ("Open a saved session" + (" of this clip" if clip else ""), "load", [".safetensors"]),
+                    ("Take masks from a file", "take-masks", ["image"]),  # also what is dropped on the canvas
+                )
+            )
     files = {kind: hidden_file(f"{name}-file-{kind}") for kind in (*kinds, "session")}
 
     parts = Page(
