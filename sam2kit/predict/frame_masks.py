@@ -164,6 +164,11 @@ class FrameResult:
         """Whether the model sees the object on this frame."""
         return self.object_score > 0
 
+    @property
+    def is_given(self) -> bool:
+        """Whether it is a mask that a person gave, and not the model's."""
+        return self.prompt is not None and self.prompt.mask is not None
+
     def is_reliable(self, least_iou: float) -> bool:
         """Whether later frames should recall it: a person asked for it, or the model is sure enough of it."""
         return self.prompted or (self.present and self.predicted_iou > least_iou)
