@@ -24,6 +24,7 @@ from sam2kit.predict.frame_masks import FrameMasks
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor, Masks
 from sam2kit.predict.options import ImageOptions, SpeedOptions, VideoOptions
 from sam2kit.predict.prompts import FramePrompt, Prompt
+from sam2kit.predict.refine import refine_masks
 from sam2kit.predict.session import Session
 from sam2kit.predict.stream import VideoStream
 from sam2kit.predict.video import VideoPredictor
@@ -59,6 +60,7 @@ __all__ = [
     "preset",
     "push_to_hub",
     "read_picture",
+    "refine_masks",
     "save_model",
     "to_detections",
 ]

@@ -48,6 +48,32 @@ def test_masks_are_cleaned_as_asked(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "coffee_table.csv").read_text().splitlines()[1].startswith("1,mask 1,1,")
 
 
+def test_edges_are_refined_before_masks_grow(tmp_path: Path) -> None:
+    """The photo has 600 pixels, of which the model sees 384."""
+
+    def mask(name: str, *options: str) -> np.ndarray:
+        out = str(tmp_path / name)
+        assert main(["image", COFFEE, "--box", "170,15,410,290", "--model", "nano", "--out", out, *options]) == 0
+        return np.array(Image.open(tmp_path / name / "coffee_mask1.png")) > 0
+
+    plain, fine, grown = mask("a"), mask("b", "--refine"), mask("c", "--refine", "--grow", "5")
+    assert 0 < np.mean(plain != fine) < 0.1
+    assert np.array_equal(grown, grow_mask(fine, 5))
+
+
+@pytest.mark.parametrize("line", [["auto", "--points-per-side", "3", "--min-iou", "0.3", "--min-stability", "0.5"],
+                                  ["alike", "--box", "170,15,410,290", "--least", "0.2"]])  # fmt: skip
+def test_everything_and_alike_are_refined_too(line: list[str], tmp_path: Path) -> None:
+    found = {}
+    for out in ("plain", "--refine"):
+        more = [] if out == "plain" else [out]
+        assert main([line[0], COFFEE, *line[1:], "--model", "nano", "--out", str(tmp_path / out), *more]) == 0
+        content = json.loads((tmp_path / out / "coffee_coco.json").read_text())
+        found[out] = [one["segmentation"]["counts"] for one in content["annotations"]]
+    assert len(found["plain"]) == len(found["--refine"]) > 0
+    assert found["plain"] != found["--refine"]
+
+
 def test_what_looks_alike_in_other_photos_too(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     photos = [tmp_path / f"{name}.png" for name in "ab"]
     y, x = np.mgrid[:200, :300]

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -37,20 +38,28 @@ from sam2kit.app.page import (
 from sam2kit.app.queue import FairQueue
 from sam2kit.app.store import TabStore
 from sam2kit.app.work import Workspace
-from sam2kit.app.zero_gpu import GpuWork, ZeroVideoPredictor, automatic_masks
+from sam2kit.app.zero_gpu import GpuWork, ZeroVideoPredictor, automatic_masks, edge_steps
 from sam2kit.data.sample import counted
+from sam2kit.media.mask_files import RunLengths
 from sam2kit.model.sam2 import SAM2
 from sam2kit.predict.alike import AlikeOptions, FindAlike, look_of
 from sam2kit.predict.automatic import FoundMask, Steps
 from sam2kit.predict.detector import Detector, covers
 from sam2kit.predict.objects import class_of
+from sam2kit.predict.refine import coarse_answers, masks_to_refine, take_refined
 from sam2kit.predict.session import Session
 from sam2kit.predict.video import Direction, VideoPredictor
 
-Search = Callable[[np.ndarray], Steps[list[FoundMask]]]  # in a frame uint8 [H, W, 3]
+Search = Callable[[np.ndarray], Steps[Any]]  # in a frame uint8 [H, W, 3], for a list of something
+Take = Callable[[Workspace, int, Sequence[Any]], str]  # puts into the work what was found in a frame, and says so
 _SHOW_EVERY = 0.35  # seconds between frames that are shown while tracking runs
 _MEASURING = 20  # seconds for which a GPU is lent
 _PLAY_EVERY = 0.12  # seconds; a browser at the other end of a slow line skips frames, not time
+
+
+def _add_found(work: Workspace, frame: int, found: Sequence[FoundMask]) -> str:
+    work.predictor.add_found(work.session, frame, found)
+    return f"{counted(len(found), 'mask')} found; pick one in the list to refine it with clicks."
 
 
 @dataclass
@@ -129,14 +138,37 @@ class Jobs:
 
         yield from self._find(key, "Finding all", steps, "Nothing new was found.")
 
-    def _find(self, key: str, doing: str, make_steps: Search, nothing: str) -> Iterator[Page]:
-        """Add the masks that a search in the frame that is shown finds; `nothing` is said where it finds none."""
+    def refine(self, key: str) -> Iterator[Page]:
+        """Draw the edges of all masks of a picture anew, at its own size; Stop leaves them as they were."""
+        model = self.models.of(key)
+        with self.store.using(key) as work:
+            coarse = coarse_answers(work.session) if work.is_open else {}
+            masks = masks_to_refine(work.session, coarse) if work.is_open else []
+            height, width = work.session.clip.size_hw if work.is_open else (0, 0)
+        side = model.images.model.config.side
+        is_large = max(height, width) > side
+        nothing = "There is no mask left to refine: click on something first."
+        if not is_large:
+            nothing = f"Nothing to refine: the model sees this picture of {width}x{height} pixels as it is."
+
+        def steps(image: np.ndarray) -> Steps[list[RunLengths]]:
+            return (yield from edge_steps(model.images, image, masks)) if is_large else []
+
+        def take(work: Workspace, _frame: int, finer: Sequence[RunLengths]) -> str:
+            taken = take_refined(work.session, coarse, finer)
+            return f"The edges of {counted(len(taken), 'mask')} were refined; Undo brings the earlier ones back."
+
+        yield from self._find(key, "Refining edges", steps, nothing, take)
+
+    def _find(self, key: str, doing: str, make_steps: Search, nothing: str, take: Take = _add_found) -> Iterator[Page]:
+        """Take what a search in the frame that is shown finds; `nothing` is said where it finds nothing."""
         cancelled = self.store.cancelled(key)
         with self.store.using(key) as work:
             session, frame = (work.session, work.editor.frame) if work.is_open and not work.busy else (None, 0)
             image = None if session is None else session.clip.frame(frame)
-        found: list[FoundMask] | None = None
-        yield Page(find=gr.update(interactive=False), stop_find=gr.update(interactive=True))
+        found: list[Any] | None = None
+        can_stop = gr.update(interactive=True)
+        yield Page(find=gr.update(interactive=False), stop_find=can_stop, stop_refine=can_stop)
         with self.queue.join(key) as turn:
             yield from (Page(progress=text) for text in turn.wait_texts(cancelled))
             if image is not None and not cancelled.is_set():
@@ -144,27 +176,25 @@ class Jobs:
                 with as_warning(), closing(make_steps(image)) as steps:
                     while found is None and not cancelled.is_set():
                         try:
-                            yield Page(progress=progress_bar(*next(steps)))
+                            done, total = next(steps)
+                            text = f"{doing}: {done} of {total} steps"
+                            yield Page(status=text, progress=progress_bar(done, total))
                         except StopIteration as end:
                             found = end.value
         page = Page()  # Gradio empties all parts where a generator yields nothing
         with self.store.still(key) as there:
             if there is not None and not there.put_aside:  # else the visitor has left, or wants another photo
                 same = session is not None and there.works_on(session) and not there.busy
-                page = self._take_found(there, key, frame, found if same else None, nothing)
-        yield page._replace(find=gr.update(interactive=True), stop_find=gr.update(interactive=False), progress="")
-
-    def _take_found(self, work: Workspace, key: str, frame: int, found: list[FoundMask] | None, nothing: str) -> Page:
-        if not work.is_open:
-            return empty_page(self.tab)
-        hint = "Stopped; nothing was changed."
-        if found is not None:
-            hint = nothing
-            with as_warning():
-                if found:
-                    work.predictor.add_found(work.session, frame, found)
-                    hint = f"{counted(len(found), 'mask')} found; pick one in the list to refine it with clicks."
-        return page_of_step(work, key, hint)
+                page = empty_page(self.tab)
+                if there.is_open:
+                    hint = "Stopped; nothing was changed."
+                    if same and found is not None:
+                        hint = nothing
+                        with as_warning():
+                            hint = take(there, frame, found) if found else nothing
+                    page = page_of_step(there, key, hint)
+        over = gr.update(interactive=False)
+        yield page._replace(find=gr.update(interactive=True), stop_find=over, stop_refine=over, progress="")
 
     # tracking
 

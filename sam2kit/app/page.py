@@ -49,6 +49,7 @@ class Page(NamedTuple):
     writing: Any = SKIP
     find: Any = SKIP  # "Segment everything", its Stop, and how far it is
     stop_find: Any = SKIP
+    stop_refine: Any = SKIP
     progress: Any = SKIP
     keep_clicked: Any = SKIP  # these show the session's options
     max_hole_area: Any = SKIP

@@ -103,6 +103,9 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
                         ("feather", "Feather cut-outs, px", 0, 40, 0.5),
                     )
                 )
+                with gr.Row(visible=not clip):
+                    refine = button("Refine edges", "refine")
+                    stop_refine = button("Stop", "stop-refine", interactive=False)
                 exclusive = gr.Checkbox(label="No pixel belongs to two objects", elem_id=f"{name}-exclusive")
                 careful = gr.Checkbox(
                     label="Careful tracking: for look-alikes and long absences", elem_id=f"{name}-careful", visible=clip
@@ -173,7 +176,7 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
 
     parts = Page(
         upload, tools, opened, view, status, slider, where, timeline, track, stop, resume, play, previews, first, last,
-        every, draft, estimate, shorten, writing, find, stop_find, progress,
+        every, draft, estimate, shorten, writing, find, stop_find, stop_refine, progress,
         keep_clicked, holes, specks, grow, feather, exclusive, careful, effect, ground,
     )  # fmt: skip
     shown = list(parts)
@@ -212,10 +215,11 @@ def build_click_tab(tab: ClickTab, key: gr.State) -> list[Any]:
         (find, jobs.find_everything, [key, points, min_iou, min_stability], "everything"),
         (find_all, jobs.find_all, key, "detect"),
         (find_alike, jobs.find_alike, [key, most, alike], "alike"),
+        (refine, jobs.refine, key, "refine"),
     ):  # fmt: skip
         begun = press.click(jobs.begin, key, None, api_name=f"{name}_begin_{called}", **unqueued)
         begun.then(job, given, shown, api_name=f"{name}_{called}", **quiet)
-    for press in (stop, stop_find):
+    for press in (stop, stop_find, stop_refine):
         press.click(jobs.stop, key, None, **unqueued)
     for changed in (
         part.click(tab.take_part, [key, first, last, every], shown, **opening),

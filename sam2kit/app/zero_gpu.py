@@ -4,7 +4,7 @@ On a ZeroGPU Space the app's process has no GPU; a function that `spaces.GPU` ha
 that has one for a while. A trip costs a second or more and some of the visitor's daily time, so there are few:
 
     picture    encoded there once; clicks and previews are answered by the mask decoder on the app's own CPU
-    segment everything, or a prompt on a clip: one trip
+    segment everything, finer edges, or a prompt on a clip: one trip
     tracking   in chunks, each of which begins where the last one ended
 
     the app's process                                         the GPU's process
@@ -43,6 +43,7 @@ import torch
 from torch import Tensor
 
 from sam2kit.hardware import THREADS
+from sam2kit.media.mask_files import RunLengths
 from sam2kit.media.pictures import PictureSource, read_picture
 from sam2kit.model.sam2 import SAM2, ImageFeatures
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, FoundMask, Steps
@@ -51,6 +52,7 @@ from sam2kit.predict.image import ImageEmbedding, ImagePredictor
 from sam2kit.predict.objects import ObjectId, Step
 from sam2kit.predict.options import VideoOptions
 from sam2kit.predict.prompts import FramePrompt
+from sam2kit.predict.refine import refining_steps
 from sam2kit.predict.session import Session
 from sam2kit.predict.video import VideoPredictor
 from sam2kit.weights import choose_dtype
@@ -86,6 +88,17 @@ def automatic_masks(predictor: ImagePredictor, options: AutomaticOptions | None 
     """Segments everything with the model of a predictor, and in its way."""
     kind = ZeroAutomaticMasks if isinstance(predictor, ZeroImagePredictor) else AutomaticMasks
     return kind(predictor.model, options, predictor=predictor)
+
+
+def edge_steps(predictor: ImagePredictor, image: np.ndarray, masks: Sequence[RunLengths]) -> Steps[list[RunLengths]]:
+    """As `refining_steps`; on a ZeroGPU Space in one trip."""
+    if not isinstance(predictor, ZeroImagePredictor):
+        return (yield from refining_steps(predictor, image, masks))
+    finer: Any = []
+    for finer in GpuWork.of(predictor.model).run(_MOST_SECONDS, _refine, image, masks):
+        if isinstance(finer, tuple):
+            yield finer
+    return finer
 
 
 class ZeroImagePredictor(ImagePredictor):
@@ -195,6 +208,13 @@ def _search(model: SAM2, image: np.ndarray, options: AutomaticOptions) -> Iterat
     """(batches done, batches in all), as often as there are batches; in the end what was found."""
     found = yield from AutomaticMasks(model, options).steps(image)
     yield found
+
+
+def _refine(
+    model: SAM2, image: np.ndarray, masks: Sequence[RunLengths]
+) -> Iterator[tuple[int, int] | list[RunLengths]]:
+    finer = yield from refining_steps(ImagePredictor(model), image, masks)
+    yield finer
 
 
 def _encode(model: SAM2, options: VideoOptions, frame: np.ndarray) -> Iterator[ImageFeatures]:

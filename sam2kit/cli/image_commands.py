@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sam2kit.cli.arguments import CleaningCommand, ResultsCommand, argument, numbers_of, option
 from sam2kit.files import check_folder, make_folder
@@ -15,13 +15,60 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sam2kit.media.mask_files import NamedMask
+    from sam2kit.predict.automatic import FoundMask
+    from sam2kit.predict.image import ImagePredictor
+    from sam2kit.predict.options import CleaningOptions
     from sam2kit.predict.prompts import Prompt
 
+_Found = TypeVar("_Found", "NamedMask", "FoundMask")
+REFINE_HELP = "draw edges anew at the size of the photo, where the model sees it smaller"
 _MOST_CUTOUTS = 8  # of "auto", which may find hundreds of masks
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageCommand(CleaningCommand):
+class PhotoCommand(ResultsCommand):
+    """Writes masks of photos."""
+
+    refine: bool = option(False, REFINE_HELP)
+
+    def write(
+        self,
+        predictor: ImagePredictor,
+        picture: np.ndarray,
+        objects: list[NamedMask],
+        file_name: str,
+        options: CleaningOptions,
+    ) -> None:
+        """As `write_masks`, of masks that are neither refined nor grown yet."""
+        from sam2kit.media.drawing import grow_mask
+        from sam2kit.media.mask_files import NamedMask
+
+        if self.refine:
+            objects = with_finer_edges(predictor, picture, objects)
+        if options.grow:
+            objects = [NamedMask.of(one.name, grow_mask(one.mask, options.grow), one.score) for one in objects]
+        write_masks(self.out, picture, objects, file_name, as_json=self.json, feather=options.feather)
+
+
+def with_finer_edges(predictor: ImagePredictor, picture: np.ndarray, found: list[_Found]) -> list[_Found]:
+    """Masks of a picture uint8 [H, W, 3] with edges of its own resolution."""
+    from tqdm import tqdm
+
+    from sam2kit.predict.automatic import run_steps
+    from sam2kit.predict.refine import refining_steps
+
+    with tqdm(desc="refining edges", leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        finer = run_steps(refining_steps(predictor, picture, [one.runs for one in found]), progress)
+    return [replace(one, runs=runs) for one, runs in zip(found, finer, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageCommand(CleaningCommand, PhotoCommand):
     """masks of one object in a photo, from clicks or boxes"""
 
     photo: Path = argument(metavar="PHOTO")
@@ -39,16 +86,16 @@ class ImageCommand(CleaningCommand):
         check_folder(self.out)
         picture = read_picture(self.photo)
         options = ImageOptions().changed(**self.cleaning)
-        predictor = ImagePredictor(self.load(), options)
+        predictor = ImagePredictor(self.load(), replace(options, grow=0.0))
         answer = predictor.predict(predictor.encode(picture), prompt, multimask=self.candidates or None)
         shown = answer if self.candidates else answer.best()
         found = zip(shown.masks.flatten(0, 1), shown.predicted_iou.flatten(), strict=True)
         objects = [NamedMask.of(f"mask {i}", mask.cpu().numpy(), float(iou)) for i, (mask, iou) in enumerate(found, 1)]
-        write_masks(self.out, picture, objects, self.photo.name, as_json=self.json, feather=options.feather)
+        self.write(predictor, picture, objects, self.photo.name, options)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlikeCommand(CleaningCommand):
+class AlikeCommand(CleaningCommand, PhotoCommand):
     """masks of all that looks like one thing, in its photo and in others"""
 
     photos: list[Path] = argument(help="the first shows the example", metavar="PHOTO...")
@@ -64,21 +111,21 @@ class AlikeCommand(CleaningCommand):
         from sam2kit.predict.image import ImagePredictor
         from sam2kit.predict.options import ImageOptions
 
-        prompt, options = prompt_of(self.point, self.box[:1]), AlikeOptions(self.most, self.least)
+        prompt, options = prompt_of(self.point, self.box[:1]), ImageOptions().changed(**self.cleaning)
+        limits = AlikeOptions(self.most, self.least)
         if len(self.box) > 1:
             raise ValueError("there is one example: give one --box")
         check_folder(self.out)
         example = read_picture(self.photos[0])
-        predictor = ImagePredictor(self.load(), ImageOptions().changed(**self.cleaning))
+        predictor = ImagePredictor(self.load(), replace(options, grow=0.0))
         embedding = predictor.encode(example)
         mask = predictor.predict(embedding, prompt).best().masks[0, 0].cpu().numpy()
-        search = FindAlike(predictor, look_of(embedding, mask), options)
+        search = FindAlike(predictor, look_of(embedding, mask), limits)
         for number, photo in enumerate(self.photos):
             picture = read_picture(photo) if number else example
             alike = search.find(picture, None if number else embedding)
             found = [NamedMask(f"mask {i}", one.runs, score) for i, (one, score) in enumerate(alike, start=1)]
-            feather = predictor.options.feather
-            write_masks(self.out, picture, found, photo.name, as_json=self.json, feather=feather)
+            self.write(predictor, picture, found, photo.name, options)
 
 
 def prompt_of(points: Sequence[str], boxes: Sequence[str]) -> Prompt:
@@ -100,7 +147,7 @@ def prompt_of(points: Sequence[str], boxes: Sequence[str]) -> Prompt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoCommand(ResultsCommand):
+class AutoCommand(PhotoCommand):
     """masks of everything in a photo"""
 
     photo: Path = argument(metavar="PHOTO")
@@ -114,6 +161,8 @@ class AutoCommand(ResultsCommand):
         from sam2kit.media.mask_files import NamedMask
         from sam2kit.media.pictures import read_picture
         from sam2kit.predict.automatic import AutomaticMasks, everything_options
+        from sam2kit.predict.image import ImagePredictor
+        from sam2kit.predict.options import ImageOptions
 
         check_folder(self.out)
         picture, model = read_picture(self.photo), self.load()
@@ -129,7 +178,7 @@ class AutoCommand(ResultsCommand):
 
             found = search.generate(picture, progress=progress)
         objects = [NamedMask(f"mask {i}", f.runs, f.predicted_iou) for i, f in enumerate(found, start=1)]
-        write_masks(self.out, picture, objects, self.photo.name, as_json=self.json)
+        self.write(ImagePredictor(model), picture, objects, self.photo.name, ImageOptions())
 
 
 def write_masks(

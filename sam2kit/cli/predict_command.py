@@ -7,18 +7,22 @@ coco/, yolo/, masks/   the same as a dataset with the photos, to be looked at, c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sam2kit.cli.arguments import ResultsCommand, argument, option
+from sam2kit.cli.image_commands import REFINE_HELP, with_finer_edges
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from sam2kit.data.sample import Sample, TrueMasks
     from sam2kit.data.stored import FrameSize
     from sam2kit.predict.automatic import FoundMask
+    from sam2kit.predict.detector import Detector
 
 _FILE = "predictions.jsonl"
 _BATCH = {"cpu": 1, "mps": 2, "cuda": 8}  # photos that are encoded at once
@@ -32,6 +36,7 @@ class PredictCommand(ResultsCommand):
     folder: Path = argument(help="of photos, with its sub-folders; or one photo", metavar="FOLDER")
     format: Literal["coco", "yolo", "masks"] = option("coco", "of the dataset that is written")
     least: float | None = option(None, "score that an object must reach, 0..1")
+    refine: bool = option(False, REFINE_HELP)
     model: str = option(help="folder, file or Hub id of a model with classes, see sam2kit train --detect")
 
     def run(self) -> None:
@@ -51,6 +56,7 @@ class PredictCommand(ResultsCommand):
         options = DetectorOptions() if self.least is None else DetectorOptions(least=self.least)
         detector = Detector(self.load(), options)
         identity = {"model": model_fingerprint(detector.model), **asdict(options)}
+        identity |= {"refine": True} if self.refine else {}
         done = _Predictions(make_folder(self.out) / _FILE, identity)
         root = self.folder if self.folder.is_dir() else self.folder.parent
         names = [photo.relative_to(root).as_posix() for photo in photos]
@@ -63,7 +69,7 @@ class PredictCommand(ResultsCommand):
         with tqdm(desc="finding objects", total=len(photos), initial=len(photos) - len(missing), unit="photo") as bar:
             size = _BATCH[detector.model.device.type]
             for start in range(0, len(missing), size):
-                for name, objects in _found(detector.find_batch, missing[start : start + size]):
+                for name, objects in _found(self._finder(detector), missing[start : start + size]):
                     done.add(name, objects)
                     bar.update()
         known = {name: done.known[name] for name in names}
@@ -77,6 +83,18 @@ class PredictCommand(ResultsCommand):
             print(json.dumps({"photos": len(usable), "objects": written.masks, "skipped": skipped}))
         else:
             print("\n".join([written.text(), *(f"skipped: {sentence}" for sentence in skipped[:5])]))
+
+    def _finder(self, detector: Detector) -> Callable[[list[np.ndarray]], list[list[FoundMask]]]:
+        """Finds the objects of several photos, with finer edges if asked."""
+
+        def find(photos: list[np.ndarray]) -> list[list[FoundMask]]:
+            found = detector.find_batch(photos)
+            if not self.refine:
+                return found
+            pairs = zip(photos, found, strict=True)
+            return [with_finer_edges(detector.predictor, photo, objects) for photo, objects in pairs]
+
+        return find
 
 
 def _found(find: Any, photos: list[tuple[str, Path]]) -> Iterator[tuple[str, list[FoundMask] | str]]:
@@ -108,7 +126,7 @@ class _Predictions:
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error}); delete it, and its photos are done again") from error
         if first != identity:
-            raise ValueError(f"{path} is of another model or --least; take another --out, or delete it")
+            raise ValueError(f"{path} is of another model, --least or --refine; take another --out, or delete it")
         path.write_bytes(whole or (json.dumps(identity) + "\n").encode())
 
     def add(self, photo: str, objects: list[FoundMask] | str) -> None:

@@ -34,14 +34,18 @@ def region_similarity(mask: np.ndarray, truth: np.ndarray) -> float:
     return np.count_nonzero(mask & truth) / either if either else 1.0
 
 
-def boundary_accuracy(mask: np.ndarray, truth: np.ndarray) -> float:
-    """F of two bool [H, W] masks: how much of each boundary lies near the other, 0..1; 1 where both have none."""
+def boundary_accuracy(mask: np.ndarray, truth: np.ndarray, reach: int | None = None) -> float:
+    """F of two bool [H, W] masks: how much of each boundary lies near the other, 0..1; 1 where both have none.
+
+    Args:
+        reach: what is near, in pixels; None takes `boundary_reach` of the picture, as the benchmarks do.
+    """
     window = rectangle_around(mask | truth, 1)  # the pixel left of and above a mask is boundary too
     ours, theirs = boundary(mask[window]), boundary(truth[window])
     count, true_count = np.count_nonzero(ours), np.count_nonzero(theirs)
     if not count or not true_count:
         return float(count == true_count)
-    reach = boundary_reach(truth.shape)
+    reach = boundary_reach(truth.shape) if reach is None else reach
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disk = (x * x + y * y <= reach * reach).astype(np.uint8)
     near_ours, near_theirs = (cv2.dilate(lines.astype(np.uint8), disk).astype(bool) for lines in (ours, theirs))

@@ -36,6 +36,7 @@ STAGES = (  # name, frames in which the thing is gone, and where the one is that
 )
 PICTURES, CLIPS = 160, 40  # how many, unless asked for fewer
 HELD_OUT_SEED = 20_240_729  # scenes and textures of this seed are never trained on
+_MIN_COLLAGE_SHARE = 0.01  # of a photograph: smaller things have no outline in it
 Path2D = Callable[[float], tuple[float, float, float, float]]  # time 0..1 -> x, y (shares of the picture), size, angle
 
 
@@ -78,6 +79,33 @@ def held_out_photos(folder: Path, *, per_picture: int = 6) -> Iterator[tuple[str
             drawn = photo.drawn(np.random.default_rng([HELD_OUT_SEED, number]), per_picture)
             masks = [photo.mask(n) for n in sorted(drawn)]
             yield name, LabelledFrames.of_picture(read_picture(photo.path), masks)
+
+
+def held_out_collages(
+    folder: Path, number: int, *, across: int = 4, part: int = 384, per_picture: int = 4
+) -> Iterator[LabelledFrames]:
+    """Large pictures of held-out photographs beside one another, as none of them is large; a mask of each."""
+    sets = [photos for photos in read_photo_sets(folder, held_out=True).values() if photos]
+    for n in range(number):
+        rng = np.random.default_rng([HELD_OUT_SEED, 4, n])
+        image, masks = np.zeros((across * part, across * part, 3), np.uint8), list[np.ndarray]()
+        for place in range(across**2):
+            photos = sets[int(rng.integers(len(sets)))]
+            photo = photos[int(rng.integers(len(photos)))]
+            here = np.s_[part * (place // across) :, part * (place % across) :]
+            _put(image[here], read_picture(photo.path)[:part, :part], part)
+            mask = photo.mask(photo.drawn(rng, 1)[0])[:part, :part]
+            if mask.mean() > _MIN_COLLAGE_SHARE:
+                masks.append(np.zeros(image.shape[:2], bool))
+                masks[-1][here][: mask.shape[0], : mask.shape[1]] = mask
+        chosen = rng.permutation(len(masks))[:per_picture].tolist()
+        yield LabelledFrames.of_picture(image, [masks[i] for i in chosen])
+
+
+def _put(image: np.ndarray, photo: np.ndarray, side: int) -> None:
+    """A photograph in the upper left corner of an image, mirrored where it does not fill its square."""
+    missing = [(0, side - length) for length in photo.shape[:2]]
+    image[:side, :side] = np.pad(photo, (*missing, (0, 0)), mode="symmetric")
 
 
 def held_out_real_clips(

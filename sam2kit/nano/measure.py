@@ -4,10 +4,12 @@
     python -m sam2kit.nano.measure --answers sam2kit/nano/answers.webp
     python -m sam2kit.nano.measure --memories 20
     python -m sam2kit.nano.measure --alike --photos photos
+    python -m sam2kit.nano.measure --refine 8 --photos photos
 
 Without the two folders, which are not part of this project, their lines are left out. Any model can be measured. The
 second command draws its best and worst answers to one click on the project's own photos, the third says what careful
-tracking brings on so many clips with look-alikes and absences, the last how well one of a kind finds the others.
+tracking brings on so many clips with look-alikes and absences, the next one how well one of a kind finds the others,
+the last what finer edges bring on so many large pictures of each kind.
 """
 
 from __future__ import annotations
@@ -20,13 +22,22 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 from tqdm import tqdm
 
 from sam2kit.data.opening import open_dataset
 from sam2kit.data.sample import LabelledFrames, SampleInMemory
-from sam2kit.evaluation.clicks import Click, centre_click, one_click_masks, picture_rows
-from sam2kit.evaluation.metrics import region_similarity
+from sam2kit.evaluation.clicks import (
+    Click,
+    centre_click,
+    clicks_on,
+    clicks_until_right,
+    one_click_masks,
+    picture_rows,
+    tight_boxes,
+)
+from sam2kit.evaluation.metrics import boundary_accuracy, region_similarity
 from sam2kit.evaluation.reports import ObjectRow, means_of
 from sam2kit.evaluation.semi_supervised import SampleFrames, TrackingProtocol, evaluate_clips
 from sam2kit.media.drawing import draw_masks
@@ -34,6 +45,7 @@ from sam2kit.media.pictures import read_picture
 from sam2kit.model.sam2 import SAM2
 from sam2kit.nano.held_out import (
     held_out_clips,
+    held_out_collages,
     held_out_photos,
     held_out_pictures,
     held_out_real_clips,
@@ -45,6 +57,8 @@ from sam2kit.predict.alike import FindAlike, look_of
 from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.predict.options import VideoOptions
+from sam2kit.predict.prompts import Prompt
+from sam2kit.predict.refine import refine_masks
 from sam2kit.predict.tracking_quality import PRESENT, QualityLimits, Reading, Readings, classify
 from sam2kit.predict.video import VideoPredictor
 from sam2kit.weights import load_model
@@ -67,6 +81,12 @@ MEMORY_FIGURES = {
     "j": "J where seen", "error": "±", "back": "10 frames after return", "fooled": "ends on the look-alike",
     "absent": "absent", "ms": "ms a frame",
 }  # fmt: skip
+REFINE_FIGURES = {
+    "j": "J", "j_refined": "refined", "f": "F", "f_refined": "refined", "near": "F within 2 px",
+    "near_refined": "refined",
+}  # fmt: skip
+_NEAR = 2  # pixels
+_LARGE = (1024, 2048)  # pixels
 _OF_A_KIND = ("mushrooms", "pellets", "cells", "cats")  # sets
 _EVERYTHING = AutomaticOptions(min_predicted_iou=0.5, min_stability=0.6, min_region_area=8)  # as suits nano
 _CHOICES = {
@@ -221,6 +241,48 @@ def _right(found: list[np.ndarray], truth: list[np.ndarray]) -> int:
     return len(truth) - len(left)
 
 
+def refine_figures(model: SAM2, pictures: Iterable[LabelledFrames]) -> dict[str, dict[str, float]]:
+    """What finer edges bring.
+
+    Returns:
+        "box" and "3 clicks" -> means of REFINE_FIGURES over all objects, and "objects", their number.
+    """
+    predictor, rows = ImagePredictor(model), dict[str, list[dict[str, float]]]()
+    for picture in pictures:
+        truths = [truth for truth in picture.picture_masks if truth.any()]
+        for name, masks in _prompted_masks(predictor, picture.image, truths).items():
+            finer = refine_masks(predictor, picture.image, masks)
+            for truth, before, after in zip(truths, masks, finer, strict=True):
+                rows.setdefault(name, []).append(_edges(truth, before) | _edges(truth, after, "_refined"))
+    return {
+        name: {key: float(np.mean([row[key] for row in found])) for key in REFINE_FIGURES} | {"objects": len(found)}
+        for name, found in rows.items()
+    }
+
+
+def _prompted_masks(predictor: ImagePredictor, image: np.ndarray, truths: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """bool [N, H, W] of all objects of a picture, by how they were asked for."""
+    if not truths:
+        return {}
+    embedding, boxes = predictor.encode(image), tight_boxes(torch.from_numpy(np.stack(truths)))
+    boxed = predictor.predict(embedding, Prompt(box_xyxy=boxes)).masks[:, 0].cpu().numpy()
+    clicked = [clicks_until_right(clicks_on(predictor, embedding, truth), 3)[-1].mask for truth in truths]
+    return {"box": boxed, "3 clicks": np.stack(clicked)}
+
+
+def _edges(truth: np.ndarray, mask: np.ndarray, of: str = "") -> dict[str, float]:
+    f, near = boundary_accuracy(mask, truth), boundary_accuracy(mask, truth, _NEAR)
+    return {f"j{of}": region_similarity(mask, truth), f"f{of}": f, f"near{of}": near}
+
+
+def _large_pictures(own: list[LabelledFrames], photos: Path | None, number: int) -> dict[str, list[LabelledFrames]]:
+    sets = {f"painted scenes, {side} px": list(held_out_pictures(number, side=side)) for side in _LARGE}
+    sets["`assets/photos`, 451 to 705 px"] = own
+    if photos:
+        sets["16 held-out photographs together, 1536 px"] = list(held_out_collages(photos, number))
+    return sets
+
+
 def answers_sheet(model: SAM2, pictures: Iterable[LabelledFrames]) -> np.ndarray:
     """The ten best and, below, the ten worst answers to one click on an object: uint8 [H, W, 3], with their IoUs."""
     predictor = ImagePredictor(model)
@@ -266,6 +328,7 @@ def main() -> None:
     parser.add_argument("--answers", type=Path, help="picture to draw the best and worst answers into; nothing else")
     parser.add_argument("--memories", type=int, metavar="CLIPS", help="what careful tracking brings; nothing else")
     parser.add_argument("--alike", action="store_true", help="how the others of a kind are found; nothing else")
+    parser.add_argument("--refine", type=int, metavar="PICTURES", help="what finer edges bring; nothing else")
     parser.add_argument("--model", default="nano")
     arguments = parser.parse_args()
     model = load_model(arguments.model)
@@ -278,6 +341,13 @@ def main() -> None:
         return
     if arguments.alike:
         print(table(ALIKE_FIGURES, alike_figures(model, arguments.photos)))
+        return
+    if arguments.refine:
+        lines = dict[str, dict[str, float]]()
+        for name, large in _large_pictures(own, arguments.photos, arguments.refine).items():
+            found = refine_figures(model, tqdm(large, desc=name))
+            lines |= {f"{name}: {prompt}": figures for prompt, figures in found.items()}
+        print(table(REFINE_FIGURES, lines))
         return
     pictures = {
         "assets/photos": picture_figures(model, tqdm(own, desc="assets/photos")),

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import supervision
 
 _OVERLAPPED = -10.0  # highest logit of a pixel that belongs to another object
-_LIMIT, _STEPS = 8.0, 16  # logits; steps per logit
+_LIMIT, _STEPS, _MOST_LEVEL = 8.0, 16, 255  # logits; steps per logit
 _HEADER = struct.Struct(">8sI4sIIBB")  # of a PNG: signature, length, "IHDR", width, height, bits, kind of colour
 _SIGNATURE, _GREY = b"\x89PNG\r\n\x1a\n", 0
 _WAITING = BoundedSemaphore(256)  # maps that are to be packed, 64 kB each; more are packed at once
@@ -47,7 +47,7 @@ _WAITING = BoundedSemaphore(256)  # maps that are to be packed, 64 kB each; more
 def levels_of(logits: Tensor) -> Tensor:
     """Logits of any shape -> uint8 of the same: cut off and rounded."""
     whole = ((logits.float().clamp(-_LIMIT, _LIMIT) + _LIMIT) * _STEPS).round()
-    return whole.clamp(max=255).to(torch.uint8)
+    return whole.clamp(max=_MOST_LEVEL).to(torch.uint8)
 
 
 def logits_of(levels: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class CandidateMasks:
 class FrameResult:
     """What the model answered for one object on one frame."""
 
-    logits: CompactLogits | ExactLogits  # low-res mask logits, as decoded
+    logits: CompactLogits | ExactLogits  # low-res mask logits, as decoded; of a refined mask at the picture's size
     object_score: float  # logit; > 0 where the object is in the picture
     predicted_iou: float  # 0..1
     pointer: Tensor  # [dim] float32 object pointer
@@ -188,6 +188,11 @@ class FrameResult:
             pointer=self.candidates.pointers[candidate],
             chosen=candidate,
         )
+
+    def refined(self, mask: np.ndarray) -> FrameResult:
+        """The same with a mask bool [H, W] at the size of the picture, packed, in place of the model's own logits."""
+        logits = CompactLogits(levels=np.where(mask, _MOST_LEVEL, 0).astype(np.uint8))
+        return replace(self, logits=CompactLogits(logits.png), candidates=None, chosen=0, prompted=True)
 
     def stored(self, options: VideoOptions) -> FrameResult:
         """As a session keeps it: packed, unless the options want exact logits."""
@@ -248,19 +253,19 @@ class FrameMasks:
         return torch.cat(self._low_res(None)) if self.results else torch.zeros(0, 1, 1, 1)
 
     def _low_res(self, device: torch.device | None) -> list[Tensor]:
-        """Together where they have one size: several models may have answered on a picture."""
+        """Together where they have one size: on a picture, several models may have answered, and masks be refined."""
         cleaned = []
         for _, group in groupby(((r, r.unfilled(device)) for r in self.results), lambda one: one[1].shape):
             results, logits = zip(*group, strict=True)
-            clicked = self._clicked(results, logits[0].shape[-1])
+            clicked = self._clicked(results, logits[0].shape)
             cleaned.append(self.options.cleaned(torch.stack(logits)[:, None], clicked))
         return cleaned
 
-    def _clicked(self, results: Sequence[FrameResult], side: int) -> Tensor | None:
-        """[B, 1, side, side] bool, see `FramePrompt.clicked`; None if that is of no use."""
+    def _clicked(self, results: Sequence[FrameResult], grid_hw: tuple[int, int]) -> Tensor | None:
+        """[B, 1, h, w] bool, see `FramePrompt.clicked`; None if that is of no use."""
         if not self.options.keep_clicked or all(r.prompt is None for r in results):
             return None
-        return torch.stack([(r.prompt or FramePrompt()).clicked(self.size_hw, side) for r in results])
+        return torch.stack([(r.prompt or FramePrompt()).clicked(self.size_hw, grid_hw) for r in results])
 
     @property
     def logits(self) -> Tensor:

@@ -186,7 +186,7 @@ class ImagePredictor:
         side = self.model.config.side
         tensors = prompt.to_square(embedding.size_hw, side, self.model.device)
         masks = self.predict_square(embedding, tensors, prompt.is_ambiguous if multimask is None else multimask)
-        return replace(masks, clicked=prompt.clicked(embedding.size_hw, masks.raw.shape[-1]))
+        return replace(masks, clicked=prompt.clicked(embedding.size_hw, (masks.raw.shape[-2], masks.raw.shape[-1])))
 
     def predict_square(self, embedding: ImageEmbedding, prompts: PromptTensors, multimask: bool) -> Masks:
         """As `predict`, for prompts that are already in the model's square; `keep_clicked` does nothing to these."""

@@ -27,7 +27,7 @@ class CleaningOptions:
     """How answers are cleaned; the model never sees that, but for the filled holes of a clip.
 
     None stands for what suits the model, which predictors find out: all of this where its config says `ragged_masks`,
-    else nothing. Areas count pixels of the low-res logits (a sixteenth of the square's).
+    else nothing. Areas count pixels of the low-res logits (a sixteenth of the square's), or of a refined mask.
     """
 
     max_hole_area: float | None = None  # larger holes stay; 0 leaves all

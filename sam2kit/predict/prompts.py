@@ -66,11 +66,11 @@ class Prompt:
         """True for a single click: it may mean a thing or a part of it."""
         return self.points_xy is not None and self.points_xy.shape[1] == 1 and self.box_xyxy is None
 
-    def clicked(self, size_hw: tuple[int, int], side: int) -> Tensor | None:
+    def clicked(self, size_hw: tuple[int, int], grid_hw: tuple[int, int]) -> Tensor | None:
         """As `clicked_pixels`; None without clicks."""
         if self.points_xy is None or self.labels is None:
             return None
-        return clicked_pixels(self.points_xy, self.labels, self.box_xyxy, size_hw, side)
+        return clicked_pixels(self.points_xy, self.labels, self.box_xyxy, size_hw, grid_hw)
 
     def to_square(self, size_hw: tuple[int, int], side: int, device: torch.device) -> PromptTensors:
         """Move the prompt into the model's square; a box becomes two points before the clicks.
@@ -148,9 +148,9 @@ class FramePrompt:
         assert self.mask is not None, "only a mask prompt has one"
         return mask_to_square(torch.from_numpy(self.mask), side)
 
-    def clicked(self, size_hw: tuple[int, int], side: int) -> Tensor:
-        """[1, side, side], else as `clicked_pixels`."""
-        return clicked_pixels(*self._tensors, size_hw, side)[0]
+    def clicked(self, size_hw: tuple[int, int], grid_hw: tuple[int, int]) -> Tensor:
+        """[1, h, w], else as `clicked_pixels`."""
+        return clicked_pixels(*self._tensors, size_hw, grid_hw)[0]
 
     @property
     def is_empty(self) -> bool:
@@ -199,27 +199,29 @@ def points_and_labels(
 
 
 def clicked_pixels(
-    points_xy: Tensor, labels: Tensor, box_xyxy: Tensor | None, size_hw: tuple[int, int], side: int
+    points_xy: Tensor, labels: Tensor, box_xyxy: Tensor | None, size_hw: tuple[int, int], grid_hw: tuple[int, int]
 ) -> Tensor:
     """Where the parts of a mask have to be that B prompts with positive clicks ask for; nowhere if they have none.
 
     Args:
         points_xy, labels, box_xyxy: [B, N, 2], [B, N] and [B, 4], as of `Prompt`.
         size_hw: of the picture, in pixels.
-        side: of the low-res logits.
+        grid_hw: height and width of the logits.
     Returns:
-        [B, 1, side, side] bool pixels of low-res logits: those around positive clicks, give or take one, and the box.
+        [B, 1, h, w] bool pixels of the logits: those around positive clicks, give or take one, and the box.
     """
-    scale = side / torch.tensor([size_hw[1], size_hw[0]])
+    grid_wh = grid_hw[::-1]
+    scale = torch.tensor(grid_wh) / torch.tensor(size_hw[::-1])
     low, high, positive = (points_xy * scale).floor() - 1, (points_xy * scale).floor() + 1, labels == POSITIVE
     if box_xyxy is not None:
         corners = (box_xyxy.unflatten(1, (2, 2)) * scale).floor()
         low = torch.cat([low, corners.amin(1, keepdim=True)], dim=1)
         high = torch.cat([high, corners.amax(1, keepdim=True)], dim=1)
         positive = torch.cat([positive, positive.any(1, keepdim=True)], dim=1)
-    pixel = torch.arange(side)
-    between = (low[..., None] <= pixel) & (pixel <= high[..., None]) & positive[..., None, None]
-    columns, rows = between.float().unbind(2)  # [B, N or N + 1, side] each
+    columns, rows = (  # [B, N or N + 1, w], [B, N or N + 1, h]
+        ((first[..., None] <= pixel) & (pixel <= last[..., None]) & positive[..., None]).float()
+        for first, last, pixel in zip(low.unbind(2), high.unbind(2), map(torch.arange, grid_wh), strict=True)
+    )
     return (rows.mT @ columns > 0)[:, None]
 
 

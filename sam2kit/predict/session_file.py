@@ -350,7 +350,6 @@ class _Reader:
             return {}
         logits = self.file.get_tensor(f"{name}/logits")
         side, pointer_length = self._answer_sizes
-        side = side or logits.shape[-1]
         pointers = self._numbers(f"{name}/pointers", len(rows), pointer_length).to(self.device)
         exact = logits.dtype != torch.uint8
         if exact and len(logits) != len(rows):
@@ -363,7 +362,9 @@ class _Reader:
             if stop > len(logits) and not exact:
                 raise ValueError(f"the answer for frame {int(frame)} is cut off")
             stored = ExactLogits(logits[i]) if exact else CompactLogits(logits[start:stop].numpy().tobytes())
-            stored.check((side, side))
+            # on a picture, packed ones are of a refined mask, at its size
+            size_hw = (side or logits.shape[-1],) * 2 if side or exact else self.clip.size_hw
+            stored.check(size_hw)
             area, anchor = about or (0, 0)  # older files have none
             results[self._frame(frame)] = FrameResult(
                 stored, score, iou, pointers[i].clone(), bool(prompted), int(run), int(area), bool(anchor)

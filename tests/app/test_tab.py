@@ -312,6 +312,52 @@ def test_what_looks_like_the_chosen_object_becomes_objects(nano: SAM2, tmp_path:
     assert len(names_in(tab.edit("me", "undo"))) == 1
 
 
+# finer edges
+
+
+def test_edges_are_refined_shown_downloaded_and_undone(tab: ClickTab, canvas: Canvas) -> None:
+    """The photo has 600 pixels, of which the model sees 384."""
+
+    def masks() -> np.ndarray:
+        return np.array(Image.open(tab.downloads.picture_file("mask", "me")))
+
+    canvas.clicks(*CUP)
+    coarse, shown = masks(), scene_of(tab.edit("me", "new"))["objects"][0]["mask"]
+    tab.jobs.begin("me")
+    first, *between, last = tab.jobs.refine("me")
+    assert (first.stop_refine["interactive"], last.stop_refine["interactive"]) == (True, False)
+    assert re.fullmatch(r"Refining edges: (\d+) of \1 steps", between[-1].status)
+    assert "edges of 1 mask were refined" in last.status
+    fine = masks()
+    assert np.array_equal(fine > 0, work_of(tab).session.masks(0).mask(1))
+    assert masks_in(last)[0] != shown
+    assert 0 < np.mean((fine > 0) != (coarse > 0)) < 0.02
+    *_, again = tab.jobs.refine("me")
+    assert "no mask left to refine" in again.status
+    assert masks_in(tab.edit("me", "undo"))[0] == shown
+    assert np.array_equal(masks(), coarse)
+
+
+def test_refining_can_be_stopped_and_leaves_what_cannot_be_refined(
+    tab: ClickTab, canvas: Canvas, nano: SAM2, tmp_path: Path
+) -> None:
+    canvas.clicks(*CUP)
+    before = masks_in(tab.edit("me", "new"))
+    tab.jobs.begin("me")
+    pages = tab.jobs.refine("me")
+    while "of" not in str(next(pages).status):
+        pass
+    tab.jobs.stop("me")
+    *_, stopped = pages
+    assert "Stopped" in stopped.status and masks_in(stopped) == before
+    Image.new("RGB", (300, 200)).save(tmp_path / "small.png")
+    small = opened("image", nano, {"image": [tmp_path / "small.png"]})
+    Canvas(small).clicks(50, 50)
+    small.jobs.begin("me")
+    *_, page = small.jobs.refine("me")
+    assert "sees this picture of 300x200 pixels as it is" in page.status
+
+
 # segment everything
 
 

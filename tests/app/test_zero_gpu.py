@@ -25,17 +25,20 @@ from sam2kit.app.zero_gpu import (
     ZeroImagePredictor,
     ZeroVideoPredictor,
     automatic_masks,
+    edge_steps,
     is_zero_gpu,
     pack,
     predictor_kinds,
     unpack,
 )
 from sam2kit.media.clips import open_clip
+from sam2kit.media.mask_files import mask_to_runs
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
+from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions, run_steps
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.predict.options import VideoOptions
 from sam2kit.predict.prompts import FramePrompt, Prompt
+from sam2kit.predict.refine import refining_steps
 from sam2kit.predict.session import Session
 from sam2kit.predict.video import VideoPredictor
 from tests.app import fake_spaces
@@ -116,6 +119,19 @@ def test_a_picture_is_encoded_once_and_clicks_need_no_gpu(toy: SAM2, spaces: Fak
         predictor.set_prompts(work, 0, 1, [[20, 20], [5, 5]], [1, 0])
     assert as_bytes(session) == as_bytes(expected)
     assert len(spaces.durations) == 1
+
+
+def test_finer_edges_are_one_trip(toy: SAM2, spaces: FakeSpaces) -> None:
+    y, x = np.mgrid[:100, :150]
+    masks = [mask_to_runs((x - 70) ** 2 + (y - 50) ** 2 < radius**2) for radius in (30, 35)]
+    picture, seen = np.random.default_rng(0).integers(0, 256, (100, 150, 3), np.uint8), list[tuple[int, int]]()
+    expected = run_steps(refining_steps(ImagePredictor(toy), picture, masks))
+    steps = edge_steps(ZeroImagePredictor(toy), picture, masks)
+    assert run_steps(steps, lambda *done: seen.append(done)) == expected
+    assert len(seen) == seen[-1][1] > 2
+    assert len(spaces.durations) == 1
+    assert run_steps(edge_steps(ImagePredictor(toy), picture, masks)) == expected
+    assert len(spaces.durations) == 1, "the plain predictor makes none"
 
 
 def test_everything_is_one_trip(toy: SAM2, spaces: FakeSpaces, photo: np.ndarray) -> None:

@@ -91,7 +91,7 @@ def test_the_parts_under_the_clicks_are_kept(prompt: Prompt, kept: str) -> None:
         raw[part] = 3.0
     raw[..., 4, 4] = -3.0
     about = torch.ones(1, 1), torch.ones(1, 1), (16, 16), ImageOptions(max_speck_area=2, keep_clicked=True)
-    answer = Masks(raw, *about, prompt.clicked((32, 32), 16))
+    answer = Masks(raw, *about, prompt.clicked((32, 32), (16, 16)))
     assert "".join(name for name, part in parts.items() if answer.masks[part].any()) == kept
     assert not answer.masks[..., 4, 4]
     assert torch.equal(answer.flat(torch.tensor([0])).masks, answer.masks)

@@ -266,7 +266,7 @@ def test_an_interrupted_prediction_goes_on(
     assert asked == [1, 1, 1, 1]
     assert json.loads(capsys.readouterr().out)["photos"] == 3
     assert main([*given, "--least", "0.9"]) == 2
-    assert "of another model or --least" in capsys.readouterr().err
+    assert "of another model, --least or --refine" in capsys.readouterr().err
     file.write_text("[]\nnot JSON\n")
     assert main(given) == 2
     assert "is damaged" in capsys.readouterr().err
