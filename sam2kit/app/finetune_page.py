@@ -22,6 +22,7 @@ from sam2kit.app.components import (
 from sam2kit.app.editor import GESTURES
 from sam2kit.app.finetune_run import MEASURES, PREDICTIONS, FinetuneRun
 from sam2kit.app.finetune_work import PHOTO_GESTURES, FinetuneWork
+from sam2kit.app.timeline import SCRIPT, help_html
 from sam2kit.data.sample import counted
 from sam2kit.media.drawing import PALETTE
 from sam2kit.model_card import found_words
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from sam2kit.app.finetune_tab import FinetuneTab
 
 SKIP = gr.skip()
-FOLLOWING = ("photos", "status", "new_object", "undo", "aside", "train")
+FOLLOWING = ("photos", "status", "new_object", "undo", "aside", "train", "next_photos")
+_SURE, _MOST_NEXT = 0.7, 3  # mean score from which labelling a photo would hardly pay; photos that are offered
 _CHOOSE = "Drop or add some photos of the objects to fine-tune on: four are a start, ten are better."
 _CURVE_COLOURS = {"loss": "#8a8f98", "1 click": PALETTE[5], "3 clicks": PALETTE[1], "box": PALETTE[2]}
 _RECIPES = [
@@ -50,6 +52,8 @@ FINETUNE_CSS = """
 #finetune-photos .sk-object { flex: 0 1 215px; border-left: 1px solid var(--border-color-primary); }
 #finetune-photos .sk-rename { display: none; }
 #finetune-photos img { width: 56px; height: 44px; }
+#finetune-next { --block-padding: 0; }
+#finetune-next:not(:has(.help)):not(:has(.progress)) { display: none; }
 .finetune-results table { margin-bottom: 12px; }
 .finetune-results td, .finetune-results th { padding: 3px 12px; text-align: right; }
 .finetune-results td:first-child, .finetune-results th:first-child { text-align: left; }
@@ -79,6 +83,10 @@ class FinetunePage(NamedTuple):
     results: Any = SKIP
     choice: Any = SKIP
     done: Any = SKIP
+    next_photos: Any = SKIP  # where labelling would help most, or how far the search for that is
+    find: Any = SKIP
+    find_next: Any = SKIP
+    stop_find: Any = SKIP
 
     @property
     def following(self) -> list[Any]:
@@ -86,8 +94,8 @@ class FinetunePage(NamedTuple):
         return [getattr(self, name) for name in FOLLOWING]
 
 
-def page_beside_photo(work: FinetuneWork) -> FinetunePage:
-    """What changes with a click, but for the photo, which follows by itself."""
+def page_beside_photo(work: FinetuneWork, model: str) -> FinetunePage:
+    """What changes with a click, but for the photo, which follows by itself; `model` is the one that answers."""
     photo = work.photo
     return FinetunePage(
         photos=_photos_message(work),
@@ -96,13 +104,29 @@ def page_beside_photo(work: FinetuneWork) -> FinetunePage:
         undo=gr.update(interactive=photo.editor.can_undo),
         aside=gr.update(value=photo in work.held_out(), interactive=True),
         train=gr.update(interactive=work.ready() is None),
+        next_photos=next_photos_html(work, model),
     )
 
 
-def page_of_photo(work: FinetuneWork, key: str) -> FinetunePage:
+def next_photos_html(work: FinetuneWork, model: str) -> str:
+    """Which photos to label next, as far as the model of this name has looked at them; empty where it has not."""
+    known = work.least_sure(model)
+    unsure = [(number, score) for number, score in known if score < _SURE][:_MOST_NEXT]
+    if not known:
+        looked_at = any(model in photo.scores for photo in work.photos)
+        return help_html("These photos have objects now: train again.") if looked_at else ""
+    if not unsure:
+        return help_html(f"Labelling more would hardly pay: mean scores are at least {known[0][1]:.2f}.")
+    about = "Mean score of what the model finds there"
+    labels = ((number, f"score {score:.2f}" if score else "nothing found") for number, score in unsure)
+    buttons = ((number, 0, f"{work.photos[number].file_name}: {label}", about) for number, label in labels)
+    return help_html("Labelling would help most here: ", buttons)
+
+
+def page_of_photo(work: FinetuneWork, key: str, model: str) -> FinetunePage:
     """Everything about the photos."""
     several = gr.update(interactive=len(work.photos) > 1)
-    return page_beside_photo(work)._replace(
+    return page_beside_photo(work, model)._replace(
         upload=gr.update(value=None, visible="hidden"),  # empty, so that more photos may be dropped
         before=several,
         after=several,
@@ -116,7 +140,7 @@ def empty_page() -> FinetunePage:
     return FinetunePage(
         upload=gr.update(value=None, visible=True), photos=None, before=off, after=off,
         view=gr.update(value=None, visible=False), status=_CHOOSE, new_object=off,
-        undo=off, aside=gr.update(value=False, interactive=False), train=off,
+        undo=off, aside=gr.update(value=False, interactive=False), train=off, next_photos="",
     )  # fmt: skip
 
 
@@ -208,7 +232,11 @@ def build_finetune_tab(tab: FinetuneTab, key: gr.State, choice: gr.Dropdown, ans
             with gr.Row():
                 new_object = button("New object", "new", interactive=False)
                 undo = button("Undo", "undo", 60, interactive=False)
-            find = button("Find the others", "find")
+            with gr.Row():
+                find = button("Find the others", "find")
+                find_next = button("Which photo next?", "find-next")
+            next_photos = gr.HTML(elem_id="finetune-next", js_on_load=SCRIPT, apply_default_css=False)
+            stop_find = button("Stop", "stop-find", visible=False)
             aside = gr.Checkbox(label="Hold this photo out for evaluation", elem_id="finetune-aside", interactive=False)
             recipe = gr.Radio(_RECIPES, value="decoder", label="What is trained", elem_id="finetune-recipe")
             most = tab.limits.finetune_minutes
@@ -230,7 +258,7 @@ def build_finetune_tab(tab: FinetuneTab, key: gr.State, choice: gr.Dropdown, ans
 
     parts = FinetunePage(
         drop_zone, photos, before, after, view, status, new_object, undo, aside, train, stop, progress, curve, results,
-        choice, done,
+        choice, done, next_photos, find, find_next, stop_find,
     )  # fmt: skip
     shown = list(parts)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented", "concurrency_limit": None}
@@ -247,12 +275,18 @@ def build_finetune_tab(tab: FinetuneTab, key: gr.State, choice: gr.Dropdown, ans
             getattr(place, what)(_handler(act, what), key, shown, **quick)
     new_object.click(partial(tab.edit, what="new"), key, shown, **quick)
     undo.click(partial(tab.edit, what="undo"), key, shown, **quick)
-    find.click(tab.find_others, key, shown, api_name="finetune_find", **quiet)
+    next_photos.jump(_handler(tab.on_photos, "pick"), key, shown, **quick)
+    answering.change(tab.next_photos, key, next_photos, show_progress="hidden", api_visibility="private")
     aside.input(tab.hold_out, [key, aside], shown, **quick)
-    train.click(tab.begin, key, None, queue=False, api_visibility="undocumented", api_name="finetune_begin").then(
-        tab.train, [key, recipe, minutes], shown, api_name="finetune_train", **quiet
-    )
-    stop.click(tab.stop, key, None, queue=False, api_visibility="private")
+    for press, job, given, called in (
+        (train, tab.train, [key, recipe, minutes], "train"), (find, tab.find_others, key, "find"),
+        (find_next, tab.find_next, key, "next"),
+    ):  # fmt: skip
+        unqueued: dict[str, Any] = {"queue": False, "api_visibility": "undocumented"}
+        begun = press.click(tab.begin, key, None, api_name=f"finetune_begin_{called}", **unqueued)
+        begun.then(job, given, shown, api_name=f"finetune_{called}", **quiet)
+    for press in (stop, stop_find):
+        press.click(tab.stop, key, None, queue=False, api_visibility="private")
     use.click(tab.latest, key, choice, **quiet)
     for kind, pressed in kinds.items():
         writing = partial(tab.make_file, kind=kind)

@@ -1,19 +1,19 @@
 """What the Fine-tune tab does: handlers, plain values in and updates out. What it looks like is in finetune_page.py.
 
-Label photos with the model's help, train on them, compare on photos that were held out, use the result in the
-other tabs. A training runs in a thread of its own (finetune_run.py), and a handler only watches it.
+Label photos with the model's help, those first that help it most; train on them, compare on photos that were held out,
+use the result in the other tabs. A training runs in a thread of its own (finetune_run.py), and a handler only watches
+it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from sam2kit.app.canvas import PromptRequest, number_in
 from sam2kit.app.components import ERRORS, as_error, as_warning, plain_words, sent_with
@@ -22,23 +22,22 @@ from sam2kit.app.finetune_page import (
     FinetunePage,
     curve_update,
     empty_page,
+    next_photos_html,
     page_beside_photo,
     page_of_photo,
     results_html,
 )
 from sam2kit.app.finetune_run import FinetuneRun, trainer_of
-from sam2kit.app.finetune_work import PHOTO_GESTURES, Example, FinetuneWork
+from sam2kit.app.finetune_work import PHOTO_GESTURES, FinetuneWork, Photo
 from sam2kit.app.limits import Limits
-from sam2kit.app.models import Models
+from sam2kit.app.models import LoadedModel, Models, mean_score, until_stopped
+from sam2kit.app.page import progress_bar
 from sam2kit.app.queue import FairQueue
 from sam2kit.app.store import TabStore
 from sam2kit.app.tab import EDITS, answer_request
-from sam2kit.app.zero_gpu import automatic_masks
+from sam2kit.app.timeline import help_html
 from sam2kit.data.sample import counted
-from sam2kit.predict.alike import FindAlike, look_of
 from sam2kit.predict.automatic import FoundMask
-from sam2kit.predict.detector import Detector, covers
-from sam2kit.predict.image import ImagePredictor
 
 _PHOTOS_FILE = "labelled-photos.zip"
 _LOOK_AGAIN = 0.5  # seconds between looks at the training
@@ -61,7 +60,7 @@ class FinetuneTab:
 
         def act(work: FinetuneWork, request: PromptRequest) -> dict[str, Any]:
             answer = work.photo.editor.answer(request)
-            return answer | {"page": page_beside_photo(work).following}
+            return answer | {"page": page_beside_photo(work, self.models.of(request.key).name).following}
 
         return answer_request(sent, lambda request: self.store.newest(request.key, request.sequence), act)
 
@@ -113,38 +112,62 @@ class FinetuneTab:
         """Do one of GESTURES; what is no event changes nothing."""
         return self._step(key, lambda work: GESTURES[what](work.photo.editor, sent_with(event)))
 
+    # searches: for what the model was fine-tuned to find or, with another model, for what is like a labelled object
+
     def find_others(self, key: str) -> Iterator[FinetunePage]:
-        """Label the other things in the photo that is shown: those that the model was fine-tuned to find, or, with
-        another model, those that look like an object that is labelled already."""
-        model, cancelled = self.models.of(key), self.store.cancelled(key)
-        with self.store.using(key) as work:
-            photo = work.photo if work.photos else None
-            example = work.example()
-            known = [] if photo is None else [one.mask for one in photo.editor.finished()]
-        finds = bool(model.images.model.config.classes)
-        if photo is None or (example is None and not finds):
-            click = "Click on one of the things first: the others are found by it."
-            gr.Warning(click if photo else "Add photos first.")
-            yield FinetunePage()
-            return
-        yield FinetunePage(status="Looking for the others …")
-        found: list[FoundMask] = []
+        """Label the other things in the photo that is shown."""
+        page = FinetunePage()
+        for photo, found in (yield from self._search(key, self.models.of(key), lambda work: [work.photo])):
+            with self.store.still(key) as there:
+                if there is not None and photo in there.photos:
+                    with as_warning():
+                        photo.editor.predictor.add_found(photo.editor.session, 0, found)
+                    page, count = self._page(key, there), counted(len(found), "object")
+                    hint = f"{count} found; remove what is wrong." if found else "No other one was found."
+                    page = page._replace(status=f"{hint} {page.status}")
+        yield page
+
+    def find_next(self, key: str) -> Iterator[FinetunePage]:
+        """Look through the photos without objects, and say of which the model is least sure."""
+        model = self.models.of(key)
+        for photo, found in (yield from self._search(key, model, lambda work: work.to_look_at(model))):
+            photo.scores[model.name] = mean_score(found)
+        yield FinetunePage(next_photos=self.next_photos(key))
+
+    def next_photos(self, key: str) -> Any:
+        """Which photos to label next, as far as the model that answers has looked at them."""
+        with self.store.still(key) as work:
+            return gr.skip() if work is None else next_photos_html(work, self.models.of(key).name)
+
+    def _search(
+        self, key: str, model: LoadedModel, choose: Callable[[FinetuneWork], list[Photo]]
+    ) -> Generator[FinetunePage, None, list[tuple[Photo, list[FoundMask]]]]:
+        """Search in photos, one after the other: what is found in them, as far as it came before Stop."""
+        cancelled, photos, searched = self.store.cancelled(key), list[Photo](), list[tuple[Photo, list[FoundMask]]]()
+        with self.store.using(key) as work, as_warning():
+            search, photos = work.search(model), choose(work)
+        if not photos:
+            return []
+
+        def show(done: int, total: int) -> FinetunePage:
+            return FinetunePage(next_photos=progress_bar(len(searched) + done / total, len(photos)))
+
+        off, on = gr.update(interactive=False), gr.update(interactive=True)
+        yield show(0, 1)._replace(find=off, find_next=off, stop_find=gr.update(visible=True))
         with self.jobs.join(key) as place, as_warning():
-            yield from (FinetunePage(status=text) for text in place.wait_texts(cancelled))
-            if finds:
-                found = Detector(model.images.model, predictor=model.images).find(photo.image)
-            elif example is not None:
-                found = _alike(model.images, example, photo.image)
-        new = [one for one in found if not covers(one.mask, known)]
-        with self.store.still(key) as there:
-            if there is None or photo not in there.photos:
-                yield FinetunePage()
-                return
-            with as_warning():
-                photo.editor.predictor.add_found(photo.editor.session, 0, new)
-            page = self._page(key, there)
-        said = f"{counted(len(new), 'object')} found; remove what is wrong." if new else "No other one was found."
-        yield page._replace(status=f"{said} {page.status}")
+            yield from (FinetunePage(next_photos=help_html(text)) for text in place.wait_texts(cancelled))
+            for photo in photos:
+                with self.store.still(key) as there:
+                    if there is None or photo not in there.photos:
+                        continue
+                    known = [one.mask for one in photo.editor.finished()]
+                found = yield from until_stopped(search.steps(photo.image, known), cancelled, show)
+                if found is None:
+                    break
+                searched.append((photo, found))
+        shown = self.next_photos(key)
+        yield FinetunePage(find=on, find_next=on, stop_find=gr.update(visible=False), next_photos=shown)
+        return searched
 
     # training
 
@@ -286,7 +309,7 @@ class FinetuneTab:
             return empty_page()
         with as_warning():  # a click will try again
             work.encode(self.models.of(key).predictor)
-        return page_of_photo(work, key)
+        return page_of_photo(work, key, self.models.of(key).name)
 
     def _step(self, key: str, act: Callable[[FinetuneWork], object]) -> FinetunePage:
         """Run one step on a visitor's work and show the result."""
@@ -295,13 +318,6 @@ class FinetuneTab:
                 work.photo  # noqa: B018 - says what is missing
                 act(work)
             return self._page(key, work)
-
-
-def _alike(predictor: ImagePredictor, example: Example, image: np.ndarray) -> list[FoundMask]:
-    embedding = predictor.encode(example.image)
-    search = FindAlike(predictor, look_of(embedding, example.mask), search=automatic_masks)
-    same = embedding if np.array_equal(image, example.image) else None
-    return [replace(one, name=example.kind) for one, _ in search.find(image, same)]
 
 
 def _progress(run: FinetuneRun) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -24,6 +23,7 @@ from sam2kit.app.components import plain_stem
 from sam2kit.app.editor import Editor
 from sam2kit.app.finetune_run import PREDICTIONS, CarryOut, FinetunePlan, FinetuneRun, train
 from sam2kit.app.limits import Limits
+from sam2kit.app.models import Example, LoadedModel, Search
 from sam2kit.app.store import VisitorFolder
 from sam2kit.data.coco import CocoContent
 from sam2kit.data.convert import may_be_copied
@@ -37,9 +37,6 @@ from sam2kit.media.pictures import read_picture
 from sam2kit.predict.frame_masks import FrameResult
 from sam2kit.predict.objects import class_of
 from sam2kit.predict.video import VideoPredictor
-
-if TYPE_CHECKING:
-    from sam2kit.app.models import LoadedModel
 
 _MOST_PIXELS = 4_000_000  # of a photo that is kept: far more than the model sees, and many must fit into memory
 _SEEN = 3  # photos shown last, whose features are kept: 16 MB each, perhaps
@@ -57,6 +54,7 @@ class Photo:
     editor: Editor
     held_out: bool | None = None  # None: not said yet
     file: Path | None = None  # that was added, if it is an upright picture with exactly these pixels
+    scores: dict[str, float] = field(default_factory=dict)  # name of a model -> mean score of what it found, 0..1
     _thumbnail: tuple[list[FrameResult], str] | None = None  # answers of the model, URL
 
     @property
@@ -92,15 +90,6 @@ class Photo:
             drawn = (cv2.resize(mask.astype(np.uint8), small.shape[1::-1]) > 0 for mask in masks.values())
             self._thumbnail = labels, jpeg_url(draw_masks(small, drawn, [colours.of(number) for number in masks]))
         return self._thumbnail[1]
-
-
-@dataclass(frozen=True)
-class Example:
-    """A thing that others may be like."""
-
-    image: np.ndarray  # uint8 [H, W, 3]
-    mask: np.ndarray  # bool [H, W]
-    kind: str  # its class; "" where its name tells none
 
 
 @dataclass
@@ -173,22 +162,42 @@ class FinetuneWork:
         if not 0 <= number < len(self.photos):
             raise ValueError("there is no such photo any more; choose one of those that are shown")
 
-    def example(self) -> Example | None:
-        """An object that others may be like: the chosen one of the photo that is shown, or one of another photo."""
-        for photo in [self.photo, *self.photos] if self.photos else ():
-            session = photo.editor.session
-            labelled = [i for i, item in session.objects.items() if item.result(0) is not None]
-            for object_id in sorted(labelled, key=lambda i: i != session.active):
-                mask = session.masks(0).mask(object_id)
-                if mask.any() and not mask.all():
-                    return Example(photo.image, mask, class_of(session.objects[object_id].name) or "")
-        return None
+    def search(self, model: LoadedModel) -> Search:
+        """Finds what the model was fine-tuned to find or, with another model, what is like a labelled object: the
+        chosen one of the photo that is shown, or one of another photo.
+
+        Raises:
+            ValueError: if nothing tells what to find, or a training is going on.
+        """
+        sessions = [photo.editor.session for photo in (self.photo, *self.photos)]
+        if self.run is not None:
+            raise ValueError("Training is running: press Stop first.")
+        if model.finds:
+            return Search(model)
+        labelled = (Example.of(s, i, 0) for s in sessions for i in sorted(s.objects, key=lambda i: i != s.active))
+        example = next(filter(None, labelled), None)
+        if example is None:
+            raise ValueError("Click on one of the things first: the others are found by it.")
+        return Search(model, example)
 
     # which photos are for what
 
     def labelled(self) -> list[Photo]:
         """Those that have objects."""
         return [photo for photo in self.photos if photo.labels()]
+
+    def to_look_at(self, model: LoadedModel) -> list[Photo]:
+        """Those without objects of which it is not known yet how sure the model is; ValueError if all have objects."""
+        left = [photo for photo in self.photos if not photo.labels()]
+        if not left:
+            raise ValueError("All photos have objects: add others.")
+        return [photo for photo in left if not (model.finds and model.name in photo.scores)]  # examples change
+
+    def least_sure(self, model: str) -> list[tuple[int, float]]:
+        """Number and score of the photos without objects that a model of this name has looked at, the worst first."""
+        looked_at = ((number, photo) for number, photo in enumerate(self.photos) if model in photo.scores)
+        found = [(number, photo.scores[model]) for number, photo in looked_at if not photo.labels()]
+        return sorted(found, key=lambda one: one[1])
 
     def held_out(self) -> list[Photo]:
         """The labelled photos that are held out: those of which it was said, and some more if they are too few."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -20,7 +20,7 @@ import numpy as np
 from sam2kit import doctor
 from sam2kit.app.components import ERRORS, as_error, as_warning, in_words, plain_words
 from sam2kit.app.editor import snapshot
-from sam2kit.app.models import Models
+from sam2kit.app.models import Example, Models, Search, until_stopped
 from sam2kit.app.page import (
     GONE,
     RUNNING,
@@ -42,15 +42,13 @@ from sam2kit.app.zero_gpu import GpuWork, ZeroVideoPredictor, automatic_masks, e
 from sam2kit.data.sample import counted
 from sam2kit.media.mask_files import RunLengths
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict.alike import AlikeOptions, FindAlike, look_of
+from sam2kit.predict.alike import AlikeOptions
 from sam2kit.predict.automatic import FoundMask, Steps
-from sam2kit.predict.detector import Detector, covers
-from sam2kit.predict.objects import class_of
 from sam2kit.predict.refine import coarse_answers, masks_to_refine, take_refined
 from sam2kit.predict.session import Session
 from sam2kit.predict.video import Direction, VideoPredictor
 
-Search = Callable[[np.ndarray], Steps[Any]]  # in a frame uint8 [H, W, 3], for a list of something
+MakeSteps = Callable[[np.ndarray], Steps[Any]]  # of a search in a frame uint8 [H, W, 3], for a list of something
 Take = Callable[[Workspace, int, Sequence[Any]], str]  # puts into the work what was found in a frame, and says so
 _SHOW_EVERY = 0.35  # seconds between frames that are shown while tracking runs
 _MEASURING = 20  # seconds for which a GPU is lent
@@ -98,45 +96,29 @@ class Jobs:
 
     def find_alike(self, key: str, most: float, least: float) -> Iterator[Page]:
         """Find what looks like the chosen object on the frame that is shown; each becomes an object."""
-        model = self.models.of(key)
         with as_error():
             options = AlikeOptions(int(most), least)
         with self.store.using(key) as work:
             example = _example(work) if work.is_open and not work.busy else None
-            kind = class_of(work.editor.active.name) or "" if example is not None else ""
-            known = [one.mask for one in work.editor.finished()] if example is not None else []
+            known = _known(work)
             why = RUNNING if work.busy else "Click on one of the things first: the others are found by it."
         if example is None:
             gr.Warning(why)
             yield Page()
             return
-        picture, mask = example
-
-        def steps(image: np.ndarray) -> Steps[list[FoundMask]]:
-            embedding = model.images.encode(picture)
-            search = FindAlike(model.images, look_of(embedding, mask), options, search=automatic_masks)
-            found = yield from search.steps(image, embedding if np.array_equal(image, picture) else None)
-            return [replace(one, name=kind) for one, _ in found if not covers(one.mask, known)]
-
+        steps = partial(Search(self.models.of(key), example, options).steps, known=known)
         yield from self._find(key, "Finding what is alike", steps, "Nothing is as alike as that: lower it.")
 
     def find_all(self, key: str) -> Iterator[Page]:
         """Find what the model was fine-tuned to find, on the frame that is shown; each becomes an object."""
         model = self.models.of(key)
-        with self.store.using(key) as work:
-            known = [one.mask for one in work.editor.finished()] if work.is_open and not work.busy else []
-        try:
-            detector = Detector(model.images.model, predictor=model.images)
-        except ValueError:
+        if not model.finds:
             gr.Warning("This model finds nothing by itself: train one in the Fine-tune tab, and use it here.")
             yield Page()
             return
-
-        def steps(image: np.ndarray) -> Steps[list[FoundMask]]:
-            yield 0, 1
-            return [one for one in detector.find(image) if not covers(one.mask, known)]
-
-        yield from self._find(key, "Finding all", steps, "Nothing new was found.")
+        with self.store.using(key) as work:
+            known = _known(work)
+        yield from self._find(key, "Finding all", partial(Search(model).steps, known=known), "Nothing new was found.")
 
     def refine(self, key: str) -> Iterator[Page]:
         """Draw the edges of all masks of a picture anew, at its own size; Stop leaves them as they were."""
@@ -160,27 +142,27 @@ class Jobs:
 
         yield from self._find(key, "Refining edges", steps, nothing, take)
 
-    def _find(self, key: str, doing: str, make_steps: Search, nothing: str, take: Take = _add_found) -> Iterator[Page]:
+    def _find(
+        self, key: str, doing: str, make_steps: MakeSteps, nothing: str, take: Take = _add_found
+    ) -> Iterator[Page]:
         """Take what a search in the frame that is shown finds; `nothing` is said where it finds nothing."""
         cancelled = self.store.cancelled(key)
         with self.store.using(key) as work:
             session, frame = (work.session, work.editor.frame) if work.is_open and not work.busy else (None, 0)
             image = None if session is None else session.clip.frame(frame)
         found: list[Any] | None = None
+
+        def how_far(done: int, total: int) -> Page:
+            return Page(status=f"{doing}: {done} of {total} steps", progress=progress_bar(done, total))
+
         can_stop = gr.update(interactive=True)
         yield Page(find=gr.update(interactive=False), stop_find=can_stop, stop_refine=can_stop)
         with self.queue.join(key) as turn:
             yield from (Page(progress=text) for text in turn.wait_texts(cancelled))
             if image is not None and not cancelled.is_set():
                 yield Page(status=f"{doing} …", progress=progress_bar(0, 1))
-                with as_warning(), closing(make_steps(image)) as steps:
-                    while found is None and not cancelled.is_set():
-                        try:
-                            done, total = next(steps)
-                            text = f"{doing}: {done} of {total} steps"
-                            yield Page(status=text, progress=progress_bar(done, total))
-                        except StopIteration as end:
-                            found = end.value
+                with as_warning():
+                    found = yield from until_stopped(make_steps(image), cancelled, how_far)
         page = Page()  # Gradio empties all parts where a generator yields nothing
         with self.store.still(key) as there:
             if there is not None and not there.put_aside:  # else the visitor has left, or wants another photo
@@ -346,15 +328,16 @@ class Jobs:
         yield page
 
 
-def _example(work: Workspace) -> tuple[np.ndarray, np.ndarray] | None:
-    """A frame uint8 [H, W, 3] with the chosen object's mask bool [H, W]: the one that is shown, if it has a mask."""
-    editor, item, session = work.editor, work.editor.active, work.session
-    for frame in (editor.frame, *sorted(item.prompted)):
-        if item.result(frame) is not None:
-            mask = session.masks(frame).mask(session.active)
-            if mask.any() and not mask.all():
-                return session.clip.frame(frame), mask
-    return None
+def _known(work: Workspace) -> list[np.ndarray]:
+    """The masks bool [H, W] on the frame that is shown, which are not to be found again."""
+    return [one.mask for one in work.editor.finished()] if work.is_open and not work.busy else []
+
+
+def _example(work: Workspace) -> Example | None:
+    """The chosen object, on the frame that is shown or, if it has no mask there, on one where it was prompted."""
+    frames = (work.editor.frame, *sorted(work.editor.active.prompted))
+    found = (Example.of(work.session, work.session.active, frame) for frame in frames)
+    return next(filter(None, found), None)
 
 
 def seconds_per_frame(predictor: VideoPredictor, session: Session) -> float:

@@ -1,28 +1,38 @@
-"""Which model answers: the one that the app starts with, a published one, or one that a visitor has fine-tuned."""
+"""Which model answers: the one that the app starts with, a published one, or one that a visitor has fine-tuned; and
+what it finds without a click.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
+import numpy as np
 import torch
 
 from sam2kit.app.offers import OFFERS, measured_seconds, offer_for_clicks
 from sam2kit.app.queue import FairQueue
-from sam2kit.app.zero_gpu import is_zero_gpu, predictor_kinds
+from sam2kit.app.zero_gpu import automatic_masks, is_zero_gpu, predictor_kinds
 from sam2kit.config import NANO
 from sam2kit.hub import HubError
 from sam2kit.model.sam2 import SAM2
-from sam2kit.predict.automatic import AutomaticOptions, everything_options
-from sam2kit.predict.image import ImagePredictor
+from sam2kit.predict.alike import AlikeOptions, FindAlike, look_of
+from sam2kit.predict.automatic import AutomaticOptions, Found, FoundMask, Steps, everything_options
+from sam2kit.predict.detector import Detector, covers
+from sam2kit.predict.image import ImageEmbedding, ImagePredictor
+from sam2kit.predict.objects import class_of
+from sam2kit.predict.session import Session
 from sam2kit.predict.tracking_quality import QualityLimits
 from sam2kit.predict.video import VideoPredictor
 from sam2kit.weights import choose_device, choose_dtype, load_model
 
+Shown = TypeVar("Shown")
 _QUALITY_NANO = QualityLimits(min_iou=0.4)
 
 AUTO, DEFAULT = "auto", "sam2.1-hiera-tiny"  # the former chooses by what is quick enough, the latter is for GPUs
@@ -114,6 +124,11 @@ class LoadedModel:
         return self.predictor.model.memory_is_trained
 
     @property
+    def finds(self) -> bool:
+        """Whether the model was fine-tuned to find things by itself."""
+        return bool(self.images.model.config.classes)
+
+    @property
     def has_draft(self) -> bool:
         """Whether a draft would be quicker."""
         return self.predictor.model.config.side == _FULL_SIDE
@@ -123,6 +138,76 @@ class LoadedModel:
         """The same weights on smaller pictures: quicker and coarser; made at first use."""
         small = model_at_side(self.predictor.model, _DRAFT_SIDE)
         return predictor_kinds(small)[1](small, lock=self.passes)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A thing that others may be like."""
+
+    image: np.ndarray  # uint8 [H, W, 3]
+    mask: np.ndarray  # bool [H, W]; neither empty nor all of it
+    kind: str  # its class; "" where its name tells none
+
+    @classmethod
+    def of(cls, session: Session, object_id: Hashable, frame: int) -> Example | None:
+        """An object on a frame; None if nothing is known of it there, or it is nowhere or everywhere."""
+        item = session.object(object_id)
+        if item.result(frame) is None:
+            return None
+        mask = session.masks(frame).mask(object_id)
+        found = cls(session.clip.frame(frame), mask, class_of(item.name) or "")
+        return found if mask.any() and not mask.all() else None
+
+
+@dataclass(frozen=True)
+class Search:
+    """Finds things in pictures: those like an example, or without one those that a model was fine-tuned to find."""
+
+    model: LoadedModel  # that `finds`, where there is no example
+    example: Example | None = None
+    options: AlikeOptions | None = None  # of what is like the example
+
+    def steps(self, image: np.ndarray, known: Sequence[np.ndarray] = ()) -> Steps[list[FoundMask]]:
+        """Search in a picture uint8 [H, W, 3], but leave out what lies where a known mask bool [H, W] does."""
+        images = self.model.images
+        if self.example is None:
+            yield 0, 1
+            found = Detector(images.model, predictor=images).find(image)
+        else:
+            search = FindAlike(images, look_of(self._seen, self.example.mask), self.options, search=automatic_masks)
+            same = self._seen if np.array_equal(image, self.example.image) else None
+            alike = yield from search.steps(image, same)
+            found = [replace(one, name=self.example.kind, score=score) for one, score in alike]
+        return [one for one in found if not covers(one.mask, known)]
+
+    @cached_property
+    def _seen(self) -> ImageEmbedding:
+        """Of the example's picture, for all pictures that are searched."""
+        assert self.example is not None, "only an example has one"
+        return self.model.images.encode(self.example.image)
+
+
+def until_stopped(
+    steps: Steps[Found], cancelled: Event, show: Callable[[int, int], Shown]
+) -> Generator[Shown, None, Found | None]:
+    """Work step by step, with what is shown for each: what is found, or None if it was cancelled before."""
+    with closing(steps):
+        while not cancelled.is_set():
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                return end.value
+            yield show(*step)
+    return None
+
+
+def mean_score(found: Sequence[FoundMask]) -> float:
+    """How sure a model is of what it has found in a picture, 0..1; 0 where it found nothing.
+
+    If scores were probabilities, it is the share of the masks that are right. On 60 photos of coins, most of them made
+    worse, it follows the F1 score better than the least score does, or a mean that weaker finds take part in.
+    """
+    return sum(one.score for one in found) / max(len(found), 1)
 
 
 def model_at_side(model: SAM2, side: int) -> SAM2:

@@ -168,7 +168,7 @@ def estimate_text(work: Workspace) -> str:
     return f"{text} Quicker: a part of the clip, every n-th frame{draft}, under “Shorten the clip”."
 
 
-def progress_bar(done: int, total: int) -> str:
+def progress_bar(done: float, total: float) -> str:
     """HTML of how far a job is."""
     share = f"{done / total:.0%}"
     bar = f'<b role="progressbar" aria-label="Progress" aria-valuenow="{share[:-1]}"><i style="width: {share}"></i></b>'

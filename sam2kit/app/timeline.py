@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,17 +101,25 @@ def _help_html(rows: Mapping[int, TimelineRow], frames: range) -> str:
     corrected = {number: row.corrected for number, row in rows.items()}
     found = where_to_help(states, {number: row.prompted for number, row in rows.items()}, corrected)
     if not found and any(corrected.values()):
-        return '<div class="help">Track again to see where else a correction would help.</div>'
+        return help_html("Track again to see where else a correction would help.")
     if not found:
         bad = sum(int(np.isin(known, (UNCERTAIN, LOST)).sum()) for known in states.values())
         left = f"the {bad} that are uncertain or lost lie apart" if bad else "no frame is uncertain or lost"
-        return f'<div class="help">More corrections would hardly pay: {left}.</div>'
-    buttons = "".join(
-        f'<button data-number="{number}" data-place="{place}" title="Up to {count} uncertain or lost frames">'
-        f"{html.escape(rows[number].name)}, frame {frames[place]}</button>"
+        return help_html(f"More corrections would hardly pay: {left}.")
+    buttons = (
+        (number, place, f"{rows[number].name}, frame {frames[place]}", f"Up to {count} uncertain or lost frames")
         for number, place, count in found
     )
-    return f'<div class="help">A correction would help most here: {buttons}</div>'
+    return help_html("A correction would help most here: ", buttons)
+
+
+def help_html(sentence: str, buttons: Iterable[tuple[int, int, str, str]] = ()) -> str:
+    """HTML of what to do next; where SCRIPT runs, a button (number, place, label, title) triggers `jump` with both."""
+    shown = "".join(
+        f'<button data-number="{number}" data-place="{place}" title="{title}">{html.escape(label)}</button>'
+        for number, place, label, title in buttons
+    )
+    return f'<div class="help">{sentence}{shown}</div>'
 
 
 def _row_html(row: TimelineRow, place: int) -> str:

@@ -35,6 +35,7 @@ from sam2kit.predict.frame_masks import CompactLogits, FrameMasks, FrameResult
 from sam2kit.predict.geometry import SURE_LOGIT, mask_to_logits, masks_to_image
 from sam2kit.predict.image import ImageEmbedding, ImagePredictor
 from sam2kit.predict.objects import ObjectId
+from sam2kit.predict.prompts import FramePrompt
 from sam2kit.predict.session import Session
 
 _TOGETHER = {"cpu": 1, "mps": 2, "cuda": 8}  # tiles that are encoded at once
@@ -141,8 +142,12 @@ def take_refined(
     if finer:
         session.remember()
     for object_id, runs in finer.items():
-        item = session.objects[object_id].without_memories()  # undo brings back the one that was there
-        item.prompted[0] = answers[object_id].refined(runs_to_mask(runs))
+        item, mask = session.objects[object_id].without_memories(), runs_to_mask(runs)  # undo brings the old one back
+        if answers[object_id].is_given:  # by a brush, perhaps
+            item.prompts[0] = FramePrompt(mask=mask)
+            item.prompted[0] = replace(answers[object_id], prompt=item.prompts[0])
+        else:
+            item.prompted[0] = answers[object_id].refined(mask)
         session.objects[object_id] = item
     return list(finer)
 

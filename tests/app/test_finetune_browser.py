@@ -1,4 +1,4 @@
-"""The Fine-tune tab in a real browser: photos, clicks, a short training, and the result in the other tabs."""
+"""The Fine-tune tab in a real browser: photos, clicks, which photo to label next, a short training, and its result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.chromium import SurfaceDriver, download, needs_chromium
+from tests.app.chromium import SurfaceDriver, Visitor, download, needs_chromium
+from tests.app.test_finetune_tab import write_disc_photos
 from tests.proof_data import write_coins
 
 pytest.importorskip("playwright.sync_api")
@@ -61,3 +62,27 @@ def test_label_train_compare_use_and_download(browser, address: str, tmp_path: P
     assert page.locator(".toast-body").all_inner_texts() == []
     assert problems == []
     page.close()
+
+
+def test_buttons_go_to_the_photos_to_label_next(browser, address: str, tmp_path: Path) -> None:  # noqa: ANN001
+    paths = write_disc_photos(tmp_path, 1, 0, 1, 0)  # nothing is in the second and in the last
+    visitor = Visitor(browser, address, "finetune")
+    page = visitor.page
+    page.get_by_role("tab", name="Fine-tune").click()
+    page.set_input_files("#finetune-upload input[type=file]", paths)
+    visitor.wait_shown()
+    visitor.click(30, 30)
+    page.click("#finetune-find-next")
+    helps = page.locator("#finetune-next .help button")
+    helps.first.wait_for()
+    assert helps.all_inner_texts() == ["1.png: nothing found", "3.png: nothing found"]
+    assert page.locator("#finetune-stop-find").is_hidden()
+    visitor.refreshed(helps.last.click)
+    shown = page.locator("#finetune-photos .sk-object[aria-selected=true]")
+    assert "3.png" in shown.inner_text()
+    visitor.answered(lambda: visitor.drag(20, 20, 90, 90))
+    assert helps.all_inner_texts() == ["1.png: nothing found"], "the list is shorter as soon as the click is answered"
+    page.locator("#finetune-photos .sk-drop").nth(1).click()
+    visitor.wait_until("next", "Labelling more would hardly pay")
+    assert page.locator(".toast-body").all_inner_texts() == []
+    visitor.leave()

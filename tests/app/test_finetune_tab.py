@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import zipfile
@@ -16,17 +17,18 @@ import pytest
 import torch
 from PIL import Image
 
-from sam2kit.app.finetune_page import FinetunePage
+from sam2kit.app.finetune_page import FOLLOWING, FinetunePage
 from sam2kit.app.finetune_run import FinetunePlan, FinetuneRun
 from sam2kit.app.finetune_tab import FinetuneTab
 from sam2kit.app.finetune_work import FinetuneWork
 from sam2kit.app.limits import Limits
-from sam2kit.app.models import LoadedModel, Models
+from sam2kit.app.models import LoadedModel, Models, mean_score
 from sam2kit.app.queue import FairQueue
 from sam2kit.app.store import TabStore
 from sam2kit.data.opening import open_dataset
 from sam2kit.data.sample import LabelledFrames, SampleInMemory
 from sam2kit.model.sam2 import SAM2
+from sam2kit.predict.automatic import FoundMask
 from sam2kit.training.detection import train_detection
 from sam2kit.weights import load_model
 
@@ -321,16 +323,34 @@ class TestTraining:
         work.close()
 
 
+DISCS = ((30, 30), (90, 40), (60, 125))  # (y, x) of their middles
+
+
+def write_disc_photos(folder: Path, *brightness: float) -> list[str]:
+    """Photos of three discs on noise, which are as bright as that."""
+    ys, xs = np.mgrid[:120, :160]
+    paths = [str(folder / f"{number}.png") for number in range(len(brightness))]
+    for number, (path, share) in enumerate(zip(paths, brightness, strict=True)):
+        image = np.random.default_rng(number).integers(60, 90, (120, 160, 3), np.uint8)
+        for y, x in DISCS:
+            inside = (ys - y) ** 2 + (xs - x) ** 2 < 15**2
+            image[inside] = share * np.array((220, 60, 40)) + (1 - share) * image[inside]
+        Image.fromarray(image).save(path)
+    return paths
+
+
+def finder(path: str) -> LoadedModel:
+    """A model that was fine-tuned to find the discs of a photo."""
+    model, image = load_model("nano", "cpu"), np.asarray(Image.open(path))
+    ys, xs = np.mgrid[:120, :160]
+    masks = [(ys - y) ** 2 + (xs - x) ** 2 < 15**2 for y, x in DISCS]
+    train_detection(model, [SampleInMemory("0", LabelledFrames.of_picture(image, masks))], ("thing",), steps=60)
+    return LoadedModel.of(model, "mine", FairQueue())
+
+
 def test_one_click_labels_the_others(tab: FinetuneTab, tmp_path: Path) -> None:
     """By what they look like; or, once a model has learnt to find them, by itself."""
-    ys, xs = np.mgrid[:120, :160]
-    discs, paths = ((30, 30), (90, 40), (60, 125)), []
-    for number in range(3):
-        image = np.random.default_rng(number).integers(60, 90, (120, 160, 3), np.uint8)
-        for y, x in discs:
-            image[(ys - y) ** 2 + (xs - x) ** 2 < 15**2] = (220, 60, 40)
-        paths.append(str(tmp_path / f"{number}.png"))
-        Image.fromarray(image).save(paths[-1])
+    paths = write_disc_photos(tmp_path, 1, 1, 1)
     assert list(tab.find_others("me")) == [FinetunePage()], "there is no photo yet"
     tab.add_photos("me", paths)
     assert list(tab.find_others("me")) == [FinetunePage()], "there is nothing that they could be like"
@@ -344,12 +364,102 @@ def test_one_click_labels_the_others(tab: FinetuneTab, tmp_path: Path) -> None:
     tab.on_photos("me", "pick", about(1))
     assert notes(list(tab.find_others("me"))[-1])[1].startswith("3 objects"), "by an example in another photo"
 
-    model = load_model("nano", "cpu")
-    masks = [(ys - y) ** 2 + (xs - x) ** 2 < 15**2 for y, x in discs]
-    image = np.asarray(Image.open(paths[0]))
-    train_detection(model, [SampleInMemory("0", LabelledFrames.of_picture(image, masks))], ("thing",), steps=60)
-    work_of(tab).chosen = LoadedModel.of(model, "mine", FairQueue())
+    work_of(tab).chosen = finder(paths[0])
     tab.on_photos("me", "pick", about(2))
     list(tab.find_others("me"))
     names = [one.name for one in work_of(tab).photo.editor.finished()]
     assert names == ["thing", "thing (2)", "thing (3)"]
+
+
+# which photo next
+
+
+def offered(html: str) -> list[int]:
+    """The photos that are to be labelled next."""
+    return [int(number) for number in re.findall(r'data-number="(\d+)"', html)]
+
+
+def found_with(*scores: float) -> list[FoundMask]:
+    return [FoundMask((b"", 1, 1), (0, 0, 0, 0), 1.0, 1.0, (0, 0), (0, 0, 1, 1), score=score) for score in scores]
+
+
+def test_how_sure_a_model_is_of_what_it_finds() -> None:
+    assert mean_score([]) == 0, "of nothing at all"
+    assert mean_score(found_with(0.5, 0.9)) == pytest.approx(0.7)
+    assert mean_score(found_with(0.9)) > mean_score(found_with(0.9, 0.45)), "one near the threshold"
+
+
+def next_photos(tab: FinetuneTab) -> str:
+    """What the page says when a search for them has ended."""
+    tab.begin("me")
+    return list(tab.find_next("me"))[-1].next_photos
+
+
+def test_photos_to_label_next_are_those_of_which_the_model_is_least_sure(
+    tab: FinetuneTab, tmp_path: Path, warnings: list[str]
+) -> None:
+    assert next_photos(tab) == "" and "add photos first" in warnings[-1]
+    paths = write_disc_photos(tmp_path, 1, 0.5, 0, 0.7, 0.3)
+    tab.add_photos("me", paths)
+    assert next_photos(tab) == "" and "Click on one of the things first" in warnings[-1]
+    ask(tab, [[30, 30, 1]])
+    told, photos = next_photos(tab), work_of(tab).photos
+    assert offered(told) == [2] and "2.png: nothing found" in told, "there is nothing in it"
+    assert [list(photo.scores) for photo in photos] == [[], *[["nano"]] * 4], "one that has objects is not looked at"
+    tab.on_photos("me", "pick", about(offered(told)[0]))
+    assert work_of(tab).current == 2
+    least = min(photos[n].scores["nano"] for n in (1, 3, 4))
+    assert f"hardly pay: mean scores are at least {least:.2f}" in tab.on_photos("me", "drop", about(2)).next_photos
+
+    work_of(tab).chosen = finder(paths[0])
+    assert tab.next_photos("me") == "", "another model has not looked at them"
+    assert offered(next_photos(tab)) == sorted((1, 2, 3), key=lambda n: photos[n].scores["mine"])
+    for photo, score in zip(photos, (0.0, 0.5, 0.4, 0.6), strict=True):
+        photo.scores["mine"] = score
+    assert offered(next_photos(tab)) == [2, 1, 3], "a model that finds by itself would say the same again"
+    tab.on_photos("me", "pick", about(2))
+    answer = ask(tab, [[30, 30, 1]])["page"][FOLLOWING.index("next_photos")]
+    assert offered(answer) == [1, 3], "a click on a photo takes it off the list"
+    assert offered(tab.edit("me", "undo").next_photos) == [2, 1, 3]
+    for number in (1, 2, 3):
+        tab.on_photos("me", "pick", about(number))
+        ask(tab, [[30, 30, 1]])
+    assert "train again" in tab.next_photos("me")
+    assert "train again" in next_photos(tab) and "All photos have objects" in warnings[-1]
+    work_of(tab).chosen = None
+    assert "train again" in tab.next_photos("me"), "what the first model said is kept"
+
+
+def test_a_search_through_photos_waits_its_turn_can_be_stopped_and_holds_nobody_up(
+    tab: FinetuneTab, tmp_path: Path, warnings: list[str]
+) -> None:
+    tab.add_photos("me", write_disc_photos(tmp_path, 1, 0.5, 0.5, 0.5))
+    ask(tab, [[30, 30, 1]])
+    other = tab.jobs.join("other")
+    tab.begin("me")
+    pages = tab.find_next("me")
+    first = next(pages)
+    assert (first.find_next["interactive"], first.stop_find["visible"]) == (False, True)
+    assert "1 job before yours" in next(pages).next_photos
+    other.leave()
+    photos = list(work_of(tab).photos)
+    while int(re.search(r"(\d+)%", next(pages).next_photos)[1]) <= 33:  # the first of three is being searched
+        pass
+    elsewhere = threading.Thread(target=tab.on_photos, args=("me", "drop", about(2)), daemon=True)
+    elsewhere.start()
+    elsewhere.join(60)
+    assert not elsewhere.is_alive() and len(work_of(tab).photos) == 3, "nothing is locked"
+    tab.stop("me")
+    last = list(pages)[-2]
+    assert (last.find_next["interactive"], last.stop_find["visible"]) == (True, False)
+    assert [list(photo.scores) for photo in photos] == [[], ["nano"], [], []], "what was done is kept"
+    assert tab.jobs.count == 0
+    tab.begin("me")
+    tab.stop("me")
+    session, before = photos[0].editor.session, len(photos[0].editor.session.objects)
+    tab.on_photos("me", "pick", about(0))
+    list(tab.find_others("me"))
+    assert len(session.objects) == before, "stopped before it began"
+    work_of(tab).runs.append(SimpleNamespace(finished=threading.Event(), stop=lambda: None))
+    assert next_photos(tab) and "press Stop first" in warnings[-1]
+    work_of(tab).runs.clear()

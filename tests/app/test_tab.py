@@ -338,6 +338,18 @@ def test_edges_are_refined_shown_downloaded_and_undone(tab: ClickTab, canvas: Ca
     assert np.array_equal(masks(), coarse)
 
 
+def test_what_was_painted_can_be_refined(tab: ClickTab, canvas: Canvas) -> None:
+    canvas.asks([], stroke={"path": [[300.0, 200.0], [420.0, 260.0]], "radius": 40, "adds": True})
+    (painted,) = work_of(tab).session.masks(0).masks
+    tab.jobs.begin("me")
+    *_, last = tab.jobs.refine("me")
+    assert "edges of 1 mask were refined" in last.status
+    (refined,) = work_of(tab).session.masks(0).masks
+    assert 0 < (refined != painted).mean() < 0.05
+    tab.edit("me", "undo")
+    assert np.array_equal(work_of(tab).session.masks(0).masks[0], painted)
+
+
 def test_refining_can_be_stopped_and_leaves_what_cannot_be_refined(
     tab: ClickTab, canvas: Canvas, nano: SAM2, tmp_path: Path
 ) -> None:
