@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -54,7 +55,7 @@ from sam2kit.nano.held_out import (
 )
 from sam2kit.nano.real_pixels import read_photo_sets
 from sam2kit.predict.alike import FindAlike, look_of
-from sam2kit.predict.automatic import AutomaticMasks, AutomaticOptions
+from sam2kit.predict.automatic import AutomaticMasks, everything_options
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.predict.options import VideoOptions
 from sam2kit.predict.prompts import Prompt
@@ -87,8 +88,8 @@ REFINE_FIGURES = {
 }  # fmt: skip
 _NEAR = 2  # pixels
 _LARGE = (1024, 2048)  # pixels
+_GRID = 32  # clicks a side, as published
 _OF_A_KIND = ("mushrooms", "pellets", "cells", "cats")  # sets
-_EVERYTHING = AutomaticOptions(min_predicted_iou=0.5, min_stability=0.6, min_region_area=8)  # as suits nano
 _CHOICES = {
     "latest": VideoOptions(),
     **{f"reliable, IoU over {n}": VideoOptions(memory_selection="reliable", reliable_iou=n) for n in (0.1, 0.3, 0.5)},
@@ -210,7 +211,7 @@ def alike_figures(model: SAM2, folder: Path) -> dict[str, dict[str, float]]:
     whose masks those count that are from half to twice as large.
     """
     predictor, figures = ImagePredictor(model), dict[str, dict[str, float]]()
-    everything = AutomaticMasks(model, _EVERYTHING)
+    everything = AutomaticMasks(model, replace(everything_options(model.config), points_per_side=_GRID))
     for name, photos in read_photo_sets(folder, held_out=True).items():
         counts = np.zeros((2, 2))  # alike, everything; right, found
         others = 0

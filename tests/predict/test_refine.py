@@ -14,6 +14,7 @@ from sam2kit.evaluation.metrics import boundary_accuracy, region_similarity
 from sam2kit.model.sam2 import SAM2
 from sam2kit.nano.held_out import held_out_pictures
 from sam2kit.predict import refine
+from sam2kit.predict.automatic import FoundMask
 from sam2kit.predict.frame_masks import CompactLogits
 from sam2kit.predict.image import ImagePredictor
 from sam2kit.predict.prompts import Prompt
@@ -146,8 +147,8 @@ def test_masks_have_to_fit(toy: SAM2, wrong: np.ndarray) -> None:
 def session(present: SAM2) -> Session:
     predictor = VideoPredictor(present)
     opened = predictor.open(picture())
-    for number, radius in enumerate((RADIUS, 20), start=1):
-        predictor.add_mask(opened, 0, number, disc(radius))
+    runs = [refine.mask_to_runs(disc(radius)) for radius in (RADIUS, 20)]
+    predictor.add_found(opened, 0, [FoundMask(one, (0, 0, 9, 9), 0.9, 0.9, CENTRE, (0, 0, 9, 9)) for one in runs])
     return opened
 
 
