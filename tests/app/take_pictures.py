@@ -2,8 +2,8 @@
 
     python -m tests.app.take_pictures
 
-Writes assets/image_tab.jpg, video_tab.jpg, finetune_tab.jpg and in_motion.webp, which shows a clip that is clicked,
-tracked and shown with an effect. Takes three minutes, one of which is training.
+Writes assets/image_tab.jpg, tools.jpg, video_tab.jpg, finetune_tab.jpg and in_motion.webp, which shows a clip that is
+clicked, tracked and shown with an effect. Takes three minutes, one of which is training.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from skimage.data import coins
 
 from sam2kit.data.opening import open_dataset
 from tests.app.chromium import CHROMIUM, FLAGS, Visitor
@@ -24,6 +25,7 @@ ASSETS = ROOT / "assets"
 WIDTH, QUALITY = 1280, 82
 PHOTOS = 8  # that are labelled
 MOVING = ASSETS / "in_motion.webp"
+TOOLS_WH, EXAMPLE_XY = (1180, 720), (55, 42)  # pixels; a coin among others
 MOVING_WH, STORED_WH, MOVING_QUALITY = (1180, 900), (885, 675), 62  # pixels, as rendered and as stored
 LONG, SHORT, QUICK = 1300, 700, 110  # milliseconds that a picture stays
 SETTLED = 400  # milliseconds after which a frame is shown
@@ -33,15 +35,22 @@ def main() -> None:
     """Take all pictures."""
     from playwright import sync_api
 
-    sizes = {"image": (WIDTH, 720), "video": (WIDTH, 820), "finetune": (WIDTH, 900), "motion": MOVING_WH}
+    sizes = {
+        "image": (WIDTH, 720),
+        "tools": TOOLS_WH,
+        "video": (WIDTH, 820),
+        "finetune": (WIDTH, 900),
+        "motion": MOVING_WH,
+    }
     with running_app() as address, sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for name, (width, height) in sizes.items():
-            tab = "video" if name == "motion" else name
+            tab = {"motion": "video", "tools": "image"}.get(name, name)
             visitor = Visitor(browser, address, tab, viewport={"width": width, "height": height})
             visitor.page.set_default_timeout(120_000)
-            if name == "motion":
-                record_video(visitor)
+            if name in RECORDED:
+                RECORDED[name](visitor)
+                visitor.page.close()
                 continue
             {"image": use_image, "video": use_video, "finetune": use_finetune}[name](visitor)
             visitor.page.wait_for_timeout(800)
@@ -73,6 +82,37 @@ def use_image(visitor: Visitor) -> None:
     page.wait_for_function(
         "n => Number(document.querySelector('#image-view .sk-surface').dataset.previews || 0) > n", arg=previews
     )
+
+
+def show_tools(visitor: Visitor) -> None:
+    """Coins like the one that was clicked; and a brush at work on a mask whose edges were refined."""
+    page, file = visitor.page, Path(tempfile.mkdtemp()) / "coins.png"
+    Image.fromarray(coins()[:, :, None].repeat(3, axis=2)).save(file)
+    visitor.open(file)
+    visitor.click(*EXAMPLE_XY)
+    rename(visitor, 0, "coin")
+    page.click("#image-everything button")
+    page.click("#image-find-alike")
+    visitor.wait_until("status", "found")
+    page.evaluate("window.scrollTo(0, 0)")
+    page.wait_for_timeout(SETTLED)
+    found = shot(visitor)
+    page.click("#image-another")
+    page.locator("#image-examples button.gallery-item").nth(0).click()
+    page.wait_for_function("document.querySelector('#image-view .sk-surface')?.dataset.size === '512,512'")
+    visitor.answered(lambda: visitor.drag(95, 10, 345, 505))
+    page.click("#image-everything button")
+    page.click("#image-masks button")
+    page.click("#image-refine")
+    visitor.wait_until("status", "refined")
+    page.evaluate("window.scrollTo(0, 0)")
+    page.keyboard.press("b")
+    visitor.answered(lambda: visitor.drag(352, 330, 362, 490))
+    page.mouse.move(*visitor.at(335, 420))
+    page.wait_for_timeout(SETTLED)
+    both = Image.fromarray(np.concatenate([np.asarray(found), np.asarray(shot(visitor))]))
+    both.save(ASSETS / "tools.jpg", quality=QUALITY)
+    print(ASSETS / "tools.jpg", both.size)
 
 
 def use_video(visitor: Visitor) -> None:
@@ -172,6 +212,8 @@ def record_video(visitor: Visitor) -> None:
     )  # fmt: skip
     print(MOVING, len(pictures), "pictures,", round(MOVING.stat().st_size / 1e6, 2), "MB")
 
+
+RECORDED = {"motion": record_video, "tools": show_tools}
 
 if __name__ == "__main__":
     main()
