@@ -207,6 +207,7 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
   const DRAG = 5; // pixels of the page from which a click is a drag
   const STILL = 110; // milliseconds after which a resting pointer asks for a preview
   const MAX_ZOOM = 40;
+  const MAX_RADIUS = 1000; // of the brush, pixels of the picture
   let scene = null; // the latest message of the server
   let picture = null; // its Image
   let objects = new Map(); // number -> {name, colour, note, tooltip, picture, layer: a coloured canvas or null}
@@ -215,7 +216,7 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
   let settled = { points: [], box: null }; // the same, as the server knows them
   let tool = 'add'; // what a click or a stroke does: add, remove, brush, eraser, pick
   let mode = 1; // the label that a plain click or stroke gives
-  let painted = null; // the stroke that the server has been sent: {path, radius, adds}
+  let strokes = []; // not answered yet: {of: scene and object, stroke: {path, radius, adds}}; a later request overtakes, and has them
   let sequence = Date.now(), answered = sequence; // of the latest request and answer; a surface that is mounted anew goes on
   let coming = null; // the scene that is being unpacked
   let newest = null; // the latest answer: {version, scene, number, object, points, box, candidates}
@@ -304,18 +305,22 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
   async function send(nextPoints, nextBox, stroke = null) {
     // the whole prompt list of the active object, or a stroke; what the visitor did is shown at once, the mask when it comes
     const began = performance.now(), mine = ++sequence;
-    points = nextPoints; box = nextBox; painted = stroke; preview = offered = null; offers++;
+    const of = `${scene.scene} ${scene.active}`;
+    if (stroke) strokes.push({ of, stroke });
+    const carried = strokes.filter((one) => one.of === of);
+    points = nextPoints; box = nextBox; preview = offered = null; offers++;
     busy('Segmenting …');
     draw();
     let answer;
     try {
-      answer = await server.ask_server({ ...request(mine, nextPoints, nextBox), stroke });
+      answer = await server.ask_server({ ...request(mine, nextPoints, nextBox), strokes: carried.map((one) => one.stroke) });
       if (answer.object) answer.object.layer = await coloured(answer.object.mask, answer.object.colour, 118);
     } catch (error) {
       answer = { refused: true, says: 'The server did not answer; try again, or reload the page.' };
     }
     const last = mine === sequence, o = answer.object;
-    if (last) { busy(''); painted = null; }
+    if (last) busy('');
+    strokes = last ? [] : strokes.filter((one) => answer.stale || !carried.includes(one));
     if (o && (!newest || answer.version > newest.version)) {
       newest = {
         version: answer.version, scene: answer.scene, number: o.number, points: answer.points, box: answer.box,
@@ -395,7 +400,7 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
     const drawn = drag && drag.box ? [...drag.from, ...drag.to] : box;
     if (drawn) frame(drawn, !(drag && drag.box));
     for (const [x, y, l] of points) dot(...toPage(x, y), l, 7);
-    for (const one of [painted, drag && drag.stroke]) if (one) brushed(one);
+    for (const one of [...strokes.map((sent) => sent.stroke), drag && drag.stroke]) if (one) brushed(one);
     if (pointer && !pointer.touch && scene.editable && !(drag && clicks())) cursor();
   }
 
@@ -526,7 +531,7 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
     // the stroke goes on; places closer than a pixel of the page are one, and of very many each second goes
     const { path } = drag.stroke, [lastX, lastY] = path[path.length - 1] || [NaN, NaN];
     if (!(Math.hypot(x - lastX, y - lastY) * scale() < 1)) path.push([x, y]);
-    if (path.length > 3000) drag.stroke.path = path.filter((_, i) => i % 2 === 0 || i === path.length - 1);
+    if (path.length > 1500) drag.stroke.path = path.filter((_, i) => i % 2 === 0 || i === path.length - 1);
   }
 
   function click(at, l) {
@@ -552,7 +557,7 @@ function clickCanvas(element, props, server, trigger, watch, settings) {
     drag = { id: e.pointerId, x, y, button: e.button, box: false, moved: false, shift };
     if (clicks() || tool === 'pick' || e.button === 1) return;
     if (!scene.editable) return say('Wait until tracking has ended, or press Stop.');
-    drag.stroke = { path: [], radius: radius() / scale(), adds: (e.button === 2 ? 0 : label()) === 1 };
+    drag.stroke = { path: [], radius: Math.min(radius() / scale(), MAX_RADIUS), adds: (e.button === 2 ? 0 : label()) === 1 };
     paintTo(toPicture(x, y));
     draw();
   });

@@ -1,8 +1,9 @@
 """The canvas in the browser: what it and the server tell each other, and the script that draws it. No Gradio in here.
 
     scene      server -> browser   a picture, all objects, the prompts of the active one: what there is to see
-    request    browser -> server   all prompts of one object, or a stroke of a brush over its mask, with a number that
-                                   grows: the newest request counts
+    request    browser -> server   strokes of a brush over the mask of one object, then all its prompts, with a number
+                                   that grows: the newest request counts; it has the strokes of those before that are
+                                   not answered yet
     answer     server -> browser   the object with its mask, its row in the list, its candidates; its version says
                                    which scenes are newer
 
@@ -28,10 +29,10 @@ from sam2kit.media.drawing import PALETTE, rgb
 
 VIEW_SIDES = (960, 1280)  # the longer side of what the browser shows lies between these, in pixels
 MAX_POINTS = 200  # of one object on one frame
-_MAX_STROKE = 4000  # places of a stroke
+_MAX_STROKES, _MAX_PLACES = 50, 10_000  # of one request
 PREDICTED_IOU = "The model's own estimate of the mask's IoU with the true one (0 to 1)"  # a tooltip
 _MAX_NUMBER = 100_000
-_MAX_RADIUS = 10_000  # pixels of a brush
+_MAX_RADIUS = 1000  # pixels of a brush
 _FINE = 4  # bits behind the point, of the pixels that OpenCV draws at
 _MAX_TEXT = 200  # letters
 _JPEG_QUALITY = 90
@@ -57,8 +58,8 @@ class Stroke:
         """Make sure that what a browser sent has the form of a stroke. ValueError if it is anything else."""
         given: dict[str, Any] = sent if isinstance(sent, dict) else {}
         path, radius, adds = given.get("path"), given.get("radius"), given.get("adds")
-        if not isinstance(path, list) or not 1 <= len(path) <= _MAX_STROKE or type(adds) is not bool:
-            raise ValueError(f"a stroke has a path of 1 to {_MAX_STROKE} places, a radius, and adds or takes away")
+        if not isinstance(path, list) or not 1 <= len(path) <= _MAX_PLACES or type(adds) is not bool:
+            raise ValueError(f"a stroke has a path of 1 to {_MAX_PLACES} places, a radius, and adds or takes away")
         _check_numbers([("place of a stroke", place, 2) for place in path])
         if not np.abs(path).max() < _MAX_NUMBER:
             raise ValueError("a stroke lies in or near the picture")
@@ -79,7 +80,7 @@ class Stroke:
 
 @dataclass(frozen=True)
 class PromptRequest:
-    """All that is asked of one object on the frame that is shown: clicks and a box, or a stroke over its mask."""
+    """All that is asked of one object on the frame that is shown: strokes over its mask, then clicks and a box."""
 
     key: str  # whose work it is
     scene: str  # the frame that was seen
@@ -87,7 +88,7 @@ class PromptRequest:
     number: int  # of the object
     points: tuple[Point, ...]
     box_xyxy: Box | None
-    stroke: Stroke | None = None
+    strokes: tuple[Stroke, ...] = ()
 
     @classmethod
     def read(cls, sent: Any) -> PromptRequest:
@@ -108,8 +109,13 @@ class PromptRequest:
             raise ValueError(f"points are a list of at most {MAX_POINTS}")
         _check_numbers([("point", point, 3) for point in points] + ([] if box is None else [("box", box, 4)]))
         box_xyxy = None if box is None else tuple(box)
-        stroke = None if sent.get("stroke") is None else Stroke.read(sent["stroke"])
-        return cls(key, scene, sent["sequence"], sent["number"], tuple(map(tuple, points)), box_xyxy, stroke)
+        strokes = [] if sent.get("strokes") is None else sent["strokes"]
+        if not isinstance(strokes, list) or len(strokes) > _MAX_STROKES:
+            raise ValueError(f"strokes are a list of at most {_MAX_STROKES}")
+        painted = tuple(map(Stroke.read, strokes))
+        if sum(len(stroke.path) for stroke in painted) > _MAX_PLACES:
+            raise ValueError(f"strokes have at most {_MAX_PLACES} places together; wait for an answer, and go on")
+        return cls(key, scene, sent["sequence"], sent["number"], tuple(map(tuple, points)), box_xyxy, painted)
 
 
 def _check_numbers(given: Sequence[tuple[str, Any, int]]) -> None:

@@ -199,19 +199,24 @@ class Editor:
             ValueError: if it is about another frame or object, or cannot be answered.
         """
         asked = self._asked(request)
-        if request.stroke is None:
+        if request.strokes:
+            self._paint(asked[0], request.strokes)
+        if request.points or request.box_xyxy or not request.strokes:
             self.predictor.set_prompts(self.session, self.frame, *asked)
-        else:
-            self._paint(asked[0], request.stroke)
         return _answer(request, self.shown(self.active), self.candidates())
 
-    def _paint(self, object_id: ObjectId, stroke: Stroke) -> None:
-        """Draw over what is seen of an object: a mask prompt takes the place of its other prompts on the frame."""
+    def _paint(self, object_id: ObjectId, strokes: Sequence[Stroke]) -> None:
+        """Draw over what is seen of an object: a mask prompt takes the place of its other prompts on the frame.
+
+        Strokes that were drawn before, and come again, change nothing: the last one over a pixel decides.
+        """
         result = self.session.objects[object_id].result(self.frame)
-        if result is None and not stroke.adds:
+        if result is None and not any(stroke.adds for stroke in strokes):
             raise ValueError("there is nothing to erase yet; click on something, or paint it")
         mask = np.zeros(self.session.clip.size_hw, bool) if result is None else self._masks_of([result]).ungrown[0]
-        self.predictor.add_mask(self.session, self.frame, object_id, stroke.drawn(mask))
+        for stroke in strokes:
+            mask = stroke.drawn(mask)
+        self.predictor.add_mask(self.session, self.frame, object_id, mask)
 
     def preview(self, request: PromptRequest) -> dict[str, Any]:
         """The object's mask as it would be; nothing changes. ValueError as `answer`, or if the frame is not encoded."""

@@ -175,7 +175,9 @@ def test_what_is_painted_erased_merged_and_dropped_is_seen(visitor: Visitor, tmp
     visitor.answered(lambda: visitor.drag(250, 400, 350, 400))
     assert covered() == [False, True, True]
     page.keyboard.press("e")
-    visitor.answered(lambda: visitor.drag(290, 400, 310, 400))
+    visitor.drag(290, 400, 310, 400)
+    visitor.answered(lambda: visitor.drag(340, 400, 350, 400))  # perhaps before the first one was answered
+    page.wait_for_function("document.querySelector('#image-view .sk-surface').dataset.busy === 'no'")
     assert covered() == [False, True, False]
     page.keyboard.press("p")
     visitor.refreshed(lambda: page.mouse.click(*visitor.at(500, 100)))

@@ -60,10 +60,11 @@ def test_a_request_is_read_and_moved_into_the_picture() -> None:
         {"key": None}, {"key": "k" * 201}, {"scene": 1}, {"sequence": -1}, {"sequence": "3"}, {"sequence": 2**60},
         {"sequence": True}, {"number": 1.5}, {"number": 10**9}, {"points": None}, {"points": [[1, 2]]},
         {"points": [[1, "2", 1]]}, {"points": [[1, 2, 1]] * (MAX_POINTS + 1)}, {"box": [1, 2, 3]}, {"box": []},
-        {"stroke": []}, {"stroke": {**STROKE, "path": []}}, {"stroke": {**STROKE, "path": [[1]]}},
-        {"stroke": {**STROKE, "path": [[1, math.nan]]}}, {"stroke": {**STROKE, "radius": 0}},
-        {"stroke": {**STROKE, "radius": "9"}}, {"stroke": {**STROKE, "adds": 1}},
-        {"stroke": {**STROKE, "path": [[1, 2]] * 4001}}, {"box": "1,2,3,4"}, {"box": [1, 2, 3, None]},
+        {"strokes": {}}, {"strokes": [STROKE] * 51}, {"strokes": [[]]}, {"strokes": [{**STROKE, "path": []}]},
+        {"strokes": [{**STROKE, "path": [[1]]}]}, {"strokes": [{**STROKE, "path": [[1, math.nan]]}]},
+        {"strokes": [{**STROKE, "radius": 0}]}, {"strokes": [{**STROKE, "radius": "9"}]},
+        {"strokes": [{**STROKE, "adds": 1}]}, {"strokes": [{**STROKE, "path": [[1, 2]] * 5001}] * 2},
+        {"box": "1,2,3,4"}, {"box": [1, 2, 3, None]},
         {"points": {"0": [1, 2, 1]}}, {"points": [[1, 2, True]]},
     ],
 )  # fmt: skip
@@ -75,8 +76,8 @@ def test_what_is_no_request_is_refused_in_a_sentence(change: dict[str, Any]) -> 
 def test_a_stroke_covers_what_lies_within_its_width() -> None:
     y, x = np.mgrid[:40, :60]
     for path in ([[12.3, 20.4]], [[12, 20], [40, 20]], [[-30, 20], [70.5, 20]]):
-        stroke = PromptRequest.read({**GOOD, "stroke": {"path": path, "radius": 6, "adds": True}}).stroke
-        assert stroke is not None
+        sent = {"path": path, "radius": 6, "adds": True}
+        (stroke,) = PromptRequest.read({**GOOD, "strokes": [sent]}).strokes
         (x0, y0), (x1, _) = path[0], path[-1]
         distance = np.hypot(x - x.clip(x0, x1), y - y0)
         assert np.abs(distance - 6)[stroke.drawn(np.zeros((40, 60), bool)) != (distance <= 6)].max(initial=0) < 1

@@ -338,8 +338,22 @@ def test_edges_are_refined_shown_downloaded_and_undone(tab: ClickTab, canvas: Ca
     assert np.array_equal(masks(), coarse)
 
 
+def test_quick_strokes_that_overtake_each_other_are_not_lost(tab: ClickTab, canvas: Canvas) -> None:
+    strokes = [
+        {"path": [[x, 60.0]], "radius": 20, "adds": adds} for x, adds in ((60.0, True), (90.0, True), (75.0, False))
+    ]
+    late = canvas.request([], strokes=strokes[:1])
+    canvas.asks([], strokes=strokes[:2])
+    assert tab.ask(late)["stale"], "the newer one has its stroke"
+    canvas.asks([], strokes=strokes)
+    (mask,) = work_of(tab).session.masks(0).masks
+    assert mask[60, [42, 108]].all() and not mask[60, [60, 75, 90]].any()
+    again = canvas.asks([[*CUP, 1]], strokes=strokes)
+    assert again["points"] and not work_of(tab).session.masks(0).masks[0][60, 42], "then the click is answered"
+
+
 def test_what_was_painted_can_be_refined(tab: ClickTab, canvas: Canvas) -> None:
-    canvas.asks([], stroke={"path": [[300.0, 200.0], [420.0, 260.0]], "radius": 40, "adds": True})
+    canvas.asks([], strokes=[{"path": [[300.0, 200.0], [420.0, 260.0]], "radius": 40, "adds": True}])
     (painted,) = work_of(tab).session.masks(0).masks
     tab.jobs.begin("me")
     *_, last = tab.jobs.refine("me")
@@ -464,15 +478,15 @@ def test_a_brush_and_an_eraser_paint_the_mask_and_a_click_goes_on_from_it(either
     canvas, session = Canvas(either), work_of(either).session
     height, width = session.clip.size_hw
     line = {"path": [[10.0, 20.0], [width / 2, 20.0]], "radius": 6.5}
-    assert "nothing to erase" in canvas.asks([], stroke={**line, "adds": False})["says"]
-    answer = canvas.asks([], stroke={**line, "adds": True})
+    assert "nothing to erase" in canvas.asks([], strokes=[{**line, "adds": False}])["says"]
+    answer = canvas.asks([], strokes=[{**line, "adds": True}])
     assert answer["object"]["mask"] and answer["points"] == [] and answer["candidates"] is None
     (painted,) = session.masks(0).masks
     y, x = np.mgrid[:height, :width]
     distance = np.hypot(x - x.clip(10, width / 2), y - 20)
     assert painted[distance < 5].all() and not painted[distance > 8].any(), "at the size of the original"
     either.clean("me", False, *(False, 0, 0, 6, 0, False))  # shown larger; what is painted does not grow twice
-    canvas.asks([], stroke={"path": [[10.0, 20.0]], "radius": 9, "adds": False})
+    canvas.asks([], strokes=[{"path": [[10.0, 20.0]], "radius": 9, "adds": False}])
     either.clean("me", False, *(False, 0, 0, 0, 0, False))
     (erased,) = session.masks(0).masks
     assert np.array_equal(erased[:, 25:], painted[:, 25:]) and not erased[18:22, :15].any()
@@ -487,7 +501,7 @@ def test_a_brush_and_an_eraser_paint_the_mask_and_a_click_goes_on_from_it(either
 def test_objects_are_merged_and_parted_again(either: ClickTab, warnings: list[str]) -> None:
     canvas, session = Canvas(either), work_of(either).session
     for x in (20, 60):
-        canvas.asks([], stroke={"path": [[x, 20.0]], "radius": 9, "adds": True})
+        canvas.asks([], strokes=[{"path": [[x, 20.0]], "radius": 9, "adds": True}])
         either.edit("me", "new")
     one, two = session.masks(0).masks
     gesture(either, "merge", 1)

@@ -52,7 +52,7 @@ TOUCHES: list[Any] = [
     {**_scene, "points": "x"}, {**_scene, "points": [[5, 5]]}, {**_scene, "points": [[HUGE, 1, 1]]}, {**_scene, "points": [[NAN, 1, 1]]},
     {**_scene, "points": [[5, 5, 7]]}, {**_scene, "points": [[5, 5, 1]] * 100_000}, {**_scene, "points": [[None] * 3]}, {**_scene, "box": [1]},
     {**_scene, "box": "x"}, {**_scene, "box": [HUGE, 1, 1, 1]}, {**_scene, "box": [NAN] * 4}, {**_scene, "box": {"a": 1}},
-    *({**_scene, "stroke": {"path": path, "radius": radius, "adds": True}} for path, radius in (
+    *({**_scene, "strokes": [{"path": path, "radius": radius, "adds": True}]} for path, radius in (
         ([[HUGE, 1]], 3), ([[NAN, 1]], 3), ([[1, 1]], HUGE), ([[1, 1]], NAN), ([[1, 1]] * 100_000, 3), ("x", "x"),
     )),
 ]  # fmt: skip
