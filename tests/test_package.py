@@ -29,7 +29,7 @@ FLOORS = (
 )  # fmt: skip
 NEVER = {("media", "model"), ("training", "notebook"), ("training", "app")}  # (who, whom)
 # the aim is 130 files with 24,000 lines, and 16,000 lines of tests: these numbers go up for new abilities alone
-MOST = {"files": 158, "lines": 34_250, "lines of tests": 27_180, "lines of README": 250}
+MOST = {"files": 158, "lines": 34_300, "lines of tests": 27_220, "lines of README": 250}
 HEAVY = [
     "gradio",
     "supervision",
