@@ -104,9 +104,9 @@ class SurfaceDriver:
     def colour_at(self, x: float, y: float) -> list[int]:
         """RGB of what is drawn at a pixel of the picture."""
         self.page.mouse.move(2, 2)  # nothing hovers
-        self.page.wait_for_timeout(60)
         return self.page.evaluate(
-            """([canvas, x, y]) => {
+            """async ([canvas, x, y]) => {
+                for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame); // what is to be drawn has been
                 const c = document.querySelector(canvas);
                 return [...c.getContext('2d').getImageData(x * c.width, y * c.height, 1, 1).data].slice(0, 3);
             }""",
