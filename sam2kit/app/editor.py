@@ -293,7 +293,7 @@ class Editor:
         note, drawn = "" if item.prompts or item.tracked or result else "click it", ""
         if result is not None:
             seen = result.present or result.prompted or not self.session.options.blanks_absent
-            answer = "a mask prompt" if result.is_given else f"predicted IoU {result.predicted_iou:.2f}"
+            answer = f"predicted IoU {result.predicted_iou:.2f}" if result.given is None else "a mask prompt"
             note = answer if seen else "not in the picture"
             drawn = self._once(self._drawn, item, result, lambda: mask_png(self.mask(item)))
         return object_message(item.number, item.name, drawn, self.colour(item), note, self._thumbnail(item))

@@ -125,10 +125,9 @@ class Jobs:
         model = self.models.of(key)
         with self.store.using(key) as work:
             coarse = coarse_answers(work.session) if work.is_open else {}
-            masks = masks_to_refine(work.session, coarse) if work.is_open else []
             height, width = work.session.clip.size_hw if work.is_open else (0, 0)
-        side = model.images.model.config.side
-        is_large = max(height, width) > side
+            is_large = max(height, width) > model.images.model.config.side
+            masks = masks_to_refine(work.session, coarse) if is_large else []
         nothing = "There is no mask left to refine: click on something first."
         if not is_large:
             nothing = f"Nothing to refine: the model sees this picture of {width}x{height} pixels as it is."

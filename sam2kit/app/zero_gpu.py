@@ -94,11 +94,16 @@ def edge_steps(predictor: ImagePredictor, image: np.ndarray, masks: Sequence[Run
     """As `refining_steps`; on a ZeroGPU Space in one trip."""
     if not isinstance(predictor, ZeroImagePredictor):
         return (yield from refining_steps(predictor, image, masks))
-    finer: Any = []
-    for finer in GpuWork.of(predictor.model).run(_MOST_SECONDS, _refine, image, masks):
-        if isinstance(finer, tuple):
-            yield finer
-    return finer
+    return (yield from _steps_of(GpuWork.of(predictor.model).run(_MOST_SECONDS, _refine, image, masks)))
+
+
+def _steps_of(trip: Iterator[Any]) -> Steps[Any]:
+    """What comes from a trip, as steps: how far it is, (done, total), and at last what was found."""
+    found: Any = []
+    for found in trip:
+        if isinstance(found, tuple):
+            yield found
+    return found
 
 
 class ZeroImagePredictor(ImagePredictor):
@@ -115,11 +120,8 @@ class ZeroAutomaticMasks(AutomaticMasks):
     def steps(self, picture: PictureSource, embedding: ImageEmbedding | None = None) -> Steps[list[FoundMask]]:
         """As in `AutomaticMasks`, encoded there; each batch of clicks takes a good deal less than a second."""
         seconds = min(_MOST_SECONDS, _SECONDS + self.options.points_per_side**2 // self.options.points_per_batch)
-        found: Any = []
-        for found in GpuWork.of(self.predictor.model).run(seconds, _search, read_picture(picture), self.options):
-            if isinstance(found, tuple):
-                yield found
-        return found
+        trip = GpuWork.of(self.predictor.model).run(seconds, _search, read_picture(picture), self.options)
+        return (yield from _steps_of(trip))
 
 
 class ZeroVideoPredictor(VideoPredictor):

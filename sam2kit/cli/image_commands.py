@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +13,7 @@ from sam2kit.files import check_folder, make_folder
 
 if TYPE_CHECKING:
     import numpy as np
+    from tqdm import tqdm
 
     from sam2kit.media.mask_files import NamedMask
     from sam2kit.predict.automatic import FoundMask
@@ -58,13 +59,16 @@ def with_finer_edges(predictor: ImagePredictor, picture: np.ndarray, found: list
     from sam2kit.predict.refine import refining_steps
 
     with tqdm(desc="refining edges", leave=False) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        finer = run_steps(refining_steps(predictor, picture, [one.runs for one in found]), progress)
+        finer = run_steps(refining_steps(predictor, picture, [one.runs for one in found]), _shown_by(bar))
     return [replace(one, runs=runs) for one, runs in zip(found, finer, strict=True)]
+
+
+def _shown_by(bar: tqdm[Any]) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,12 +175,7 @@ class AutoCommand(PhotoCommand):
         settings = replace(everything_options(model.config), points_per_side=self.points_per_side, **chosen)
         search = AutomaticMasks(model, settings)
         with tqdm(desc="segmenting everything", disable=self.json) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            found = search.generate(picture, progress=progress)
+            found = search.generate(picture, progress=_shown_by(bar))
         objects = [NamedMask(f"mask {i}", f.runs, f.predicted_iou) for i, f in enumerate(found, start=1)]
         self.write(ImagePredictor(model), picture, objects, self.photo.name, ImageOptions())
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from sam2kit.predict.detector import Detector
 
 _FILE = "predictions.jsonl"
-_BATCH = {"cpu": 1, "mps": 2, "cuda": 8}  # photos that are encoded at once
 Entry = dict[str, Any]  # a line of the file: "photo", and its "objects" or why it was "skipped"
 
 
@@ -48,6 +47,7 @@ class PredictCommand(ResultsCommand):
         from sam2kit.evaluation.runs import model_fingerprint
         from sam2kit.files import make_folder
         from sam2kit.predict.detector import Detector, DetectorOptions
+        from sam2kit.predict.image import ENCODED_AT_ONCE
 
         photos = pictures_in(self.folder) if self.folder.is_dir() else [self.folder]
         photos = [photo for photo in photos if self.out.resolve() not in photo.resolve().parents]  # copies
@@ -67,7 +67,7 @@ class PredictCommand(ResultsCommand):
         if (self.out / self.format).exists():
             raise ValueError(f"{self.out / self.format} holds an earlier result; move it away, or take another --out")
         with tqdm(desc="finding objects", total=len(photos), initial=len(photos) - len(missing), unit="photo") as bar:
-            size = _BATCH[detector.model.device.type]
+            size = ENCODED_AT_ONCE[detector.model.device.type]
             for start in range(0, len(missing), size):
                 for name, objects in _found(self._finder(detector), missing[start : start + size]):
                     done.add(name, objects)

@@ -112,13 +112,19 @@ def grow_mask(mask: np.ndarray, pixels: float) -> np.ndarray:
     return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > -pixels
 
 
+def edge_distances(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float32 [H, W] twice, in pixels: of those in a mask to the nearest outside, and the reverse; 0 elsewhere."""
+    inside, outside = (
+        cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for part in (mask, ~mask)
+    )
+    return inside, outside
+
+
 def soft_mask(mask: np.ndarray, feather: float) -> np.ndarray:
     """uint8 [H, W] coverage: 255 in a mask bool [H, W], 0 outside, fading over so many pixels around its edge."""
     if not feather or not mask.any():
         return mask.astype(np.uint8) * 255
-    inside, outside = (
-        cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for part in (mask, ~mask)
-    )
+    inside, outside = edge_distances(mask)
     # from the middle of a pixel to the edge is half a pixel
     depth = np.where(mask, inside - 0.5, 0.5 - outside)
     return (np.clip(0.5 + depth / feather, 0, 1) * 255 + 0.5).astype(np.uint8)

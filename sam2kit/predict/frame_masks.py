@@ -165,9 +165,9 @@ class FrameResult:
         return self.object_score > 0
 
     @property
-    def is_given(self) -> bool:
-        """Whether it is a mask that a person gave, and not the model's."""
-        return self.prompt is not None and self.prompt.mask is not None
+    def given(self) -> np.ndarray | None:
+        """bool [H, W] where it is a mask that a person gave, and not the model's."""
+        return None if self.prompt is None else self.prompt.mask
 
     def is_reliable(self, least_iou: float) -> bool:
         """Whether later frames should recall it: a person asked for it, or the model is sure enough of it."""
@@ -311,8 +311,8 @@ class FrameMasks:
             return torch.zeros(0, *size_hw)
         logits = torch.cat([masks_to_image(part, size_hw)[:, 0] for part in self._low_res(device)])
         for i, result in enumerate(self.results):
-            if self.options.keeps_given_masks and result.prompt is not None and result.prompt.mask is not None:
-                logits[i] = mask_to_logits(result.prompt.mask, size_hw)[0]
+            if self.options.keeps_given_masks and result.given is not None:
+                logits[i] = mask_to_logits(result.given, size_hw)[0]
         if not self.options.exclusive:
             return logits
         mine = torch.arange(len(logits), device=logits.device)[:, None, None] == logits.argmax(dim=0, keepdim=True)

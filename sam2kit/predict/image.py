@@ -30,6 +30,7 @@ from sam2kit.predict.prompts import Prompt
 if TYPE_CHECKING:
     import supervision
 
+ENCODED_AT_ONCE = {"cpu": 1, "mps": 2, "cuda": 8}  # how many pictures there, where many wait
 FED_BACK_LIMIT = 32.0  # low-res logits of an answer are clamped to this before they become a mask prompt
 
 

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2kit.media.drawing import edge_distances
 from sam2kit.media.mask_files import RunLengths, mask_to_runs, runs_to_mask
 from sam2kit.media.pictures import PictureSource, read_picture
 from sam2kit.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, POSITIVE
@@ -33,12 +34,11 @@ from sam2kit.model.sam2 import PromptTensors
 from sam2kit.predict.automatic import Box, Progress, Steps, run_steps
 from sam2kit.predict.frame_masks import CompactLogits, FrameMasks, FrameResult
 from sam2kit.predict.geometry import SURE_LOGIT, mask_to_logits, masks_to_image
-from sam2kit.predict.image import ImageEmbedding, ImagePredictor
+from sam2kit.predict.image import ENCODED_AT_ONCE, ImageEmbedding, ImagePredictor
 from sam2kit.predict.objects import ObjectId
 from sam2kit.predict.prompts import FramePrompt
 from sam2kit.predict.session import Session
 
-_TOGETHER = {"cpu": 1, "mps": 2, "cuda": 8}  # tiles that are encoded at once
 _AT_A_TIME = 16  # prompts
 _ROUNDS = 3  # answers of a tile, each of which is the next one's mask prompt
 _PROMPT_LOGIT = 2.0  # of the mask prompt: a hint, as the mask is to be improved
@@ -97,7 +97,7 @@ def refining_steps(
     for number, runs in enumerate(masks):
         for part in _parts(number, runs_to_mask(runs), side):
             by_tile.setdefault(part.tile, []).append(part)
-    together = _TOGETHER[predictor.model.device.type]
+    together = ENCODED_AT_ONCE[predictor.model.device.type]
     tiles = sorted(by_tile)
     done, total = count(1), ceil(len(tiles) / together) + len(masks)
     for start in range(0, len(tiles), together):
@@ -143,7 +143,7 @@ def take_refined(
         session.remember()
     for object_id, runs in finer.items():
         item, mask = session.objects[object_id].without_memories(), runs_to_mask(runs)  # undo brings the old one back
-        if answers[object_id].is_given:  # by a brush, perhaps
+        if answers[object_id].given is not None:  # by a brush, perhaps
             item.prompts[0] = FramePrompt(mask=mask)
             item.prompted[0] = replace(answers[object_id], prompt=item.prompts[0])
         else:
@@ -236,10 +236,7 @@ def _taken(runs: RunLengths, parts: Sequence[_Part], reach: float) -> RunLengths
         logits[there] += weight[here] * of_tile[here].clip(-_MOST_LOGIT, _MOST_LOGIT)
         weights[there] += weight[here]
     old = mask[y0:y1, x0:x1]
-    distances = [
-        cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for part in (old, ~old)
-    ]
-    near = (np.maximum(*distances) <= reach) & (weights > 0)
+    near = (np.maximum(*edge_distances(old)) <= reach) & (weights > 0)
     old[near] = logits[near] > 0
     return mask_to_runs(mask)
 
